@@ -51,3 +51,9 @@ def patch_layout(config: PretrainedConfig) -> PatchLayout:
     # A DeiT without distillation token is of the model type "vit", so every "deit" has one.
     num_prefix_tokens = 1 + (config.model_type == "deit") + getattr(config, "num_register_tokens", 0)
     return PatchLayout((patch_height, patch_width), num_prefix_tokens)
+
+
+def attentions_of(outputs, config):
+    if len(outputs.attentions or ()) != config.num_hidden_layers:
+        raise UserError("attentions are empty: load with eager")
+    return outputs.attentions

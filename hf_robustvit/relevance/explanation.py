@@ -62,9 +62,14 @@ def explain(
     keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         bare_model = extract_model_from_parallel(model)
-        if any(not parameter.requires_grad for parameter in bare_model.parameters()):
+        # Autograd refuses tensors that were made in inference mode; their copies made here are ordinary ones.
+        pixel_values, target = (
+            tensor.clone() if tensor is not None and tensor.is_inference() else tensor
+            for tensor in (pixel_values, target)
+        )
+        if not pixel_values.requires_grad and not all(weight.requires_grad for weight in bare_model.parameters()):
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
-            pixel_values = pixel_values.clone().requires_grad_()
+            pixel_values = pixel_values.detach().requires_grad_()
         outputs = model(pixel_values, output_attentions=True)
         attentions = attentions_of(outputs, bare_model.config)
         if not 0 <= start_layer < len(attentions):
