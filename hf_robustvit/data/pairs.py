@@ -118,8 +118,7 @@ def check_pairs(dataset: datasets.Dataset, skip: bool = False, num_proc: int | N
         remove_columns=pictures.column_names,
         features=datasets.Features({"problem": datasets.Value("string"), "message": datasets.Value("string")}),
         num_proc=num_proc,
-        # A file can be repaired without a change of the data set's fingerprint: never trust an earlier check.
-        load_from_cache_file=False,
+        # Files change without a change of the data set's fingerprint: no result may be kept for a later check.
         keep_in_memory=True,
         desc="Checking images and masks",
     )

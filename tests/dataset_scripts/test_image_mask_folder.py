@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from dataset_scripts.image_mask_folder import ImageMaskFolder, load_image_mask_folder
+from hf_robustvit.data import check_pairs
 from hf_robustvit.errors import UserError
 
 
@@ -117,6 +118,16 @@ def test_an_unchanged_folder_is_not_read_again(folder, load, monkeypatch):
     load(folder)
     monkeypatch.setattr(ImageMaskFolder, "_generate_examples", None)
     assert len(load(folder)) == 3
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_check_of_pairs_is_never_answered_from_a_cache(folder, load, num_proc):
+    dataset = load(folder)
+    assert check_pairs(dataset, num_proc=num_proc) is dataset
+    mask = folder / "masks/dog/a.png"
+    mask.write_bytes(b"overwritten")
+    with pytest.raises(UserError, match=f"1 mask cannot be read .first: {mask} is not a picture"):
+        check_pairs(dataset, num_proc=num_proc)
 
 
 def test_a_moved_folder_is_told(folder, load):
