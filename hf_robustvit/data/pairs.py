@@ -91,8 +91,9 @@ def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     """The data set with pictures as {"path", "bytes"}, so that `read_pair` opens them and can name a broken one."""
-    for column in {"image", "mask"} & set(dataset.column_names):
-        dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    for column in ("image", "mask"):
+        if column in dataset.column_names:
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
 
 
