@@ -43,7 +43,7 @@ class FinetuneArguments:
     )
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out."},
+        metadata={"help": "Where the data set is; HF_ROBUSTVIT_DATA if left out."},
     )
     images_dir: str | None = field(
         default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
