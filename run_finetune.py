@@ -1,6 +1,7 @@
 """Fine-tune a Vision Transformer by its relevance maps; `python run_finetune.py --help` lists the settings."""
 
 import logging
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
