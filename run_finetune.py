@@ -87,20 +87,21 @@ def main() -> None:
         "held_out_classes": selection.held_out_classes,
         "samples_per_class": arguments.samples_per_class,
         "class_seed": arguments.class_seed,
-        "training_images": training["image_id"],
-        "validation_images": validation["image_id"],
+        "training_images": training["image_id"][:],
+        "validation_images": validation["image_id"][:],
     }
+    eval_transform = EvalTransform(image_processor)
     trainer = RobustViTTrainer(
         model=model,
         args=config,
         new_head=new_head,
         record=record,
         train_dataset=with_pair_transform(training, TrainTransform(image_processor)),
-        eval_dataset=with_pair_transform(validation, EvalTransform(image_processor)),
+        eval_dataset=with_pair_transform(validation, eval_transform),
         data_collator=collate_pairs,
         processing_class=image_processor,
     )
-    run(trainer)
+    run(trainer, eval_transform)
 
 
 def parse() -> tuple[FinetuneArguments, RobustViTConfig]:
@@ -123,7 +124,7 @@ def fit(arguments: FinetuneArguments, pairs: datasets.Dataset):
     return model, image_processor, pairs, True
 
 
-def run(trainer: RobustViTTrainer) -> None:
+def run(trainer: RobustViTTrainer, eval_transform: EvalTransform) -> None:
     """Train, and show the validation images' figures and maps before and after."""
     output_dir = Path(trainer.args.output_dir)
     validation = trainer.eval_dataset
@@ -137,8 +138,7 @@ def run(trainer: RobustViTTrainer) -> None:
     if not trainer.is_world_process_zero():
         return
 
-    image_processor = trainer.processing_class
-    images = denormalize(shown["pixel_values"], image_processor.image_mean, image_processor.image_std)
+    images = denormalize(shown["pixel_values"], eval_transform.mean, eval_transform.std)
     explained = {"before": maps_before, "after": maps_after}
     overlay_grid(output_dir / "relevance.png", images, names, explained, shown["masks"][:, 0].numpy())
     rows = [(key, before[f"eval_{key}"], after[f"eval_{key}"]) for key in REPORTED if f"eval_{key}" in after]

@@ -21,6 +21,27 @@ from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustVi
 
 RECORD_NAME = "robustvit.json"
 
+RECORDED_SETTINGS = (
+    "lambda_relevance",
+    "lambda_classification",
+    "lambda_background",
+    "lambda_foreground",
+    "temperature",
+    "classification_target",
+    "relevance_target",
+    "second_order",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_decay",
+    "lr_decay_epochs",
+    "weight_decay",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "seed",
+)
+
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
     """The loss a completed config describes."""
@@ -67,7 +88,8 @@ class RobustViTTrainer(Trainer):
         model: A classifier from `load_classifier`.
         args: The settings. What they leave open is filled with the paper's values for `model`.
         new_head: Whether the classifier's head starts from random weights.
-        record: What robustvit.json, written beside the weights at every save, should hold; `None` writes none.
+        record: Where the images come from, to be kept beside the weights in robustvit.json, at every save, together
+            with the method and its settings; `None` writes no such file.
         kwargs: Any other argument of `Trainer`: `train_dataset` and `eval_dataset` give rows for
             `data_collator=collate_pairs`, and `processing_class` is the image processor.
 
@@ -106,7 +128,12 @@ class RobustViTTrainer(Trainer):
         super().__init__(model=model, args=args, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)
-        self.record = record
+        self.record = record and {
+            "method": args.method,
+            "hyper_parameters": {name: getattr(args, name) for name in RECORDED_SETTINGS},
+            "num_processes": args.world_size,
+            **record,
+        }
         self._sums: dict[str, dict[str, torch.Tensor]] = {"train": defaultdict(float), "eval": defaultdict(float)}
 
     def compute_loss(
