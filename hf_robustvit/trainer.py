@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
@@ -60,6 +61,22 @@ def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss
         )
     baseline = GradMaskLoss if config.method == "gradmask" else RRRLoss
     return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
+
+
+def checkpoint_to_resume(config: RobustViTConfig) -> str | None:
+    """The checkpoint that `resume_from_checkpoint` names, where "true" means the last one, if there is any.
+
+    Raises:
+        UserError: It names none, but the output folder holds an earlier run, which is not written over unasked.
+    """
+    last = get_last_checkpoint(config.output_dir) if os.path.isdir(config.output_dir) else None
+    wanted = config.resume_from_checkpoint
+    if wanted is None and last is not None:
+        raise UserError(
+            f"--output_dir {config.output_dir} holds an earlier run ({os.path.basename(last)}): go on with it by "
+            "--resume_from_checkpoint true, or name another folder."
+        )
+    return last if str(wanted).lower() == "true" else wanted
 
 
 def accept_saved_names(model: PreTrainedModel) -> None:

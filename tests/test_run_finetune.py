@@ -127,3 +127,15 @@ def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sent
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "Traceback" not in done.stderr
     assert re.search(sentence, errors[0]), errors[0]
+
+
+def test_an_earlier_run_is_gone_on_with_or_left_alone(folder, model_dir, tmp_path):
+    out = tmp_path / "out"
+    flags = ["--model", model_dir, "--dataset", folder, "--output_dir", out, "--num_train_epochs"]
+    assert run(*flags, 1).returncode == 0
+    again = run(*flags, 2)
+    assert again.returncode == 2 and "--resume_from_checkpoint true" in again.stderr
+    resumed = run(*flags, 2, "--resume_from_checkpoint", "true")
+    assert resumed.returncode == 0, resumed.stderr
+    epochs = [log["epoch"] for log in json.loads((out / "trainer_state.json").read_text())["log_history"]]
+    assert max(epochs) == 2
