@@ -1,0 +1,90 @@
+"""The loop over a data set's images that every evaluation shares: workers, processes, progress, broken files."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.images import BenchmarkImages
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How images are fed.
+
+    Attributes:
+        batch_size: Images in a batch, in each process.
+        num_workers: Processes that read and preprocess images, for each process that runs the model.
+        skip_unreadable: Go on without the images that cannot be read, instead of stopping at the first.
+    """
+
+    batch_size: int = 64
+    num_workers: int = 0
+    skip_unreadable: bool = False
+
+
+def run_over_images(
+    step: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    images: BenchmarkImages,
+    image_ids: list[str],
+    options: LoopOptions,
+    accelerator: Accelerator,
+    description: str,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Apply a step to all images, each once, however many processes share them.
+
+    Args:
+        step: From a batch on the device to tensors with one row an image, all of them small.
+        images: The images.
+        image_ids: Their names, for messages.
+        options: How they are fed.
+        accelerator: The processes.
+        description: What the progress bar says.
+
+    Returns:
+        The step's outputs for the readable images in the data set's order, with the `index` of each, the same in every
+        process; and the indices of the unreadable images.
+
+    Raises:
+        UserError: An image cannot be read, and `skip_unreadable` is off.
+    """
+    loader = accelerator.prepare_data_loader(
+        DataLoader(
+            images,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+    )
+    gathered = []
+    for batch in tqdm(loader, desc=description, unit="batch", disable=not accelerator.is_main_process):
+        for index in batch["index"][~batch["readable"]].tolist():
+            _report_unreadable(image_ids[index], images.reason_unreadable(index), options.skip_unreadable)
+        with torch.no_grad(), accelerator.autocast():
+            outputs = step(batch)
+        outputs |= {"index": batch["index"], "readable": batch["readable"]}
+        gathered.append({name: value.cpu() for name, value in accelerator.gather_for_metrics(outputs).items()})
+
+    arrays = {name: torch.cat([part[name] for part in gathered]).numpy() for name in gathered[0]}
+    order = np.argsort(arrays["index"], kind="stable")
+    arrays = {name: values[order] for name, values in arrays.items()}
+    readable = arrays.pop("readable")
+    return {name: values[readable] for name, values in arrays.items()}, arrays["index"][~readable]
+
+
+def _report_unreadable(image_id: str, reason: str | None, skip: bool) -> None:
+    if not skip:
+        raise UserError(
+            f"image {image_id!r} cannot be read ({reason}); repair the file, or leave such images out "
+            "with --skip_unreadable."
+        )
+    logger.warning("left out image %r, which cannot be read (%s)", image_id, reason)
