@@ -3,3 +3,50 @@
 `datasets` refuses loading scripts given by path, so the builders are instantiated here directly, with absolute paths,
 sorted listings and a cache key that changes when the source folder changes.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import datasets
+
+from dataset_scripts.cutouts import Cutouts
+from hf_robustvit.cutouts import BENCHMARK_SPLITS
+from hf_robustvit.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Where a benchmark comes from.
+
+    Attributes:
+        builder: The `datasets` builder.
+        config_name: Which of the builder's configurations.
+        imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's. None: the
+            names are matched with the model's own label names.
+    """
+
+    builder: type[datasets.GeneratorBasedBuilder]
+    config_name: str
+    imagenet_indices: Mapping[str, tuple[int, ...]] | None = None
+
+
+BENCHMARKS: dict[str, Benchmark] = {f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS}
+
+
+def load_benchmark(name: str, data_dir: str | None = None, cache_dir: str | None = None) -> datasets.Dataset:
+    """Load the evaluation split of a benchmark.
+
+    Args:
+        name: A key of `BENCHMARKS`.
+        data_dir: Folder of the data set; Cutouts needs none.
+        cache_dir: Where prepared data sets are kept; the default is that of `datasets`.
+
+    Raises:
+        UserError: There is no such benchmark.
+    """
+    if name not in BENCHMARKS:
+        raise unknown_name("--dataset", name, BENCHMARKS)
+    benchmark = BENCHMARKS[name]
+    builder = benchmark.builder(config_name=benchmark.config_name, data_dir=data_dir, cache_dir=cache_dir)
+    builder.download_and_prepare()
+    return builder.as_dataset(split="test")
