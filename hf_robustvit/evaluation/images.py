@@ -28,7 +28,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
     `mask` (H, W) int8 in {0, 1}. An unreadable image is all zeros, so that batches keep their size in every process.
 
     Args:
-        dataset: Rows with `image`, and `mask` (8-bit grey, 255 is foreground) where `with_masks`.
+        dataset: Rows with `image`, `image_id`, and `mask` (8-bit grey, 255 is foreground) where `with_masks`.
         image_processor: Turns a PIL image into `pixel_values`.
         crop_border: Pixels cut from each side before anything else. ObjectNet's images have a red border of 1 pixel;
             its authors' rule is 2, the paper's 0.
@@ -40,6 +40,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
         self.rows = dataset.with_format(None).select_columns(self.columns)
         for column in self.columns:
             self.rows = self.rows.cast_column(column, datasets.Image(decode=False))
+        self.image_ids: list[str] = dataset["image_id"][:]
         self.image_processor = image_processor
         self.crop_border = crop_border
         self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (256, 256))))

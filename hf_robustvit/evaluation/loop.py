@@ -35,27 +35,25 @@ class LoopOptions:
 def run_over_images(
     step: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
     images: BenchmarkImages,
-    image_ids: list[str],
     options: LoopOptions,
     accelerator: Accelerator,
     description: str,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Apply a step to all images, each once, however many processes share them.
 
     Args:
         step: From a batch on the device to tensors with one row an image, all of them small.
         images: The images.
-        image_ids: Their names, for messages.
         options: How they are fed.
         accelerator: The processes.
         description: What the progress bar says.
 
     Returns:
-        The step's outputs for the readable images in the data set's order, with the `index` of each, the same in every
-        process; and the indices of the unreadable images.
+        The step's outputs for the readable images in the data set's order, with the `image_id` and the `index` of each;
+        the same in every process.
 
     Raises:
-        UserError: An image cannot be read, and `skip_unreadable` is off.
+        UserError: An image cannot be read and `skip_unreadable` is off, or none can be read.
     """
     loader = accelerator.prepare_data_loader(
         DataLoader(
@@ -68,20 +66,23 @@ def run_over_images(
     gathered = []
     for batch in tqdm(loader, desc=description, unit="batch", disable=not accelerator.is_main_process):
         for index in batch["index"][~batch["readable"]].tolist():
-            _report_unreadable(image_ids[index], images.reason_unreadable(index), options.skip_unreadable)
+            _report_unreadable(images, index, options.skip_unreadable)
         with torch.no_grad(), accelerator.autocast():
             outputs = step(batch)
         outputs |= {"index": batch["index"], "readable": batch["readable"]}
         gathered.append({name: value.cpu() for name, value in accelerator.gather_for_metrics(outputs).items()})
 
     arrays = {name: torch.cat([part[name] for part in gathered]).numpy() for name in gathered[0]}
-    order = np.argsort(arrays["index"], kind="stable")
-    arrays = {name: values[order] for name, values in arrays.items()}
-    readable = arrays.pop("readable")
-    return {name: values[readable] for name, values in arrays.items()}, arrays["index"][~readable]
+    kept = np.argsort(arrays["index"], kind="stable")
+    kept = kept[arrays.pop("readable")[kept]]
+    if not len(kept):
+        raise UserError(f"{description}: none of the {len(images)} images can be read.")
+    arrays = {name: values[kept] for name, values in arrays.items()}
+    return arrays | {"image_id": np.asarray(images.image_ids, dtype=object)[arrays["index"]]}
 
 
-def _report_unreadable(image_id: str, reason: str | None, skip: bool) -> None:
+def _report_unreadable(images: BenchmarkImages, index: int, skip: bool) -> None:
+    image_id, reason = images.image_ids[index], images.reason_unreadable(index)
     if not skip:
         raise UserError(
             f"image {image_id!r} cannot be read ({reason}); repair the file, or leave such images out "

@@ -41,6 +41,8 @@ def test_imagenet_indices_are_taken_as_given():
 
 
 def test_restriction_takes_the_best_of_a_classs_indices():
-    space = match_classes("objectnet", ["tie", "oven", "pen"], {"tie": (4, 1), "oven": (2,), "pen": (0, 3, 5)}, IMAGENET_CONFIG)
+    space = match_classes(
+        "objectnet", ["tie", "oven", "pen"], {"tie": (4, 1), "oven": (2,), "pen": (0, 3, 5)}, IMAGENET_CONFIG
+    )
     logits = torch.tensor([[0.0, 7.0, 5.0, 1.0, 2.0, 3.0, 99.0]])
     assert space.restrict(logits).tolist() == [[7.0, 5.0, 3.0]]
