@@ -32,15 +32,16 @@ def predict(
         images: The benchmark's images.
         labels: (images,) int64, the data set's own labels.
         label_space: How the data set's classes meet the model's.
-        options: How images are fed.
-        accelerator: The processes, the device and the precision.
+        options: How images are fed, and the precision.
+        accelerator: The processes and the device.
         description: What the progress bar says.
 
     Returns:
-        One row for each readable image. Columns, all class indices being the model's: `image_id`, `class_name`, `label` (the class's first index), `labels` (all of them; only where some
-        class has several), `top5_indices`, `top5_probabilities` (over all classes), `subset_top5_indices` (logits
-        restricted to the data set's classes, each by its first index; only where the model has more classes),
-        `training_class` (bool; only where the checkpoint records its training classes).
+        One row for each readable image. All class indices are the model's. Columns:
+        `image_id`; `class_name`; `label`, the class's first index; `labels`, all of them, only where some class has
+        several; `top5_indices` and `top5_probabilities`, over all the model's classes; `subset_top5_indices`, over the
+        data set's classes, each by its first index, only where the model has more classes; `training_class` (bool),
+        only where the checkpoint records its training classes.
 
     Raises:
         UserError: An image cannot be read, and `options.skip_unreadable` is off.
@@ -96,9 +97,9 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
 def accuracies(frame: pd.DataFrame) -> dict:
     """The accuracy figures of a result (percent), from `predict`'s rows.
 
-    `top1_any` is null where every class has a single index, `*_subset` where the benchmark has all the model's classes,
-    `train_classes` and `held_out_classes` where the checkpoint records no training classes or the benchmark has none
-    of the kind.
+    `*_subset` is None where the benchmark has all the model's classes, `top1_any` where every class has one index,
+    `train_classes` and `held_out_classes` where the checkpoint records no training classes or the benchmark has no
+    such class.
     """
     correct = outcomes(frame)
     top = TopKAccuracy(keep_in_memory=True)

@@ -65,8 +65,8 @@ def evaluate_benchmark(
         checkpoint: The model.
         data: The benchmark.
         output_dir: Where the files go.
-        accelerator: The processes, the device and the precision.
-        options: How images are fed.
+        accelerator: The processes and the device.
+        options: How images are fed, and the precision.
         preprocessing: "checkpoint" or "paper"; see `benchmark_image_processor`.
         crop_border: Pixels cut from each side of an image first.
 
@@ -82,7 +82,7 @@ def evaluate_benchmark(
             "preprocessing": preprocessing,
             "label_space": data.label_space.name if data.label_space else None,
             "crop_border": crop_border,
-            "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
+            "precision": "bf16" if options.bf16 else "fp32",
         },
         weights=checkpoint.weights,
         data=data.rows._fingerprint,  # changes with the cached files and with every transformation since

@@ -111,9 +111,7 @@ def _class_groups(after: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
                 yield classes, rows
 
 
-def _accuracy_difference(
-    dataset: str, figure: str, classes: str, before: np.ndarray, after: np.ndarray
-) -> Difference:
+def _accuracy_difference(dataset: str, figure: str, classes: str, before: np.ndarray, after: np.ndarray) -> Difference:
     low, high = difference_interval(before, after)
     return Difference(
         dataset=dataset,

@@ -19,17 +19,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How images are fed.
+    """How images are fed and the model is run.
 
     Attributes:
         batch_size: Images in a batch, in each process.
         num_workers: Processes that read and preprocess images, for each process that runs the model.
         skip_unreadable: Go on without the images that cannot be read, instead of stopping at the first.
+        bf16: Run the model in bfloat16 autocast.
     """
 
     batch_size: int = 64
     num_workers: int = 0
     skip_unreadable: bool = False
+    bf16: bool = False
 
 
 def run_over_images(
@@ -45,11 +47,11 @@ def run_over_images(
         step: From a batch on the device to tensors with one row an image, all of them small.
         images: The images.
         options: How they are fed.
-        accelerator: The processes.
+        accelerator: The processes and the device.
         description: What the progress bar says.
 
     Returns:
-        The step's outputs for the readable images in the data set's order, with the `image_id` and the `index` of each;
+        The step's outputs for the readable images in the data set's order, with the `image_id` and `index` of each;
         the same in every process.
 
     Raises:
@@ -67,7 +69,7 @@ def run_over_images(
     for batch in tqdm(loader, desc=description, unit="batch", disable=not accelerator.is_main_process):
         for index in batch["index"][~batch["readable"]].tolist():
             _report_unreadable(images, index, options.skip_unreadable)
-        with torch.no_grad(), accelerator.autocast():
+        with torch.no_grad(), torch.autocast(accelerator.device.type, torch.bfloat16, enabled=options.bf16):
             outputs = step(batch)
         outputs |= {"index": batch["index"], "readable": batch["readable"]}
         gathered.append({name: value.cpu() for name, value in accelerator.gather_for_metrics(outputs).items()})

@@ -1,4 +1,4 @@
-"""A benchmark's result on disk: one JSON file of figures and one Parquet file of predictions, written whole or not at all."""
+"""A benchmark's result on disk: a JSON file of figures, a Parquet file of predictions, written whole or not at all."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The segmentation test over a benchmark with masks (paper Tab. 3): the map of the predicted class against the mask."""
+"""The segmentation test (paper Tab. 3): the relevance map of the predicted class against the foreground mask."""
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,8 @@ def count_segmentation(
     Args:
         checkpoint: The model, in an attention implementation that gives attentions.
         images: The benchmark's images with their masks.
-        options: How images are fed.
-        accelerator: The processes, the device and the precision.
+        options: How images are fed, and the precision.
+        accelerator: The processes and the device.
         description: What the progress bar says.
 
     Returns:
@@ -48,7 +48,7 @@ def count_segmentation(
 
 
 def segmentation_figures(frame: pd.DataFrame) -> dict:
-    """The segmentation figures of a result (percent) with their bootstrap intervals, from `count_segmentation`'s rows."""
+    """A result's segmentation figures (percent) and their bootstrap intervals, from `count_segmentation`'s rows."""
     counts = frame[list(COUNTS)].to_numpy()
     figures = {name: 100 * value for name, value in segmentation_scores(counts).items()}
     for name in list(figures):

@@ -1,4 +1,4 @@
-"""The segmentation test of relevance maps (paper Sec. 4 "Segmentation Tests" and Tab. 3): does the map show the object?"""
+"""The segmentation test of relevance maps (paper Sec. 4, Tab. 3): does the map show the object?"""
 
 import datasets
 import evaluate

@@ -20,7 +20,7 @@ class TopKAccuracy(evaluate.Metric):
         return evaluate.MetricInfo(
             description="The share of images whose class is among the k most probable ones.",
             citation="",
-            inputs_description="\npredictions: class indices, most probable first. references: the class of each image.",
+            inputs_description="\npredictions: class indices, most probable first. references: one class index.",
             features=datasets.Features(
                 {"predictions": datasets.Sequence(datasets.Value("int64")), "references": datasets.Value("int64")}
             ),

@@ -33,7 +33,15 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
 def results_table(results: Iterable[BenchmarkResult]) -> str:
     """One model on several data sets, percent; columns that no data set fills are left out."""
     results = list(results)
-    figures = ("top5", "top1_subset", "top5_subset", "top1_any", "pixel_accuracy", "mean_iou", "mean_average_precision")
+    figures = (
+        "top5",
+        "top1_subset",
+        "top5_subset",
+        "top1_any",
+        "pixel_accuracy",
+        "mean_iou",
+        "mean_average_precision",
+    )
     figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
     rows = [
         [result.dataset, result.num_images, result.top1, interval(result.top1_ci95)]
