@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_robustvit.config import RobustViTConfig
@@ -37,6 +39,21 @@ def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss
         )
     baseline = GradMaskLoss if config.method == "gradmask" else RRRLoss
     return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
+
+
+def accept_saved_names(model: PreTrainedModel) -> None:
+    """Let `load_state_dict` take the names that `save_pretrained` writes.
+
+    transformers 5 saves a ViT under the names of version 4, and its Trainer, which resumes and returns to the best
+    checkpoint through `load_state_dict`, would only warn of the missing weights and keep the ones it has.
+    """
+    renamings = [entry for entry in get_model_conversion_mapping(model) if isinstance(entry, WeightRenaming)]
+
+    def rename(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *args) -> None:
+        for name in list(state_dict):
+            state_dict[apply_renamings(name, renamings)] = state_dict.pop(name)
+
+    model.register_load_state_dict_pre_hook(rename)
 
 
 class RobustViTTrainer(Trainer):
@@ -84,6 +101,8 @@ class RobustViTTrainer(Trainer):
                 "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
             )
         args.complete(model.config.name_or_path, new_head)
+        if isinstance(model, PreTrainedModel):
+            accept_saved_names(model)
         super().__init__(model=model, args=args, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)

@@ -135,8 +135,9 @@ def paste(cutout: Image.Image, side: int, rotation: int, location: tuple[float, 
 def draw_sketch(layer: Image.Image) -> Image.Image:
     """Grey edges of an object on white."""
     white = Image.new("RGBA", layer.size, "white")
-    grey = Image.alpha_composite(white, layer).convert("L")
-    edges = ImageChops.lighter(*(channel.filter(ImageFilter.FIND_EDGES) for channel in (grey, layer.getchannel("A"))))
+    grey, alpha = Image.alpha_composite(white, layer).convert("L"), layer.getchannel("A")
+    outlines = (ImageChops.subtract(channel, channel.filter(ImageFilter.MinFilter(3))) for channel in (grey, alpha))
+    edges = ImageChops.lighter(*outlines)
     return ImageChops.invert(edges).convert("RGB")
 
 
