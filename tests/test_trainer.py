@@ -170,7 +170,11 @@ def test_the_record_is_saved_beside_the_weights(tmp_path):
     trainer.train()
     trainer.save_model()
     for folder in (tmp_path, tmp_path / "checkpoint-2"):
-        assert json.loads((folder / "robustvit.json").read_text(encoding="utf-8")) == {"training_classes": ["café"]}
+        record = json.loads((folder / "robustvit.json").read_text(encoding="utf-8"))
+        assert record["training_classes"] == ["café"]
+        assert record["method"] == "robustvit"
+        assert record["hyper_parameters"]["lambda_background"] == 2.0
+        assert record["hyper_parameters"]["learning_rate"] == 1e-3
 
 
 def test_predict_gives_the_logits_alone(tmp_path):

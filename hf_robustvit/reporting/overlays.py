@@ -45,9 +45,14 @@ def explain_batch(model: PreTrainedModel, pixel_values: torch.Tensor) -> Explain
     )
 
 
-def denormalize(pixel_values: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Turn (batch, 3, height, width) model input back into (batch, height, width, 3) colours in [0, 1]."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+def denormalize(pixel_values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> np.ndarray:
+    """Turn (batch, 3, height, width) model input back into (batch, height, width, 3) colours in [0, 1].
+
+    Args:
+        pixel_values: What `EvalTransform` gave.
+        mean: (3, 1, 1), that transform's.
+        std: (3, 1, 1), that transform's.
+    """
     return (pixel_values.float().cpu() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
