@@ -33,6 +33,21 @@ def photographs(folder: Path, count: int = 40, seed: int = 0) -> list[Path]:
     return paths
 
 
+def box_masks(paths: list[Path], folder: Path, seed: int = 0) -> list[Path]:
+    """A mask of a random box for each image, half of them stored as 0 and 1 as some data sets do."""
+    rng, masks = np.random.default_rng(seed), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(paths):
+        with Image.open(path) as image:
+            width, height = image.size
+        mask = np.zeros((height, width), dtype=np.uint8)
+        top, left = rng.integers(0, height // 2), rng.integers(0, width // 2)
+        mask[top : top + height // 3, left : left + width // 2] = 255 if number % 2 else 1
+        masks.append(folder / f"{path.stem}.png")
+        Image.fromarray(mask).save(masks[-1])
+    return masks
+
+
 def vit(num_labels: int, **overrides) -> tuple[PreTrainedModel, ViTImageProcessorPil]:
     """A tiny ViT of 32 x 32 pixels with the names c0, c1, ... and a processor that squashes."""
     model = tiny_model("vit", num_labels=num_labels, **overrides)

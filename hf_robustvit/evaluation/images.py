@@ -1,6 +1,6 @@
 """From the rows of a data set to the model's input, one image at a time, so that a broken file can be told by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, Literal
 
@@ -10,11 +10,17 @@ import torch
 from PIL import Image
 from transformers import PretrainedConfig, ViTImageProcessorPil
 
+from hf_robustvit.data import foreground_mask
+
 
 Preprocessing = Literal["checkpoint", "paper"]
 
 #: Mean and standard deviation of every model in the paper's code, DeiT included.
 PAPER_NORMALIZATION = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+
+
+# What pictures are converted to: colours as Pillow does it, masks to 0 and 255 whichever way they are stored.
+CONVERT = {"image": lambda image: image.convert("RGB"), "mask": foreground_mask}
 
 
 class UnreadableImage(Exception):
@@ -28,7 +34,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
     `mask` (H, W) int8 in {0, 1}. An unreadable image is all zeros, so that batches keep their size in every process.
 
     Args:
-        dataset: Rows with `image`, `image_id`, and `mask` (8-bit grey, 255 is foreground) where `with_masks`.
+        dataset: Rows with `image`, `image_id`, and `mask` (as `foreground_mask` reads it) where `with_masks`.
         image_processor: Turns a PIL image into `pixel_values`.
         crop_border: Pixels cut from each side before anything else. ObjectNet's images have a red border of 1 pixel;
             its authors' rule is 2, the paper's 0.
@@ -71,8 +77,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
 
     def _read(self, index: int) -> dict[str, Image.Image]:
         row = self.rows[index]
-        modes = {"image": "RGB", "mask": "L"}
-        pictures = {column: read_image(row[column], modes[column], self.crop_border) for column in self.columns}
+        pictures = {column: read_picture(row[column], CONVERT[column], self.crop_border) for column in self.columns}
         if len({picture.size for picture in pictures.values()}) > 1:
             raise UnreadableImage("its mask has another size, {0.width}x{0.height}".format(pictures["mask"]))
         return pictures
@@ -81,12 +86,14 @@ class BenchmarkImages(torch.utils.data.Dataset):
         return self.image_processor(image, return_tensors="pt")["pixel_values"][0]  # (3, H, W)
 
 
-def read_image(stored: Mapping[str, Any], mode: str = "RGB", crop_border: int = 0) -> Image.Image:
-    """Decode an image as stored in a data set, its pixels as they lie: ImageNet's protocols ignore EXIF orientation.
+def read_picture(
+    stored: Mapping[str, Any], convert: Callable[[Image.Image], Image.Image], crop_border: int = 0
+) -> Image.Image:
+    """Decode an image or a mask as stored in a data set, and do not turn it by its EXIF orientation: no protocol does.
 
     Args:
         stored: `bytes` of the file, or else its `path`.
-        mode: Pillow's name of the colour space to convert to.
+        convert: Brings it to the mode that is wanted.
         crop_border: Pixels to cut from each side.
 
     Raises:
@@ -94,7 +101,7 @@ def read_image(stored: Mapping[str, Any], mode: str = "RGB", crop_border: int = 
     """
     try:
         with Image.open(BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as file:
-            image = file.convert(mode)
+            image = convert(file)
     # Pillow's decoders raise almost anything on broken files: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error

@@ -7,9 +7,10 @@ import torch
 from transformers import PretrainedConfig
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.imagenet_classes import WNIDS
 
 
-IMAGENET_CLASSES = 1000
+IMAGENET_CLASSES = len(WNIDS)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def match_classes(
     Args:
         dataset: The data set's name, for messages.
         class_names: Its class names, in the order of its labels.
-        imagenet_indices: ImageNet indices of each class name; None matches the names with the model's own label names.
+        imagenet_indices: ImageNet indices of each class name; None matches the names with the model's own label names,
+            or wnids with the classes of an ImageNet model.
         config: The model's configuration.
 
     Raises:
@@ -86,15 +88,18 @@ def match_classes(
             )
         known, name = imagenet_indices, "ImageNet indices"
     else:
-        known = {label: (index,) for label, index in config.label2id.items()}
+        labels = dict(config.label2id)
+        if config.num_labels == IMAGENET_CLASSES:
+            labels |= {wnid: index for index, wnid in enumerate(WNIDS)}
+        known = {label: (index,) for label, index in labels.items()}
         name = "model label names"
 
     missing = [class_name for class_name in class_names if class_name not in known]
     if missing:
         raise UserError(
             f"--dataset {dataset}: {len(missing)} of its {len(class_names)} classes are not among the "
-            f"{len(known)} classes of the model, the first is {missing[0]!r}; name the classes as the model does "
-            f"({', '.join(map(repr, list(known)[:3]))}, ...) or give a model with these classes."
+            f"{config.num_labels} classes of the model, the first is {missing[0]!r}; name the classes as the model "
+            f"does ({', '.join(map(repr, list(known)[:3]))}, ...) or give a model with these classes."
         )
     indices = tuple(tuple(known[class_name]) for class_name in class_names)
     return LabelSpace(name, tuple(class_names), indices, config.num_labels)

@@ -23,6 +23,11 @@ def test_a_data_set_with_all_the_models_classes_is_no_subset():
     assert not match_classes("pets", ["dog", "cat"], None, vit_config("cat", "dog")).is_subset
 
 
+def test_an_imagenet_model_also_knows_wnids():
+    space = match_classes("mine", ["n01443537", "n01440764"], None, IMAGENET_CONFIG)
+    assert space.model_indices == ((1,), (0,))
+
+
 def test_a_class_the_model_lacks_is_named_and_counted():
     with pytest.raises(UserError, match=r"--dataset pets: 2 of its 3 classes .* 2 classes of the model.*'emu'.*'cat'"):
         match_classes("pets", ["dog", "emu", "gnu"], None, vit_config("cat", "dog"))
