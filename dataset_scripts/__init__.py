@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import datasets
 
 from dataset_scripts.cutouts import Cutouts
+from dataset_scripts.folders import prepare
 from dataset_scripts.image_mask_folder import load_image_mask_folder
+from dataset_scripts.imagenet import ImageNet
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
 from hf_robustvit.errors import unknown_name
+from hf_robustvit.imagenet_classes import WNIDS
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,34 @@ class Benchmark:
     imagenet_indices: Mapping[str, tuple[int, ...]] | None = None
 
 
-BENCHMARKS: dict[str, Benchmark] = {f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS}
+WNID_INDICES = {wnid: (index,) for index, wnid in enumerate(WNIDS)}
+
+BENCHMARKS: dict[str, Benchmark] = {
+    **{f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS},
+    **{config.name: Benchmark(ImageNet, config.name, WNID_INDICES) for config in ImageNet.BUILDER_CONFIGS},
+}
 
 
-def load_benchmark(name: str, data_dir: str | None = None, cache_dir: str | None = None) -> datasets.Dataset:
+def load_benchmark(
+    name: str, data_dir: str | None = None, cache_dir: str | None = None, num_proc: int | None = None
+) -> datasets.Dataset:
     """Load the evaluation split of a benchmark.
 
     Args:
         name: A key of `BENCHMARKS`.
-        data_dir: Folder of the data set; Cutouts needs none.
+        data_dir: Folder of the data set, or one that holds it by its authors' name; Cutouts needs none.
         cache_dir: Where prepared data sets are kept; the default is that of `datasets`.
+        num_proc: Processes that prepare it.
 
     Raises:
-        UserError: There is no such benchmark.
+        UserError: There is no such benchmark, or its folder does not fit.
     """
     if name not in BENCHMARKS:
         raise unknown_name("--dataset", name, BENCHMARKS)
     benchmark = BENCHMARKS[name]
-    builder = benchmark.builder(config_name=benchmark.config_name, data_dir=data_dir, cache_dir=cache_dir)
-    builder.download_and_prepare()
-    return builder.as_dataset(split="test")
+    own_folder = {} if benchmark.builder is Cutouts else {"data_dir": data_dir}
+    builder = benchmark.builder(config_name=benchmark.config_name, cache_dir=cache_dir, **own_folder)
+    return prepare(builder, "test", num_proc)
 
 
 def load_training_pairs(
