@@ -5,7 +5,7 @@ sorted listings and a cache key that changes when the source folder changes.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import datasets
@@ -14,9 +14,14 @@ from dataset_scripts.cutouts import Cutouts
 from dataset_scripts.folders import prepare
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from dataset_scripts.imagenet import ImageNet
+from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
+from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
 from hf_robustvit.errors import unknown_name
-from hf_robustvit.imagenet_classes import WNIDS
+from hf_robustvit.imagenet_classes import SI_SCORE, WNIDS
+
+
+ImageNetIndices = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -26,20 +31,23 @@ class Benchmark:
     Attributes:
         builder: The `datasets` builder.
         config_name: Which of the builder's configurations.
-        imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's. None: the
-            names are matched with the model's own label names.
+        imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's; or what
+            reads them from the data set's folder. None: the names are matched with the model's own label names.
     """
 
     builder: type[datasets.GeneratorBasedBuilder]
     config_name: str
-    imagenet_indices: Mapping[str, tuple[int, ...]] | None = None
+    imagenet_indices: ImageNetIndices | Callable[[str | None], ImageNetIndices] | None = None
 
 
+SI_SCORE_INDICES = {name: (index,) for name, index in SI_SCORE.items()}
 WNID_INDICES = {wnid: (index,) for index, wnid in enumerate(WNIDS)}
 
 BENCHMARKS: dict[str, Benchmark] = {
     **{f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS},
     **{config.name: Benchmark(ImageNet, config.name, WNID_INDICES) for config in ImageNet.BUILDER_CONFIGS},
+    "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices),
+    **{config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES) for config in SIScore.BUILDER_CONFIGS},
 }
 
 
@@ -63,6 +71,12 @@ def load_benchmark(
     own_folder = {} if benchmark.builder is Cutouts else {"data_dir": data_dir}
     builder = benchmark.builder(config_name=benchmark.config_name, cache_dir=cache_dir, **own_folder)
     return prepare(builder, "test", num_proc)
+
+
+def imagenet_indices(name: str, data_dir: str | None = None) -> ImageNetIndices | None:
+    """The ImageNet indices of a benchmark's classes; arguments as for `load_benchmark`, value as in `Benchmark`."""
+    indices = BENCHMARKS[name].imagenet_indices
+    return indices(data_dir) if callable(indices) else indices
 
 
 def load_training_pairs(

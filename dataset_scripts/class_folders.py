@@ -95,7 +95,8 @@ class ClassFolderConfig(datasets.BuilderConfig):
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name the cache after every file's path, size and time, so that a changed folder is read anew."""
-        return super().create_config_id({"content": content_id(*self.images)}, custom_features)
+        content = content_id(*self.classes.items(), *self.images)
+        return super().create_config_id({"content": content}, custom_features)
 
 
 class ClassFolders(datasets.GeneratorBasedBuilder):

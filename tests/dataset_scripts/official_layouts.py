@@ -128,3 +128,26 @@ def save_json(path: Path, content: object) -> None:
     """A JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
+
+
+OBJECTNET = {  # folder -> its label and its ImageNet indices, the paper's first
+    "alarm_clock": ("Alarm clock", (409, 530)),
+    "chair": ("Chair", (423, 559, 765)),
+    "mug": ("Mug", (504,)),
+    "tie": ("Tie", (457, 906)),
+    "t_shirt": ("T-shirt", (610,)),
+    "wok": ("Wok", (909,)),
+}
+
+
+def write_objectnet_tables(root: Path, classes: dict = OBJECTNET) -> None:
+    """ObjectNet's four tables. As in the real ones, ImageNet's names stand in another order than its indices."""
+    position = {index: (index * 7 + 3) % 1000 for index in range(1000)}  # 7 and 1000 have no common factor
+    lines = {place: f"class {index}, also called so" for index, place in position.items()}
+    mappings = root / "mappings"
+    labels = {folder: label for folder, (label, _) in classes.items()} | {"air_freshener": "Air freshener"}
+    save_json(mappings / "folder_to_objectnet_label.json", labels)
+    names = {label: "; ".join(lines[position[index]] for index in indices) for label, indices in classes.values()}
+    save_json(mappings / "objectnet_to_imagenet_1k.json", names)
+    save_json(mappings / "pytorch_to_imagenet_2012_id.json", {str(index): position[index] for index in position})
+    (mappings / "imagenet_to_label_2012_v2").write_text("".join(lines[place] + "\n" for place in range(1000)))
