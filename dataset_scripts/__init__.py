@@ -14,6 +14,8 @@ from dataset_scripts.cutouts import Cutouts
 from dataset_scripts.folders import prepare
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from dataset_scripts.imagenet import ImageNet
+from dataset_scripts.imagenet_s import ImageNetS
+from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
@@ -47,6 +49,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     **{f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS},
     **{config.name: Benchmark(ImageNet, config.name, WNID_INDICES) for config in ImageNet.BUILDER_CONFIGS},
     "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices),
+    "imagenet-segmentation": Benchmark(ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES),
+    "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES),
     **{config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES) for config in SIScore.BUILDER_CONFIGS},
 }
 
@@ -85,9 +89,9 @@ def load_training_pairs(
     """Load image-mask pairs to fine-tune on.
 
     Args:
-        name: "cutouts", or the path of a folder with images/<class>/* and masks/<class>/*.png.
+        name: "imagenet-s", "cutouts", or the path of a folder with images/<class>/* and masks/<class>/*.png.
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
-        images_dir: Where the images are if not beside the masks.
+        images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
         masks: "annotated", or a folder of masks/<class>/*.png to take instead of the data set's own.
 
     Returns:
@@ -96,11 +100,12 @@ def load_training_pairs(
     Raises:
         UserError: There is no such data set, or its folder does not fit.
     """
-    masks_dir = None if masks == "annotated" else masks
+    masks_dir = None if masks == "annotated" else os.path.abspath(masks)
     if os.path.isdir(name):
         return load_image_mask_folder(name, images_dir=images_dir, masks_dir=masks_dir)
+    if name == "imagenet-s":
+        folders = {"data_dir": data_dir, "images_dir": images_dir, "masks_dir": masks_dir}
+        return prepare(ImageNetS(config_name="train-semi", **folders), "train")
     if name == "cutouts":
-        builder = Cutouts(config_name="train")
-        builder.download_and_prepare()
-        return builder.as_dataset(split="train")
+        return prepare(Cutouts(config_name="train"), "train")
     raise unknown_name("--dataset", name, ["cutouts", "imagenet-s", "the path of a folder"])

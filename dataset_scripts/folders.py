@@ -81,6 +81,24 @@ def prepare(builder: datasets.GeneratorBasedBuilder, split: str, num_proc: int |
     return builder.as_dataset(split=split)
 
 
+def class_root(own_folder: str | None, data_dir: str | None, name: str) -> str:
+    """The absolute folder of class folders: own_folder/name or own_folder itself where given, else data_dir/name."""
+    folder = own_folder or data_dir
+    if folder is None:
+        raise UserError(f"There is no folder to read {name} from: give --data_dir.")
+    folder = os.path.abspath(folder)
+    if not os.path.isdir(folder):
+        raise UserError(f"The folder {folder}, where {name} are looked for, does not exist: was it moved or renamed?")
+    inner = os.path.join(folder, name)
+    if os.path.isdir(inner):
+        refuse_escape(inner, folder)
+        return inner
+    if own_folder is None:
+        flag = {"images": "--images_dir", "masks": "--masks"}[name]
+        raise UserError(f"The folder {folder} has no folder {name!r} in it: add it, or name another one with {flag}.")
+    return folder
+
+
 def list_class_folders(root: str, suffixes: tuple[str, ...]) -> dict[str, list[File]]:
     """The files of every class folder below root that end in one of the suffixes; other entries are warned of."""
     classes, ignored = {}, []

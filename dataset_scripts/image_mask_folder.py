@@ -13,10 +13,10 @@ import datasets
 from dataset_scripts.folders import (
     IMAGE_SUFFIXES,
     File,
+    class_root,
     content_id,
     file_name,
     list_class_folders,
-    refuse_escape,
     stem,
 )
 from hf_robustvit.errors import UserError
@@ -57,7 +57,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
     @functools.cached_property
     def images(self) -> dict[str, list[File]]:
         """The images of every class; classes and files sorted."""
-        root = _class_root(self.images_dir, self.data_dir, "images")
+        root = class_root(self.images_dir, self.data_dir, "images")
         images = list_class_folders(root, IMAGE_SUFFIXES)
         empty = [name for name, files in images.items() if not files]
         if empty or not images:
@@ -72,7 +72,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
         """The rows of the data set, sorted by image_id."""
         images, masks, root = self.images, {}, None
         if self.with_masks:
-            root = _class_root(self.masks_dir, self.data_dir, "masks")
+            root = class_root(self.masks_dir, self.data_dir, "masks")
             for name, files in list_class_folders(root, MASK_SUFFIXES).items():
                 masks |= {(name, stem(file)): file for file in files}
         pairs = sorted(
@@ -177,21 +177,3 @@ def load_image_mask_folder(
     )
     builder.download_and_prepare(num_proc=num_proc)
     return builder.as_dataset(split="train")
-
-
-def _class_root(own_folder: str | None, data_dir: str | None, name: str) -> str:
-    """The absolute folder of class folders: own_folder/name or own_folder itself where given, else data_dir/name."""
-    folder = own_folder or data_dir
-    if folder is None:
-        raise UserError(f"There is no folder to read {name} from: give --data_dir.")
-    folder = os.path.abspath(folder)
-    if not os.path.isdir(folder):
-        raise UserError(f"The folder {folder}, where {name} are looked for, does not exist: was it moved or renamed?")
-    inner = os.path.join(folder, name)
-    if os.path.isdir(inner):
-        refuse_escape(inner, folder)
-        return inner
-    if own_folder is None:
-        flag = {"images": "--images_dir", "masks": "--masks"}[name]
-        raise UserError(f"The folder {folder} has no folder {name!r} in it: add it, or name another one with {flag}.")
-    return folder
