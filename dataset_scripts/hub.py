@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 
 import datasets
-from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import HfApi
 
 from dataset_scripts.imagenet import ImageNet
@@ -74,8 +73,8 @@ def load_from_hub(name: str, cache_dir: str | None = None) -> datasets.Dataset:
     try:
         revision = latest_revision(copy.repository)
         rows = read_copy(copy, revision, cache_dir)
-    # No connection and a refused one are OSErrors, of Python or of huggingface_hub.
-    except (OSError, DatasetGenerationError) as error:
+    # No connection, no access, a broken download: errors of the HTTP client, of huggingface_hub and of datasets.
+    except Exception as error:
         raise UserError(
             f"--dataset {name} without --data_dir is read from the Hub ({copy.repository}), and that failed: {error}. "
             "Try again, or download the data set and name its folder with --data_dir."
@@ -119,9 +118,10 @@ def convert(rows: datasets.Dataset, copy: HubCopy, wnids: tuple[str, ...]) -> da
     label_feature = rows.features.get(copy.label_column)
     has_names = isinstance(label_feature, datasets.ClassLabel) or copy.label_column != "label"
     if label_feature is None or not has_names or len(images) != 1:
+        wanted = "label (with named classes)" if copy.label_column == "label" else copy.label_column
         raise UserError(
-            f"{copy.repository} has the columns {', '.join(rows.column_names)}; expected one of images and "
-            f"{copy.label_column!r}{' with named classes' if copy.label_column == 'label' else ''}: it was changed, so download the data set and name its folder with --data_dir."
+            f"{copy.repository} has the columns {', '.join(rows.column_names)}; expected one of images and {wanted}: "
+            "it was changed, so download the data set and name its folder with --data_dir."
         )
     labels = rows[copy.label_column][:]
     if copy.label_column != "wnid":
