@@ -126,9 +126,7 @@ def test_labels_of_another_space_are_refused_before_anything_is_scored(local, tm
 def test_other_columns_and_labels_without_names_are_refused(local, tmp_path, column):
     columns = {"image": [{"bytes": picture(1), "path": None}], column: [1]}
     write_parquet(local("imagenet-a") / "data" / "train-0.parquet", columns, **{column: datasets.Value("int64")})
-    expected = (
-        f"has the columns image, {column}; expected one of images and 'label' with named classes: it was changed"
-    )
+    expected = rf"the columns image, {column}; expected one of images and label \(with named classes\): it was changed"
     with pytest.raises(UserError, match=expected):
         load_benchmark("imagenet-a", cache_dir=str(tmp_path / "cache"))
 
