@@ -106,11 +106,11 @@ def load_training_pairs(
         UserError: There is no such data set, or its folder does not fit.
     """
     masks_dir = None if masks == "annotated" else os.path.abspath(masks)
-    if os.path.isdir(name):
-        return load_image_mask_folder(name, images_dir=images_dir, masks_dir=masks_dir)
     if name == "imagenet-s":
         folders = {"data_dir": data_dir, "images_dir": images_dir, "masks_dir": masks_dir}
         return prepare(ImageNetS(config_name="train-semi", **folders), "train")
     if name == "cutouts":
         return prepare(Cutouts(config_name="train"), "train")
+    if os.path.isdir(name):
+        return load_image_mask_folder(name, images_dir=images_dir, masks_dir=masks_dir)
     raise unknown_name("--dataset", name, ["cutouts", "imagenet-s", "the path of a folder"])
