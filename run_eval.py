@@ -10,17 +10,16 @@ OUT/baseline/..., OUT/comparison.json and OUT/per_class/...
 
 import logging
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from accelerate import Accelerator
-from transformers import HfArgumentParser
 
 from dataset_scripts import BENCHMARKS, load_benchmark
 from dataset_scripts.image_mask_folder import load_image_mask_folder
-from hf_robustvit.errors import UserError, exit_on_user_error, unknown_name
+from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import IMAGENET_CLASSES, match_classes
@@ -65,14 +64,6 @@ class EvaluationArguments:
         default=min(8, os.cpu_count() or 1), metadata={"help": "Processes that read images, for each process."}
     )
     bf16: bool = field(default=False, metadata={"help": "Run the model in bfloat16 autocast."})
-
-
-def parse_arguments(arguments: list[str]) -> EvaluationArguments:
-    """Read the flags, or the one YAML or JSON file that holds them."""
-    parser = HfArgumentParser(EvaluationArguments, description=__doc__.split("\n")[0])
-    if len(arguments) == 1 and arguments[0].endswith((".yaml", ".yml", ".json")):
-        return parser.parse_yaml_file(arguments[0])[0]  # JSON is YAML
-    return parser.parse_args_into_dataclasses(arguments)[0]
 
 
 def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
@@ -137,4 +128,4 @@ def main(arguments: EvaluationArguments) -> None:
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main(parse_arguments(sys.argv[1:]))
+        main(*parse_settings(EvaluationArguments))
