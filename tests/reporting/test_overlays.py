@@ -57,7 +57,8 @@ def test_a_benchmarks_overlays_show_readable_images_of_all_its_length(tmp_path, 
         files.append(str(tmp_path / f"{number}.png"))
         Image.fromarray(np.full((40, 50, 3), 8 * number, dtype=np.uint8)).save(files[-1])
     (tmp_path / "29.png").write_bytes(b"broken")
-    rows = datasets.Dataset.from_dict({"image": files, "label": [number % 5 for number in range(30)]})
+    columns = {"image": files, "image_id": files, "label": [number % 5 for number in range(30)]}
+    rows = datasets.Dataset.from_dict(columns)
     space = match_classes("some", [f"LABEL_{index}" for index in range(5)], None, model.config)
     data = BenchmarkData("some", rows.cast_column("image", datasets.Image()), space)
     drawn = {}
