@@ -126,8 +126,11 @@ def main(arguments: EvaluationArguments) -> None:
         write_report(output_dir, results[-1], differences)
         titles = ["before", "after"] if arguments.baseline else ["model"]
         for sets in data:
-            path = output_dir / "overlays" / f"{sets[-1].name}.png"
-            benchmark_overlays(path, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
+            name = sets[-1].name
+            picture = output_dir / "overlays" / f"{name}.png"
+            newest_result = max((folder / f"{name}.json").stat().st_mtime for _, _, folder in models)
+            if not picture.exists() or picture.stat().st_mtime < newest_result:
+                benchmark_overlays(picture, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
         print(headline_table(results[-1], differences))
 
 

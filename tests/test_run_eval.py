@@ -49,7 +49,8 @@ def test_one_model_on_a_folder(workshop, tmp_path, capsys):
     table = capsys.readouterr().out
     assert f"{result['top1_subset']:.2f}" in table and "| pets " in table
     assert table.strip() in (tmp_path / "results.md").read_text()
-    assert {path.name for path in tmp_path.iterdir()} == {"pets.json", "pets.predictions.parquet", "results.md"}
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"pets.json", "pets.predictions.parquet", "results.md", "overlays/pets.png"}
 
 
 def test_two_models_are_compared(workshop, tmp_path, capsys):
