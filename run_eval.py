@@ -16,7 +16,7 @@ from typing import Literal
 
 from accelerate import Accelerator
 
-from dataset_scripts import BENCHMARKS, load_benchmark
+from dataset_scripts import BENCHMARKS, imagenet_indices, load_benchmark
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
 from hf_robustvit.errors import UserError, unknown_name
@@ -87,14 +87,14 @@ def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
 def load_data(name: str, data_dir: str | None, checkpoints: list[Checkpoint]) -> list[BenchmarkData]:
     """Load a data set and find its classes among those of each model."""
     if name in BENCHMARKS:
-        rows, imagenet_indices = load_benchmark(name, data_dir), BENCHMARKS[name].imagenet_indices
+        rows, indices = load_benchmark(name, data_dir), imagenet_indices(name, data_dir)
     else:
-        rows, imagenet_indices = load_image_mask_folder(name, with_masks=False), None
+        rows, indices = load_image_mask_folder(name, with_masks=False), None
         name = Path(name).resolve().name
     if "label" not in rows.column_names:
         return [BenchmarkData(name, rows, None) for _ in checkpoints]
     classes = rows.features["label"].names
-    spaces = [match_classes(name, classes, imagenet_indices, checkpoint.model.config) for checkpoint in checkpoints]
+    spaces = [match_classes(name, classes, indices, checkpoint.model.config) for checkpoint in checkpoints]
     return [BenchmarkData(name, rows, space) for space in spaces]
 
 

@@ -1,10 +1,8 @@
 """A folder of the user's own: images/<class>/* with the foreground masks masks/<class>/<same stem>.png beside it."""
 
 import functools
-import hashlib
 import logging
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,21 +10,21 @@ from typing import NamedTuple
 
 import datasets
 
+from dataset_scripts.folders import (
+    IMAGE_SUFFIXES,
+    File,
+    class_root,
+    content_id,
+    file_name,
+    list_class_folders,
+    stem,
+)
 from hf_robustvit.errors import UserError
 
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png",)
-
-
-class File(NamedTuple):
-    """A file as its folder lists it; size in bytes, time of the last change in nanoseconds."""
-
-    path: str
-    size: int
-    modified: int
 
 
 class Pair(NamedTuple):
@@ -59,8 +57,8 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
     @functools.cached_property
     def images(self) -> dict[str, list[File]]:
         """The images of every class; classes and files sorted."""
-        root = _class_root(self.images_dir, self.data_dir, "images")
-        images = _list_class_folders(root, IMAGE_SUFFIXES)
+        root = class_root(self.images_dir, self.data_dir, "images")
+        images = list_class_folders(root, IMAGE_SUFFIXES)
         empty = [name for name, files in images.items() if not files]
         if empty or not images:
             found = (
@@ -74,11 +72,11 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
         """The rows of the data set, sorted by image_id."""
         images, masks, root = self.images, {}, None
         if self.with_masks:
-            root = _class_root(self.masks_dir, self.data_dir, "masks")
-            for name, files in _list_class_folders(root, MASK_SUFFIXES).items():
-                masks |= {(name, _stem(file)): file for file in files}
+            root = class_root(self.masks_dir, self.data_dir, "masks")
+            for name, files in list_class_folders(root, MASK_SUFFIXES).items():
+                masks |= {(name, stem(file)): file for file in files}
         pairs = sorted(
-            Pair(f"{name}/{_file_name(image)}", name, image, masks.get((name, _stem(image))))
+            Pair(f"{name}/{file_name(image)}", name, image, masks.get((name, stem(image))))
             for name, files in images.items()
             for image in files
         )
@@ -106,10 +104,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name the cache after every file's path, size and time, so that a changed folder is read anew."""
-        digest = hashlib.sha256(repr(list(self.images)).encode())
-        for pair in self.pairs:
-            digest.update(repr(pair).encode())
-        return super().create_config_id({"content": digest.hexdigest()[:16]}, custom_features)
+        return super().create_config_id({"content": content_id(*self.images, *self.pairs)}, custom_features)
 
 
 class ImageMaskFolder(datasets.GeneratorBasedBuilder):
@@ -182,79 +177,3 @@ def load_image_mask_folder(
     )
     builder.download_and_prepare(num_proc=num_proc)
     return builder.as_dataset(split="train")
-
-
-def _class_root(own_folder: str | None, data_dir: str | None, name: str) -> str:
-    """The absolute folder of class folders: own_folder/name or own_folder itself where given, else data_dir/name."""
-    folder = own_folder or data_dir
-    if folder is None:
-        raise UserError(f"There is no folder to read {name} from: give --data_dir.")
-    folder = os.path.abspath(folder)
-    if not os.path.isdir(folder):
-        raise UserError(f"The folder {folder}, where {name} are looked for, does not exist: was it moved or renamed?")
-    inner = os.path.join(folder, name)
-    if os.path.isdir(inner):
-        _refuse_escape(inner, folder)
-        return inner
-    if own_folder is None:
-        flag = {"images": "--images_dir", "masks": "--masks"}[name]
-        raise UserError(f"The folder {folder} has no folder {name!r} in it: add it, or name another one with {flag}.")
-    return folder
-
-
-def _list_class_folders(root: str, suffixes: tuple[str, ...]) -> dict[str, list[File]]:
-    """The files of every class folder below root that end in one of the suffixes; other entries are warned of."""
-    classes, ignored = {}, []
-    for folder in _visible_entries(root, root):
-        if not folder.is_dir():
-            ignored.append(folder.path)
-            continue
-        files = classes[_normalised(folder.name)] = []
-        for entry in _visible_entries(folder.path, root):
-            if entry.is_file() and entry.name.lower().endswith(suffixes):
-                files.append(File(entry.path, entry.stat().st_size, entry.stat().st_mtime_ns))
-            else:
-                ignored.append(entry.path)
-    if ignored:
-        logger.warning(
-            "%s: %d entries are no <class>/<file> ending in %s and are not read (first: %s).",
-            root,
-            len(ignored),
-            ", ".join(suffixes),
-            ignored[0],
-        )
-    return classes
-
-
-def _visible_entries(folder: str, root: str) -> list[os.DirEntry]:
-    """What is in a folder, hidden files apart, sorted; links out of the root are refused."""
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "Thumbs.db"]
-    for entry in visible:
-        if entry.is_symlink():
-            _refuse_escape(entry.path, root)
-        if not entry.name.isascii() and os.fsencode(entry.name).decode(errors="ignore") != entry.name:
-            raise UserError(f"The file name {entry.name!r} in {folder} is not UTF-8: rename the file.")
-    return sorted(visible, key=lambda entry: _normalised(entry.name))
-
-
-def _refuse_escape(path: str, folder: str) -> None:
-    target, folder = os.path.realpath(path), os.path.realpath(folder)
-    if os.path.commonpath([target, folder]) != folder or not os.path.exists(target):
-        raise UserError(
-            f"{path} is a symbolic link that leads out of {folder} or to nothing: put the file itself there, "
-            "or name the folder it lies in with --images_dir or --masks."
-        )
-
-
-def _normalised(name: str) -> str:
-    """A file name with composed accents: file systems disagree on their form, ids and pairs must not."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _file_name(file: File) -> str:
-    return _normalised(os.path.basename(file.path))
-
-
-def _stem(file: File) -> str:
-    return os.path.splitext(_file_name(file))[0]

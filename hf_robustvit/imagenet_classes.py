@@ -2,7 +2,7 @@
 
 An ImageNet index is the position of a class's wnid (its WordNet id, such as n01440764) in the sorted list of the 1000.
 The tables stand in `imagenet_classes.json`, which `dataset_scripts/make_imagenet_classes.py` writes from timm and
-tensorflow-datasets (both Apache-2.0); the file names their versions.
+tensorflow-datasets (both Apache-2.0); the file names the versions.
 """
 
 import json
