@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -71,6 +71,9 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise unknown_name("--model", name, _names_to_suggest(name)) from error
     except LocalEntryNotFoundError as error:
+        # The cache also remembers which files the Hub said a model does not have.
+        if try_to_load_from_cache(name, filename, revision=revision) is _CACHED_NO_EXIST:
+            return None
         raise _not_reached(name, filename) from error
     except HfHubHTTPError as error:
         raise UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(error)}") from error
