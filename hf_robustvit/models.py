@@ -177,6 +177,8 @@ def load_classifier(
         raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
     with reading_model(str(config_file)):
         config_dict = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config_dict, dict):
+            raise ValueError("it holds no settings but a " + type(config_dict).__name__)
     if is_timm_config(config_dict):
         check_timm_config(config_dict, name)
         image_processor = timm_image_processor(config_dict, name)
