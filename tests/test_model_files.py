@@ -1,4 +1,4 @@
-"""Where a model's files come from: folders, the Hub (a server on this machine that answers as it does) and the cache."""
+"""Where a model's files come from: folders, the Hub (a local server that answers as it does) and the cache."""
 
 import functools
 import hashlib
@@ -38,9 +38,6 @@ def logit_sum(name, revision=None) -> float:
     model, _ = load_classifier(name, revision=revision)
     with torch.no_grad():
         return model(torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)).logits.abs().sum().item()
-
-
-# ----------------------------------------------------------------------------------------------------- names and folders
 
 
 @pytest.mark.parametrize(
@@ -117,9 +114,6 @@ def test_folders_without_and_with_broken_weights(tmp_path):
         load_classifier(folder)
 
 
-# ---------------------------------------------------------------------------------------------------------------- pickle
-
-
 class _Malicious:
     """Unpickling it creates a file."""
 
@@ -159,8 +153,6 @@ def test_safetensors_are_preferred_to_a_pickle(tmp_path):
     assert logit_sum(folder) == expected
 
 
-# --------------------------------------------------------------------------------------------------------------- the Hub
-
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 REFUSED = {
     "acme/gated": (401, "GatedRepo"),
@@ -186,7 +178,7 @@ print(json.dumps(answers))
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
-    """Answers GET and HEAD of /<owner>/<name>/resolve/<revision>/<file> from folders <root>/<owner>/<name>/<commit>."""
+    """Answers for /<owner>/<name>/resolve/<revision>/<file> from the folders <root>/<owner>/<name>/<commit>."""
 
     def __init__(self, *arguments, root: Path):
         self.root = root
