@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
-from hf_robustvit.reporting.tables import markdown_table
 from transformers import set_seed
 
 from dataset_scripts import load_training_pairs
@@ -23,6 +22,7 @@ from hf_robustvit.data import (
     with_pair_transform,
 )
 from hf_robustvit.reporting.overlays import NUM_SHOWN, denormalize, explain_batch, overlay_grid
+from hf_robustvit.reporting.tables import markdown_table
 from hf_robustvit.trainer import checkpoint_to_resume
 
 
