@@ -128,7 +128,8 @@ class _Malicious:
 def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, zipped):
     folder = save(tmp_path / "model")
     (folder / "model.safetensors").unlink()
-    content, trace = tiny_model("vit").state_dict() | {"extra": _Malicious(tmp_path / "ran")}, tmp_path / "ran"
+    trace = tmp_path / "ran"
+    content = tiny_model("vit").state_dict() | {"extra": _Malicious(trace)}
     if zipped:
         torch.save(content, folder / "pytorch_model.bin")
     else:
@@ -136,6 +137,8 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, zipped):
     with pytest.raises(UserError, match=f"the weights of '{folder}' are a pickle of more than tensors"):
         load_classifier(folder)
     assert not trace.exists()
+    pickle.loads(pickle.dumps(content)).pop("extra").close()
+    assert trace.exists()  # so it would have run
 
 
 def test_a_pickle_of_tensors_loads(tmp_path):
