@@ -12,6 +12,7 @@ import datasets
 
 from dataset_scripts.cutouts import Cutouts
 from dataset_scripts.folders import prepare
+from dataset_scripts.hub import load_from_hub
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from dataset_scripts.imagenet import ImageNet
 from dataset_scripts.imagenet_s import ImageNetS
@@ -62,7 +63,8 @@ def load_benchmark(
 
     Args:
         name: A key of `BENCHMARKS`.
-        data_dir: Folder of the data set, or one that holds it by its authors' name; Cutouts needs none.
+        data_dir: Folder of the data set, or one that holds it by its authors' name. Without one the data set is taken
+            from the Hub, if there is a readable copy; Cutouts needs none.
         cache_dir: Where prepared data sets are kept; the default is that of `datasets`.
         num_proc: Processes that prepare it.
 
@@ -72,8 +74,11 @@ def load_benchmark(
     if name not in BENCHMARKS:
         raise unknown_name("--dataset", name, BENCHMARKS)
     benchmark = BENCHMARKS[name]
-    own_folder = {} if benchmark.builder is Cutouts else {"data_dir": data_dir}
-    builder = benchmark.builder(config_name=benchmark.config_name, cache_dir=cache_dir, **own_folder)
+    if benchmark.builder is Cutouts:
+        data_dir = None
+    elif data_dir is None:
+        return load_from_hub(name, cache_dir)
+    builder = benchmark.builder(config_name=benchmark.config_name, data_dir=data_dir, cache_dir=cache_dir)
     return prepare(builder, "test", num_proc)
 
 

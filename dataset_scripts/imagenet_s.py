@@ -25,6 +25,10 @@ from hf_robustvit.imagenet_classes import WNIDS
 
 
 EXPECTED = "ImageNetS919/train-semi-segmentation/<wnid>/*.png"
+IMAGES_FROM = {
+    "train-semi": "name ImageNet's train folder with --images_dir, or make train-semi with the authors' script",
+    "validation": "make ImageNetS919/validation with the authors' script",
+}
 NUM_CLASSES = (919, 300, 50)
 OTHER, IGNORE = 0, 1000
 
@@ -88,15 +92,13 @@ class ImageNetSConfig(datasets.BuilderConfig):
     @functools.cached_property
     def images_root(self) -> str:
         """The folder of the images' class folders."""
-        subset = "val" if self.name == "validation" else "train"
         folder = os.path.abspath(self.images_dir) if self.images_dir else os.path.join(self.root, self.name)
         if not os.path.isdir(folder):
             raise UserError(
                 f"--dataset imagenet-s: the folder {folder}, where images are looked for, does not exist. Its authors "
-                f"ship masks only: name ImageNet's {subset} folder with --images_dir, or fill {self.name} with their "
-                "datapreparation scripts."
+                f"ship masks only: {IMAGES_FROM[self.name]}."
             )
-        inner = os.path.join(folder, subset)
+        inner = os.path.join(folder, "val" if self.name == "validation" else "train")
         return inner if os.path.isdir(inner) else folder
 
     @functools.cached_property
@@ -119,7 +121,7 @@ class ImageNetSConfig(datasets.BuilderConfig):
         if missing:
             raise UserError(
                 f"--dataset imagenet-s: {len(missing)} of {len(rows)} masks have no image in {self.images_root} "
-                f"(first: {missing[0]}): complete it, or name ImageNet's own folder with --images_dir."
+                f"(first: {missing[0]}): {IMAGES_FROM[self.name]}."
             )
         return rows
 

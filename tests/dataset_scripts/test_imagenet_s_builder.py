@@ -169,7 +169,7 @@ def test_missing_originals_are_named_and_counted(root, train, pairs):
         pairs(root, images_dir=train)
     assert str(error.value) == (
         f"--dataset imagenet-s: 2 of 4 masks have no image in {train} (first: n01440764/n01440764_2.JPEG): "
-        "complete it, or name ImageNet's own folder with --images_dir."
+        "name ImageNet's train folder with --images_dir, or make train-semi with the authors' script."
     )
 
 
@@ -244,6 +244,11 @@ def test_a_validation_mask_of_several_classes_counts_its_own(tmp_path, pairs):
     assert len(rows) == 49 and rows["label"][:] == list(range(49))  # the last class is one of the ten
     np.testing.assert_array_equal(np.asarray(rows[7]["mask"]), BOX)
     assert load_benchmark("imagenet-s", str(tmp_path))["image_id"][:] == rows["image_id"][:]
+    (root / "validation").rename(root / "elsewhere")
+    with pytest.raises(
+        UserError, match="validation, where images .* masks only: make ImageNetS919/validation with the"
+    ):
+        load_benchmark("imagenet-s", str(tmp_path))
 
 
 def test_accuracies_on_the_validation_images(tmp_path):
