@@ -5,7 +5,7 @@
     accelerate launch run_eval.py flags.yaml
 
 Writes OUT/<dataset>.json and OUT/<dataset>.predictions.parquet for each data set, OUT/results.md, and with --baseline
-OUT/baseline/..., OUT/comparison.json and OUT/per_class/...
+OUT/baseline/..., OUT/comparison.json and OUT/per_class/...; OUT/overlays/<dataset>.png shows the relevance maps.
 """
 
 import logging
@@ -26,6 +26,7 @@ from hf_robustvit.evaluation.label_spaces import IMAGENET_CLASSES, match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.evaluation import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.overlays import benchmark_overlays
 
 
 @dataclass
@@ -123,6 +124,13 @@ def main(arguments: EvaluationArguments) -> None:
     if accelerator.is_main_process:
         differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
         write_report(output_dir, results[-1], differences)
+        titles = ["before", "after"] if arguments.baseline else ["model"]
+        for sets in data:
+            name = sets[-1].name
+            picture = output_dir / "overlays" / f"{name}.png"
+            newest_result = max((folder / f"{name}.json").stat().st_mtime for _, _, folder in models)
+            if not picture.exists() or picture.stat().st_mtime < newest_result:
+                benchmark_overlays(picture, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
         print(headline_table(results[-1], differences))
 
 

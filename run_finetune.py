@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
-from hf_robustvit.reporting.tables import markdown_table
 from transformers import set_seed
 
 from dataset_scripts import load_training_pairs
@@ -22,13 +21,13 @@ from hf_robustvit.data import (
     relabel,
     with_pair_transform,
 )
-from hf_robustvit.reporting.overlays import denormalize, explain_batch, overlay_grid
+from hf_robustvit.reporting.overlays import NUM_SHOWN, denormalize, explain_batch, overlay_grid
+from hf_robustvit.reporting.tables import markdown_table
 from hf_robustvit.trainer import checkpoint_to_resume
 
 
 logger = logging.getLogger("hf_robustvit")
 
-NUM_OVERLAYS = 8
 REPORTED = ("loss", "accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "classification_loss")
 
 
@@ -122,7 +121,7 @@ def run(trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: st
     """Train, and show the validation images' figures and maps before and after."""
     output_dir = Path(trainer.args.output_dir)
     validation = trainer.eval_dataset
-    shown = collate_pairs([validation[row] for row in range(min(NUM_OVERLAYS, len(validation)))])
+    shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
     names = [trainer.model.config.id2label[label] for label in shown["labels"].tolist()]
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -71,17 +71,22 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise unknown_name("--model", name, _names_to_suggest(name)) from error
     except LocalEntryNotFoundError as error:
-        raise _not_reached(name, filename) from error
+        # The cache also remembers which files the Hub said a model does not have.
+        if try_to_load_from_cache(name, filename, revision=revision) is _CACHED_NO_EXIST:
+            return None
+        raise _not_downloaded(name, filename, error.__cause__) from error
     except HfHubHTTPError as error:
-        raise UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(error)}") from error
+        raise _not_downloaded(name, filename, error) from error
 
 
-def _not_reached(name: str, filename: str) -> UserError:
+def _not_downloaded(name: str, filename: str, cause: BaseException | None) -> UserError:
+    if isinstance(cause, HfHubHTTPError):  # the Hub answered
+        return UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(cause)}")
     offline = "HF_HUB_OFFLINE forbids to ask the Hub" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
-    cause = f"there is no such folder, its {filename} is not in the local cache, and {offline}"
+    reason = f"there is no such folder, its {filename} is not in the local cache, and {offline}"
     if name in KNOWN_MODELS:
-        return UserError(f"--model: {name!r} cannot be loaded: {cause}.")
-    return UserError(f"{unknown_name('--model', name, _names_to_suggest(name))} ({cause})")
+        return UserError(f"--model: {name!r} cannot be loaded: {reason}.")
+    return UserError(f"{unknown_name('--model', name, _names_to_suggest(name))} ({reason})")
 
 
 def _names_to_suggest(name: str) -> list[str]:
@@ -103,5 +108,5 @@ def reading_model(name: str) -> Iterator[None]:
         raise UserError(f"--model: {name!r} cannot be read: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]

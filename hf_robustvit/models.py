@@ -177,6 +177,8 @@ def load_classifier(
         raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
     with reading_model(str(config_file)):
         config_dict = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config_dict, dict):
+            raise ValueError("it holds no settings but a " + type(config_dict).__name__)
     if is_timm_config(config_dict):
         check_timm_config(config_dict, name)
         image_processor = timm_image_processor(config_dict, name)
@@ -245,8 +247,9 @@ def _load_weights(
             output_loading_info=True,
             **from_pretrained,
         )
-    has_head = _check_loaded(name, report, new_labels=id2label is not None)
-    if id2label is not None and not (has_head and config.id2label == own_labels):
+    new_labels = id2label is not None and config.id2label != own_labels
+    has_head = _check_loaded(name, report, new_labels, may_lack_head=id2label is not None)
+    if new_labels or not has_head:
         same_number = len(own_labels) == len(config.id2label)
         found = f"a head for {len(own_labels)} {'other ' if same_number else ''}classes" if has_head else "no head"
         logger.warning(
@@ -256,13 +259,14 @@ def _load_weights(
     return model
 
 
-def _check_loaded(name: str, report: dict[str, Any], new_labels: bool) -> bool:
+def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_head: bool) -> bool:
     """Whether the checkpoint has a classification head; whatever else is missing or left over is an error.
 
     Args:
         name: What the user called the model.
         report: The loading info of `from_pretrained`.
-        new_labels: Whether the user brings labels, so that the head may be missing or of another size.
+        new_labels: Whether the user brings other labels, so that the checkpoint's head may be of any size.
+        may_lack_head: Whether the user brings labels, so that a head can be made.
     """
     # A mask token and a pooler take no part in classification, and backbones are often saved with them.
     missing = {key for key in report["missing_keys"] if not key.endswith("mask_token")}
@@ -280,7 +284,7 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool) -> bool:
     told = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
     if told:
         raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({told}).")
-    if missing_head and not new_labels:
+    if missing_head and not may_lack_head:
         raise UserError(
             f"--model: {name!r} has no classification head: choose a checkpoint that was trained to classify, or "
             "fine-tune it on data with labels of your own."

@@ -120,6 +120,8 @@ def timm_image_processor(config: dict[str, Any], name: str) -> BaseImageProcesso
     """The evaluation preprocessing that timm's config.json describes.
 
     The shorter edge is resized to `floor(size / crop_pct)` pixels, the centre is cropped, mean and std are applied.
+    Where an odd number of pixels is cropped away, transformers leaves the smaller half on the top or left; timm rounds
+    the half to the even number, so that its crop can lie one pixel further.
 
     Args:
         config: The parsed config.json.

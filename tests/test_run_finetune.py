@@ -13,6 +13,9 @@ from PIL import Image
 from tiny_models import tiny_model
 from transformers import ViTImageProcessorPil, pipeline
 
+import run_finetune
+from hf_robustvit.command_line import exit_on_user_error
+
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,12 +123,15 @@ def break_image(folder):
         (lambda folder: ("--dataset", "imagenet-s"), r"--data_dir"),
     ],
 )
-def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sentence):
+def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sentence, monkeypatch, capsys):
     flags = mistake(folder)
-    done = run("--model", model_dir, "--dataset", folder, "--output_dir", tmp_path / "out", *flags)
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "Traceback" not in done.stderr
+    arguments = ["--model", model_dir, "--dataset", folder, "--output_dir", tmp_path / "out", *flags, "--use_cpu"]
+    monkeypatch.setattr(sys, "argv", ["run_finetune.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped, exit_on_user_error():
+        run_finetune.main()
+    assert stopped.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
     assert re.search(sentence, errors[0]), errors[0]
 
 

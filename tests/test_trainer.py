@@ -14,6 +14,7 @@ from tiny_models import tiny_model
 from tiny_pairs import collate, make_trainer, pairs, train_once
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import RobustViTLoss
 
@@ -184,3 +185,9 @@ def test_predict_gives_the_logits_alone(tmp_path):
     torch.testing.assert_close(
         torch.from_numpy(predictions.predictions), trainer.model(batch["pixel_values"]).logits.detach()
     )
+
+
+def test_several_gpus_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(RobustViTConfig, "n_gpu", 2)
+    with pytest.raises(UserError, match="One process sees 2 GPUs.*accelerate launch"):
+        make_trainer(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
@@ -36,8 +37,7 @@ class Checkpoint:
     @classmethod
     def of(cls, name: str, revision: str | None, model: PreTrainedModel, image_processor) -> "Checkpoint":
         """Complete a loaded model by its commit and by what its folder says about its training."""
-        commit = getattr(model.config, "_commit_hash", None) or revision
-        return cls(name, commit, model, image_processor, _recorded_training_classes(name, revision))
+        return cls(name, _commit(name, revision), model, image_processor, _training_classes(name, revision))
 
     @functools.cached_property
     def weights(self) -> str:
@@ -53,12 +53,20 @@ class Checkpoint:
         return self.model.config.id2label[class_index] in self.training_classes
 
 
-def _recorded_training_classes(name: str, revision: str | None) -> frozenset[str] | None:
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit of a model that was loaded from the Hub, and so is in the cache; None for any other."""
+    if Path(name).is_dir():
+        return None
+    config_file = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config_file).parent.name if isinstance(config_file, str) else None
+
+
+def _training_classes(name: str, revision: str | None) -> frozenset[str] | None:
     """The training classes in a model's robustvit.json, in its folder or its Hub repository."""
     if Path(name).is_dir():
         path = Path(name) / TRAINING_RECORD
         path = path if path.is_file() else None
-    elif "/" in name and not name.startswith("timm/"):
+    elif "/" in name:
         quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
         path = cached_file(name, TRAINING_RECORD, revision=revision, **quiet)
     else:

@@ -70,10 +70,11 @@ def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Dif
 
 def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> None:
     """Write `results.md`: the model's figures, and every difference from the baseline if there is one."""
-    parts = [f"# {results[0].model}", "All accuracies are percent.", results_table(results)]
+    notes = "Accuracies are percent, differences percentage points; a star marks what is significant."
+    parts = [f"# {results[0].model}", notes, headline_table(results, differences)]
     if differences:
-        overall = comparison_table([item for item in differences if item.classes == "all"])
-        parts += ["## Change from the baseline", "Percentage points; a star marks what is significant.", overall]
+        overall = [item for item in differences if item.classes == "all"]
+        parts += ["## The model alone", results_table(results), "## All differences", comparison_table(overall)]
     groups = [item for item in differences if item.classes != "all" and item.figure in ("top1", "top5")]
     if groups:
         parts += ["## Training and held-out classes", comparison_table(groups)]

@@ -30,6 +30,10 @@ def plot_class_changes(improved: pd.DataFrame, harmed: pd.DataFrame, title: str,
     panels = figure.subplots(1, 2)
     _draw_classes(panels[0], improved, IMPROVED, f"{len(improved)} most improved classes", rows)
     _draw_classes(panels[1], harmed, HARMED, f"{len(harmed)} most harmed classes", rows)
+    # One scale for both, so that lengths compare.
+    limit = 1.05 * max([1.0, *improved["difference"].abs(), *harmed["difference"].abs()])
+    panels[0].set_xlim(0, limit)
+    panels[1].set_xlim(-limit, 0)
     figure.savefig(path, dpi=120)
 
 

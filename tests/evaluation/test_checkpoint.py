@@ -1,6 +1,8 @@
 import json
+from pathlib import Path
 
 import torch
+from huggingface_hub import constants
 from planted_benchmarks import vit
 
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -14,17 +16,23 @@ def test_training_classes_are_read_from_the_folder(tmp_path):
     assert [checkpoint.was_trained_on(index) for index in range(4)] == [False, True, False, True]
 
 
-def test_a_model_that_is_not_on_disk_has_no_record():
-    assert Checkpoint.of("somebody/not-here", "main", *vit(4)).training_classes is None
-    assert Checkpoint.of("timm/vit", None, *vit(4)).training_classes is None
-    assert Checkpoint.of("cutouts-vit", None, *vit(4)).training_classes is None
+def test_a_model_from_the_hub_has_a_commit_and_perhaps_a_record():
+    repository = Path(constants.HF_HUB_CACHE) / "models--somebody--model"
+    snapshot = repository / "snapshots" / "0123abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abc")
+    (snapshot / "config.json").write_text("{}")
+    checkpoint = Checkpoint.of("somebody/model", None, *vit(4))
+    assert (checkpoint.revision, checkpoint.training_classes) == ("0123abc", None)
+    (snapshot / "robustvit.json").write_text(json.dumps({"training_classes": ["c2"]}))
+    checkpoint = Checkpoint.of("somebody/model", "0123abc", *vit(4))
+    assert (checkpoint.revision, checkpoint.training_classes) == ("0123abc", {"c2"})
 
 
-def test_the_revision_is_the_commit_where_there_is_one():
-    model, processor = vit(4)
-    assert Checkpoint.of("a/b", "main", model, processor).revision == "main"
-    model.config._commit_hash = "abc"
-    assert Checkpoint.of("a/b", "main", model, processor).revision == "abc"
+def test_an_embedded_model_has_neither():
+    checkpoint = Checkpoint.of("cutouts-vit", None, *vit(4))
+    assert (checkpoint.revision, checkpoint.training_classes) == (None, None)
 
 
 def test_the_fingerprint_changes_with_any_weight():
