@@ -4,14 +4,27 @@
 sorted listings and a cache key that changes when the source folder changes.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import datasets
 
 from dataset_scripts.cutouts import Cutouts
+from dataset_scripts.folders import prepare
+from dataset_scripts.hub import load_from_hub
+from dataset_scripts.image_mask_folder import load_image_mask_folder
+from dataset_scripts.imagenet import ImageNet
+from dataset_scripts.imagenet_s import ImageNetS
+from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
+from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
+from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
 from hf_robustvit.errors import unknown_name
+from hf_robustvit.imagenet_classes import SI_SCORE, WNIDS
+
+
+ImageNetIndices = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -21,32 +34,83 @@ class Benchmark:
     Attributes:
         builder: The `datasets` builder.
         config_name: Which of the builder's configurations.
-        imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's. None: the
-            names are matched with the model's own label names.
+        imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's; or what
+            reads them from the data set's folder. None: the names are matched with the model's own label names.
     """
 
     builder: type[datasets.GeneratorBasedBuilder]
     config_name: str
-    imagenet_indices: Mapping[str, tuple[int, ...]] | None = None
+    imagenet_indices: ImageNetIndices | Callable[[str | None], ImageNetIndices] | None = None
 
 
-BENCHMARKS: dict[str, Benchmark] = {f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS}
+SI_SCORE_INDICES = {name: (index,) for name, index in SI_SCORE.items()}
+WNID_INDICES = {wnid: (index,) for index, wnid in enumerate(WNIDS)}
+
+BENCHMARKS: dict[str, Benchmark] = {
+    **{f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS},
+    **{config.name: Benchmark(ImageNet, config.name, WNID_INDICES) for config in ImageNet.BUILDER_CONFIGS},
+    "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices),
+    "imagenet-segmentation": Benchmark(ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES),
+    "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES),
+    **{config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES) for config in SIScore.BUILDER_CONFIGS},
+}
 
 
-def load_benchmark(name: str, data_dir: str | None = None, cache_dir: str | None = None) -> datasets.Dataset:
+def load_benchmark(
+    name: str, data_dir: str | None = None, cache_dir: str | None = None, num_proc: int | None = None
+) -> datasets.Dataset:
     """Load the evaluation split of a benchmark.
 
     Args:
         name: A key of `BENCHMARKS`.
-        data_dir: Folder of the data set; Cutouts needs none.
+        data_dir: Folder of the data set, or one that holds it by its authors' name. Without one the data set is taken
+            from the Hub, if there is a readable copy; Cutouts needs none.
         cache_dir: Where prepared data sets are kept; the default is that of `datasets`.
+        num_proc: Processes that prepare it.
 
     Raises:
-        UserError: There is no such benchmark.
+        UserError: There is no such benchmark, or its folder does not fit.
     """
     if name not in BENCHMARKS:
         raise unknown_name("--dataset", name, BENCHMARKS)
     benchmark = BENCHMARKS[name]
+    if benchmark.builder is Cutouts:
+        data_dir = None
+    elif data_dir is None:
+        return load_from_hub(name, cache_dir)
     builder = benchmark.builder(config_name=benchmark.config_name, data_dir=data_dir, cache_dir=cache_dir)
-    builder.download_and_prepare()
-    return builder.as_dataset(split="test")
+    return prepare(builder, "test", num_proc)
+
+
+def imagenet_indices(name: str, data_dir: str | None = None) -> ImageNetIndices | None:
+    """The ImageNet indices of a benchmark's classes; arguments as for `load_benchmark`, value as in `Benchmark`."""
+    indices = BENCHMARKS[name].imagenet_indices
+    return indices(data_dir) if callable(indices) else indices
+
+
+def load_training_pairs(
+    name: str, data_dir: str | None = None, images_dir: str | None = None, masks: str = "annotated"
+) -> datasets.Dataset:
+    """Load image-mask pairs to fine-tune on.
+
+    Args:
+        name: "imagenet-s", "cutouts", or the path of a folder with images/<class>/* and masks/<class>/*.png.
+        data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
+        images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
+        masks: "annotated", or a folder of masks/<class>/*.png to take instead of the data set's own.
+
+    Returns:
+        Rows of `image`, `mask`, `label` and `image_id`.
+
+    Raises:
+        UserError: There is no such data set, or its folder does not fit.
+    """
+    masks_dir = None if masks == "annotated" else os.path.abspath(masks)
+    if name == "imagenet-s":
+        folders = {"data_dir": data_dir, "images_dir": images_dir, "masks_dir": masks_dir}
+        return prepare(ImageNetS(config_name="train-semi", **folders), "train")
+    if name == "cutouts":
+        return prepare(Cutouts(config_name="train"), "train")
+    if os.path.isdir(name):
+        return load_image_mask_folder(name, images_dir=images_dir, masks_dir=masks_dir)
+    raise unknown_name("--dataset", name, ["cutouts", "imagenet-s", "the path of a folder"])

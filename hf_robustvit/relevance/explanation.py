@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from accelerate.utils import extract_model_from_parallel
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutput
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.models import attentions_of, patch_layout
@@ -70,7 +72,7 @@ def explain(
         if not pixel_values.requires_grad and not all(weight.requires_grad for weight in bare_model.parameters()):
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
-        outputs = model(pixel_values, output_attentions=True)
+        outputs = _forward(model, bare_model, pixel_values)
         attentions = attentions_of(outputs, bare_model.config)
         if not 0 <= start_layer < len(attentions):
             raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
@@ -91,6 +93,20 @@ def explain(
             target=target,
         )
     return explanation if keep_graph else _detached(explanation)
+
+
+def _forward(model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor) -> ImageClassifierOutput:
+    """Run the model, and take its outputs before a wrapper gets them.
+
+    DistributedDataParallel hands out copies: its attentions are not those that its logits were computed from.
+    """
+    outputs = []
+    hook = bare_model.register_forward_hook(lambda module, arguments, output: outputs.append(output))
+    try:
+        model(pixel_values, output_attentions=True)
+    finally:
+        hook.remove()
+    return outputs[0]
 
 
 def _detached(explanation: Explanation) -> Explanation:

@@ -1,0 +1,115 @@
+"""How much of the model's own speed run_eval.py keeps: its loop over JPEG files against a bare forward loop.
+
+    python benchmarks/eval_throughput.py [--model base | small | tiny] [--images 64] [--rounds 3] [--workers 2]
+
+Both run the same ViT with random weights over the same images in alternation. The bare loop takes preprocessed tensors
+from memory, run_eval's reads, decodes, resizes and normalises the files and ranks the classes. Then the files are read
+without a model, by one worker and by several. On a machine that does other work too, take the best of several rounds.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch.utils.data import DataLoader
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+from hf_robustvit.evaluation.accuracy import predict
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
+from hf_robustvit.evaluation.label_spaces import match_classes
+from hf_robustvit.evaluation.loop import LoopOptions
+
+
+SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # hidden size, heads
+
+
+def make_photographs(folder: Path, count: int) -> datasets.Dataset:
+    """Smooth random JPEG files of ImageNet's usual size, 500 x 375."""
+    rng = np.random.default_rng(0)
+    names = [f"{number:05d}.jpg" for number in range(count)]
+    for name in names:
+        coarse = Image.fromarray(rng.integers(0, 256, size=(24, 32, 3), dtype=np.uint8))
+        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / name, quality=90)
+    rows = {"image": [str(folder / name) for name in names], "image_id": names}
+    return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+
+
+def images_per_second(run: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    run()
+    return count / (time.perf_counter() - start)
+
+
+def compare(model: ViTForImageClassification, images: BenchmarkImages, options: LoopOptions, rounds: int) -> None:
+    """Time both loops in alternation and print the share of the bare loop's speed that run_eval keeps."""
+    accelerator = Accelerator()
+    model.to(accelerator.device).eval()
+    checkpoint = Checkpoint("random", None, model, None)
+    names = [f"LABEL_{index}" for index in range(model.config.num_labels)]
+    space = match_classes("photographs", names, None, model.config)
+    batches = [
+        torch.stack(
+            [images[index]["pixel_values"] for index in range(start, min(start + options.batch_size, len(images)))]
+        )
+        for start in range(0, len(images), options.batch_size)
+    ]
+
+    @torch.no_grad()
+    def bare() -> None:
+        for batch in batches:
+            model(pixel_values=batch.to(accelerator.device)).logits.argmax(dim=1).cpu()
+
+    def evaluation() -> None:
+        predict(checkpoint, images, np.zeros(len(images), dtype=int), space, options, accelerator, "run_eval")
+
+    bare()  # warm-up
+    speeds = np.array([[images_per_second(loop, len(images)) for loop in (bare, evaluation)] for _ in range(rounds)])
+    for bare_speed, evaluation_speed in speeds:
+        ratio = evaluation_speed / bare_speed
+        print(f"bare {bare_speed:8.2f} images/s    run_eval {evaluation_speed:8.2f} images/s    ratio {ratio:.3f}")
+    print(f"ratio of the best rounds: {speeds[:, 1].max() / speeds[:, 0].max():.3f}")
+
+
+def feeding(images: BenchmarkImages, batch_size: int, workers: int) -> None:
+    """Print how fast one worker and several read and preprocess the files."""
+    passes = torch.utils.data.ConcatDataset([images] * max(1, 2000 // len(images)))
+    rates = {}
+    for count in sorted({1, workers}):
+        loader = DataLoader(passes, batch_size=batch_size, num_workers=count)
+        rates[count] = images_per_second(lambda loader=loader: sum(1 for _ in loader), len(passes))
+        print(f"{count} workers feed {rates[count]:.0f} images/s")
+    print(f"{workers} workers feed {rates[workers] / rates[1]:.2f} times what one does, on {os.cpu_count()} cores")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=SIZES, default="base")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+
+    hidden_size, heads = SIZES[arguments.model]
+    config = ViTConfig(
+        hidden_size=hidden_size, num_attention_heads=heads, intermediate_size=4 * hidden_size, num_labels=1000
+    )
+    model = ViTForImageClassification._from_config(config, attn_implementation="sdpa")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = make_photographs(Path(folder), arguments.images)
+        images = BenchmarkImages(rows, benchmark_image_processor("paper", ViTImageProcessorPil(), config))
+        compare(model, images, LoopOptions(arguments.batch_size, arguments.workers), arguments.rounds)
+        feeding(images, arguments.batch_size, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Fine-tune a Vision Transformer by its relevance maps; `python run_finetune.py --help` lists the settings."""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+from transformers import set_seed
+
+from dataset_scripts import load_training_pairs
+from hf_robustvit import RobustViTConfig, RobustViTTrainer, load_classifier
+from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.data import (
+    EvalTransform,
+    TrainTransform,
+    check_pairs,
+    choose_training_images,
+    collate_pairs,
+    model_classes,
+    relabel,
+    with_pair_transform,
+)
+from hf_robustvit.reporting.overlays import NUM_SHOWN, denormalize, explain_batch, overlay_grid
+from hf_robustvit.reporting.tables import markdown_table
+from hf_robustvit.trainer import checkpoint_to_resume
+
+
+logger = logging.getLogger("hf_robustvit")
+
+REPORTED = ("loss", "accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "classification_loss")
+
+
+@dataclass
+class FinetuneArguments:
+    """The model, and the images it is fine-tuned on."""
+
+    model: str = field(metadata={"help": "Hub id, local folder, timm/<name> or cutouts-vit."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
+    dataset: str = field(
+        default="imagenet-s",
+        metadata={"help": "imagenet-s, cutouts, or a folder with images/<class>/* and masks/<class>/*.png."},
+    )
+    data_dir: str | None = field(
+        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
+        metadata={"help": "Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out."},
+    )
+    images_dir: str | None = field(
+        default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
+    )
+    masks: str = field(default="annotated", metadata={"help": "annotated, or a folder of masks/<class>/*.png."})
+    num_classes: int | None = field(
+        default=None, metadata={"help": "Number of training classes; 500 for imagenet-s as in the paper, else all."}
+    )
+    samples_per_class: int = field(default=3, metadata={"help": "Number of training images of each class."})
+    class_seed: int | None = field(
+        default=None, metadata={"help": "Draws classes and images; left out, the first ones are taken."}
+    )
+    skip_unreadable: bool = field(
+        default=False, metadata={"help": "Leave out broken images and masks instead of stopping."}
+    )
+
+
+def main() -> None:
+    arguments, config = parse_settings(FinetuneArguments, RobustViTConfig)
+    logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
+    set_seed(config.seed)
+    checkpoint = checkpoint_to_resume(config)
+
+    pairs = load_training_pairs(arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks)
+    model, image_processor, pairs, new_head = fit(arguments, pairs)
+    class_names = pairs.features["label"].names
+    num_classes = arguments.num_classes or (500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"])))
+    selection = choose_training_images(
+        pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
+    )
+    with config.main_process_first():
+        training = check_pairs(pairs.select(selection.training_indices), skip=arguments.skip_unreadable)
+        validation = check_pairs(pairs.select(selection.validation_indices), skip=arguments.skip_unreadable)
+
+    record = {
+        "base_model": arguments.model,
+        "base_revision": getattr(model.config, "_commit_hash", None),
+        "dataset": arguments.dataset,
+        "mask_source": arguments.masks,
+        "training_classes": selection.training_classes,
+        "held_out_classes": selection.held_out_classes,
+        "samples_per_class": arguments.samples_per_class,
+        "class_seed": arguments.class_seed,
+        "training_images": training["image_id"][:],
+        "validation_images": validation["image_id"][:],
+    }
+    eval_transform = EvalTransform(image_processor)
+    trainer = RobustViTTrainer(
+        model=model,
+        args=config,
+        new_head=new_head,
+        record=record,
+        train_dataset=with_pair_transform(training, TrainTransform(image_processor)),
+        eval_dataset=with_pair_transform(validation, eval_transform),
+        data_collator=collate_pairs,
+        processing_class=image_processor,
+    )
+    run(trainer, eval_transform, checkpoint)
+
+
+def fit(arguments: FinetuneArguments, pairs: datasets.Dataset):
+    """Load the model, and bring the data set's labels and the model's classes together."""
+    model, image_processor = load_classifier(arguments.model, revision=arguments.revision)
+    class_names = pairs.features["label"].names
+    indices = model_classes(class_names, model.config)
+    if indices is not None:
+        return model, image_processor, relabel(pairs, indices, model.config), False
+    model, image_processor = load_classifier(
+        arguments.model, revision=arguments.revision, id2label=dict(enumerate(class_names))
+    )
+    return model, image_processor, pairs, True
+
+
+def run(trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None) -> None:
+    """Train, and show the validation images' figures and maps before and after."""
+    output_dir = Path(trainer.args.output_dir)
+    validation = trainer.eval_dataset
+    shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
+    names = [trainer.model.config.id2label[label] for label in shown["labels"].tolist()]
+    before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    trainer.train(resume_from_checkpoint=checkpoint)
+    after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    trainer.save_model()
+    trainer.save_state()
+    if not trainer.is_world_process_zero():
+        return
+
+    images = denormalize(shown["pixel_values"], eval_transform.mean, eval_transform.std)
+    explained = {"before": maps_before, "after": maps_after}
+    overlay_grid(output_dir / "relevance.png", images, names, explained, shown["masks"][:, 0].numpy())
+    rows = [(key, before[f"eval_{key}"], after[f"eval_{key}"]) for key in REPORTED if f"eval_{key}" in after]
+    print(markdown_table(("validation", "before", "after"), [(key, f"{b:.4f}", f"{a:.4f}") for key, b, a in rows]))
+    print(f"\nThe model is in {output_dir}, its maps before and after in {output_dir / 'relevance.png'}.")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

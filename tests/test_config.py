@@ -1,0 +1,97 @@
+"""The paper's defaults, and how they are filled in for a model."""
+
+import logging
+
+import pytest
+from transformers import HfArgumentParser
+
+from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.errors import UserError
+
+
+def parse(*flags: str) -> RobustViTConfig:
+    return HfArgumentParser(RobustViTConfig).parse_args_into_dataclasses(["--output_dir", "out", *flags])[0]
+
+
+def test_the_papers_defaults():
+    config = parse()
+    assert (config.per_device_train_batch_size, config.num_train_epochs, config.weight_decay) == (8, 50, 1e-4)
+    assert (config.lambda_relevance, config.lambda_classification) == (0.8, 0.2)
+    assert (config.lambda_background, config.lambda_foreground) == (2.0, 0.3)
+    assert (config.lr_decay, config.lr_decay_epochs, config.lr_scheduler_type) == (0.85, 2, "constant")
+    assert (config.second_order, config.max_grad_norm) == (False, 0)
+    assert config.load_best_model_at_end and config.metric_for_best_model == "loss"
+    assert config.greater_is_better is False
+
+
+@pytest.mark.parametrize(
+    "model, learning_rate, temperature",
+    [
+        ("google/vit-base-patch16-224", 3e-6, 1.0),
+        ("google/vit-large-patch16-224", 9e-7, 1.0),
+        ("timm/vit_small_patch16_224.augreg_in21k_ft_in1k", 2e-6, 1.0),
+        ("timm/vit_base_patch16_224.augreg_in21k_ft_in1k", 6e-7, 1.0),
+        ("timm/vit_large_patch16_224.augreg_in21k_ft_in1k", 9e-7, 1.0),
+        ("facebook/deit-small-patch16-224", 1e-6, 0.55),
+        ("facebook/deit-base-patch16-224", 8e-7, 0.65),
+    ],
+)
+def test_a_model_of_the_paper_takes_its_settings_and_the_log_says_so(model, learning_rate, temperature, caplog):
+    config = parse()
+    with caplog.at_level(logging.INFO):
+        config.complete(model)
+    assert (config.learning_rate, config.temperature) == (learning_rate, temperature)
+    assert config.classification_target == "predicted"
+    assert f"learning_rate was left out and is set to {learning_rate} (the paper's for " in caplog.text
+
+
+def test_what_is_given_is_kept():
+    config = parse("--learning_rate", "1e-5", "--temperature", "2", "--lambda_background", "7", "--second_order")
+    config.complete("facebook/deit-base-patch16-224")
+    assert (config.learning_rate, config.temperature, config.lambda_background) == (1e-5, 2.0, 7.0)
+    assert config.second_order is True
+
+
+def test_a_model_outside_the_paper_takes_vit_bs_settings_and_the_log_says_so(caplog):
+    config = parse()
+    with caplog.at_level(logging.INFO):
+        config.complete("someone/some-vit")
+    assert config.learning_rate == 3e-6
+    assert "the paper's for ViT-B, since someone/some-vit is not in its tables" in caplog.text
+
+
+def test_a_new_head_learns_from_the_labels():
+    config = parse()
+    config.complete("google/vit-base-patch16-224", new_head=True)
+    assert (config.learning_rate, config.classification_target) == (5e-5, "label")
+
+
+@pytest.mark.parametrize(
+    "method, model, weights, learning_rate",
+    [
+        ("rrr", "google/vit-base-patch16-224", (2e-6, 1e-10), 2e-6),
+        ("rrr", "timm/vit_base_patch16_224.augreg_in21k_ft_in1k", (2e-7, 1e-8), 5e-7),
+        ("rrr", "cutouts-vit", (2e-6, 1e-10), 2e-6),
+        ("gradmask", "facebook/deit-small-patch16-224", (3e-9, 50), 5e-3),
+        ("finetune", "facebook/deit-small-patch16-224", (None, None), 1e-6),
+    ],
+)
+def test_the_baselines_settings(method, model, weights, learning_rate):
+    config = parse("--method", method)
+    config.complete(model)
+    assert (config.lambda_classification, config.lambda_background) == weights
+    assert config.learning_rate == learning_rate
+    assert config.second_order == (method != "finetune")
+
+
+def test_second_order_takes_a_value_or_none():
+    assert parse("--second_order").second_order is True
+    assert parse("--second_order", "false").second_order is False
+    assert parse("--method", "rrr", "--second_order", "false").second_order is False
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="--remove_unused_columns.*leave it off"):
+        parse("--remove_unused_columns")
+    with pytest.raises(UserError, match="--temperature is 0.0.*positive"):
+        parse("--temperature", "0")

@@ -1,0 +1,193 @@
+"""The trainer: what moves, what is logged, and that splitting a batch changes nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from golden_numbers import relative_error
+from safetensors.torch import load_file
+from tiny_models import tiny_model
+from tiny_pairs import collate, make_trainer, pairs, train_once
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.errors import UserError
+from hf_robustvit.losses import RobustViTLoss
+
+
+METHODS = ("robustvit", "gradmask", "rrr", "finetune")
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def assert_same_weights(found, wanted, tolerance=1e-5):
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert relative_error(found[name], wanted[name]) < tolerance, name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_moves_every_parameter(method, tmp_path):
+    trainer = make_trainer(tmp_path, method=method)
+    before = weights(trainer.model)
+    trainer.train()
+    for name, weight in weights(trainer.model).items():
+        assert not torch.equal(weight, before[name]), name
+
+
+def test_frozen_parameters_stay(tmp_path):
+    model = tiny_model("vit")
+    for parameter in model.vit.layers[0].parameters():
+        parameter.requires_grad = False
+    before = weights(model)
+    make_trainer(tmp_path, model=model).train()
+    for name, weight in weights(model).items():
+        assert torch.equal(weight, before[name]) == name.startswith("vit.layers.0."), name
+
+
+def test_logs_are_means_over_the_images_of_each_epoch(tmp_path):
+    model, rows = tiny_model("vit"), pairs(10)
+    trainer = make_trainer(
+        tmp_path, train=rows, model=model, learning_rate=0.0, per_device_train_batch_size=4, num_train_epochs=1
+    )
+    trainer.train()
+    train_log, eval_log = trainer.state.log_history[:2]
+
+    for log, prefix, seen in ((train_log, "", rows), (eval_log, "eval_", pairs(5, seed=1))):
+        batch = collate(seen)
+        out = RobustViTLoss()(model, batch["pixel_values"], batch["masks"], batch["labels"])
+        for term in ("background", "foreground", "relevance", "classification"):
+            assert log[f"{prefix}{term}_loss"] == pytest.approx(out.terms[term].item(), rel=1e-5), term
+        accuracy = (out.logits.argmax(-1) == batch["labels"]).float().mean().item()
+        assert log[f"{prefix}accuracy"] == pytest.approx(accuracy, rel=1e-5)
+        inside = (out.relevance * batch["masks"]).sum((1, 2, 3)) / out.relevance.sum((1, 2, 3))
+        assert log[f"{prefix}relevance_in_mask"] == pytest.approx(inside.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_accumulated_gradients_equal_those_of_the_whole_batch(method, tmp_path):
+    # 12 images: parts of 5, 5 and 2 are one step, as is the whole batch.
+    settings = {"method": method, "optim": "sgd", "num_train_epochs": 1, "weight_decay": 0}
+    whole = make_trainer(tmp_path / "whole", per_device_train_batch_size=12, **settings)
+    whole.train()
+    parts = make_trainer(tmp_path / "parts", per_device_train_batch_size=5, gradient_accumulation_steps=3, **settings)
+    parts.train()
+    assert whole.state.global_step == parts.state.global_step == 1
+    assert_same_weights(weights(parts.model), weights(whole.model))
+    assert parts.state.log_history[0]["loss"] == pytest.approx(whole.state.log_history[0]["loss"], rel=1e-5)
+
+
+def test_two_processes_equal_one(tmp_path):
+    tests, methods = Path(__file__).parent, ["robustvit", "rrr"]
+    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}:{tests}", "ACCELERATE_USE_CPU": "true"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run([*launch, tests / "tiny_pairs.py", tmp_path / "two", "3", *methods], check=True, env=environment)
+    for method in methods:
+        folders = tmp_path / "one" / method, tmp_path / "two" / method
+        train_once(folders[0], method, batch_size=6)
+        one, two = (load_file(folder / "model.safetensors") for folder in folders)
+        assert_same_weights(two, one)
+        states = [json.loads((folder / "trainer_state.json").read_text()) for folder in folders]
+        wanted, found = (state["log_history"][0] for state in states)
+        for key in ("background_loss", "classification_loss", "accuracy", "loss"):
+            assert found[key] == pytest.approx(wanted[key], rel=1e-4), (method, key)
+
+
+def test_a_loss_that_is_not_a_number_names_the_images(tmp_path):
+    rows = pairs(8)
+    rows[5]["pixel_values"][0, 0, 0] = float("nan")
+    trainer = make_trainer(tmp_path, train=rows, per_device_train_batch_size=2)
+    with pytest.raises(UserError, match=r"loss became nan at step \d+ on the images .*class-0/5\.png") as error:
+        trainer.train()
+    assert str(error.value).count(".png") == 2
+
+
+def test_the_learning_rate_decays_every_two_epochs(tmp_path):
+    trainer = make_trainer(tmp_path, num_train_epochs=5, per_device_train_batch_size=5, learning_rate=1e-4)
+    trainer.train()
+    rates = [log["learning_rate"] for log in trainer.state.log_history if "learning_rate" in log]
+    # The rate that is logged is that of the epoch's last step.
+    assert rates == pytest.approx([1e-4, 1e-4, 0.85e-4, 0.85e-4, 0.85**2 * 1e-4])
+
+
+def test_every_parameter_decays(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.create_optimizer()
+    decays = {
+        group["weight_decay"]: len(group["params"]) for group in trainer.optimizer.param_groups if group["params"]
+    }
+    assert decays == {1e-4: len(list(trainer.model.parameters()))}
+
+
+class StopAfter(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == self.step
+
+
+def test_a_resumed_run_ends_like_an_undisturbed_one(tmp_path):
+    settings = {"num_train_epochs": 4, "per_device_train_batch_size": 4, "load_best_model_at_end": False}
+    undisturbed = make_trainer(tmp_path / "undisturbed", **settings)
+    undisturbed.train()
+    make_trainer(tmp_path / "stopped", callbacks=[StopAfter(6)], **settings).train()
+    resumed = make_trainer(tmp_path / "stopped", model=tiny_model("vit", seed=9), **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == undisturbed.state.global_step == 12
+    for name, weight in weights(undisturbed.model).items():
+        assert torch.equal(weights(resumed.model)[name], weight), name
+
+
+def test_the_best_checkpoint_comes_back_and_training_stops_early(tmp_path):
+    trainer = make_trainer(
+        tmp_path, num_train_epochs=30, learning_rate=0.1, callbacks=[EarlyStoppingCallback(early_stopping_patience=1)]
+    )
+    trainer.train()
+    losses = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
+    assert len(losses) < 30
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_tensorboard_gets_every_term(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = make_trainer(tmp_path / "out", report_to="tensorboard", num_train_epochs=1)
+    trainer.train()
+    (events,) = tmp_path.rglob("events.out.tfevents*")
+    accumulator = EventAccumulator(str(events.parent))
+    accumulator.Reload()
+    assert {"train/background_loss", "eval/relevance_in_mask"} <= set(accumulator.Tags()["scalars"])
+
+
+def test_the_record_is_saved_beside_the_weights(tmp_path):
+    trainer = make_trainer(tmp_path, record={"training_classes": ["café"]}, num_train_epochs=1)
+    trainer.train()
+    trainer.save_model()
+    for folder in (tmp_path, tmp_path / "checkpoint-2"):
+        record = json.loads((folder / "robustvit.json").read_text(encoding="utf-8"))
+        assert record["training_classes"] == ["café"]
+        assert record["method"] == "robustvit"
+        assert record["hyper_parameters"]["lambda_background"] == 2.0
+        assert record["hyper_parameters"]["learning_rate"] == 1e-3
+
+
+def test_predict_gives_the_logits_alone(tmp_path):
+    trainer = make_trainer(tmp_path)
+    predictions = trainer.predict(pairs(5))
+    batch = collate(pairs(5))
+    torch.testing.assert_close(
+        torch.from_numpy(predictions.predictions), trainer.model(batch["pixel_values"]).logits.detach()
+    )
+
+
+def test_several_gpus_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(RobustViTConfig, "n_gpu", 2)
+    with pytest.raises(UserError, match="One process sees 2 GPUs.*accelerate launch"):
+        make_trainer(tmp_path)
