@@ -1,15 +1,21 @@
 """One layer's step of Eq. 7 from queries, keys and values: its attention map is recomputed, used and forgotten."""
 
+import math
+
 import torch
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.lean_attention import LeanAttention
 
 
+# As many images at a time as have this many attentions, at least one: so few stay in a processor's cache.
+ATTENTIONS_AT_A_TIME = 2**20
+
+
 def propagate_lean(
     relevance: torch.Tensor, attention: LeanAttention, output_gradient: torch.Tensor, rows: slice
 ) -> torch.Tensor:
-    """What `propagate` gives, without a (batch, heads, tokens, tokens) tensor that outlives the call.
+    """What `propagate` gives, without ever holding a (batch, heads, tokens, tokens) tensor.
 
     Args:
         relevance: (batch, rows), the relevance of the layer's query tokens in `rows`.
@@ -27,14 +33,11 @@ def propagate_lean(
             f"The model drops {attention.dropout:.0%} of its attention in training, and lean attention cannot know "
             "which entries: set attention_probs_dropout_prob to 0 or load the model with attention='eager'."
         )
-    return _RowPropagation.apply(
-        relevance,
-        attention.query[:, :, rows],
-        attention.key,
-        attention.value.detach(),
-        output_gradient.transpose(1, 2)[:, :, rows],
-        attention.scaling,
-    )
+    query, gradient = attention.query[:, :, rows], output_gradient.transpose(1, 2)[:, :, rows]
+    tensors = (relevance, query, attention.key, attention.value.detach(), gradient)
+    images = max(1, ATTENTIONS_AT_A_TIME // math.prod((*query.shape[1:3], attention.key.shape[2])))
+    parts = zip(*(tensor.split(images) for tensor in tensors), strict=True)
+    return torch.cat([_RowPropagation.apply(*part, attention.scaling) for part in parts])
 
 
 class _RowPropagation(torch.autograd.Function):
