@@ -1,16 +1,17 @@
 """Fine-tune a Vision Transformer by its relevance maps; `python run_finetune.py --help` lists the settings."""
 
 import logging
-import sys
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
 from hf_robustvit.reporting.tables import markdown_table
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
 
 from dataset_scripts import load_training_pairs
 from hf_robustvit import RobustViTConfig, RobustViTTrainer, load_classifier
+from hf_robustvit.command_line import exit_on_user_error, parse_settings
 from hf_robustvit.data import (
     EvalTransform,
     TrainTransform,
@@ -21,13 +22,12 @@ from hf_robustvit.data import (
     relabel,
     with_pair_transform,
 )
-from hf_robustvit.errors import exit_on_user_error
-from hf_robustvit.reporting.overlays import denormalize, explain_batch, overlay_grid
+from hf_robustvit.reporting.overlays import NUM_SHOWN, denormalize, explain_batch, overlay_grid
+from hf_robustvit.trainer import checkpoint_to_resume
 
 
 logger = logging.getLogger("hf_robustvit")
 
-NUM_OVERLAYS = 8
 REPORTED = ("loss", "accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "classification_loss")
 
 
@@ -42,8 +42,8 @@ class FinetuneArguments:
         metadata={"help": "imagenet-s, cutouts, or a folder with images/<class>/* and masks/<class>/*.png."},
     )
     data_dir: str | None = field(
-        default=None,
-        metadata={"help": "Where the data set is; HF_ROBUSTVIT_DATA if left out."},
+        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
+        metadata={"help": "Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out."},
     )
     images_dir: str | None = field(
         default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
@@ -62,9 +62,10 @@ class FinetuneArguments:
 
 
 def main() -> None:
-    arguments, config = parse()
+    arguments, config = parse_settings(FinetuneArguments, RobustViTConfig)
     logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
     set_seed(config.seed)
+    checkpoint = checkpoint_to_resume(config)
 
     pairs = load_training_pairs(arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks)
     model, image_processor, pairs, new_head = fit(arguments, pairs)
@@ -86,27 +87,21 @@ def main() -> None:
         "held_out_classes": selection.held_out_classes,
         "samples_per_class": arguments.samples_per_class,
         "class_seed": arguments.class_seed,
-        "training_images": training["image_id"],
-        "validation_images": validation["image_id"],
+        "training_images": training["image_id"][:],
+        "validation_images": validation["image_id"][:],
     }
+    eval_transform = EvalTransform(image_processor)
     trainer = RobustViTTrainer(
         model=model,
         args=config,
         new_head=new_head,
         record=record,
         train_dataset=with_pair_transform(training, TrainTransform(image_processor)),
-        eval_dataset=with_pair_transform(validation, EvalTransform(image_processor)),
+        eval_dataset=with_pair_transform(validation, eval_transform),
         data_collator=collate_pairs,
         processing_class=image_processor,
     )
-    run(trainer)
-
-
-def parse() -> tuple[FinetuneArguments, RobustViTConfig]:
-    parser = HfArgumentParser((FinetuneArguments, RobustViTConfig))
-    if len(sys.argv) == 2 and sys.argv[1].endswith((".json", ".yaml", ".yml")):
-        return parser.parse_yaml_file(sys.argv[1]) if "y" in sys.argv[1][-4:] else parser.parse_json_file(sys.argv[1])
-    return parser.parse_args_into_dataclasses()
+    run(trainer, eval_transform, checkpoint)
 
 
 def fit(arguments: FinetuneArguments, pairs: datasets.Dataset):
@@ -122,22 +117,21 @@ def fit(arguments: FinetuneArguments, pairs: datasets.Dataset):
     return model, image_processor, pairs, True
 
 
-def run(trainer: RobustViTTrainer) -> None:
+def run(trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None) -> None:
     """Train, and show the validation images' figures and maps before and after."""
     output_dir = Path(trainer.args.output_dir)
     validation = trainer.eval_dataset
-    shown = collate_pairs([validation[row] for row in range(min(NUM_OVERLAYS, len(validation)))])
+    shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
     names = [trainer.model.config.id2label[label] for label in shown["labels"].tolist()]
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
-    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.save_model()
     trainer.save_state()
     if not trainer.is_world_process_zero():
         return
 
-    image_processor = trainer.processing_class
-    images = denormalize(shown["pixel_values"], image_processor.image_mean, image_processor.image_std)
+    images = denormalize(shown["pixel_values"], eval_transform.mean, eval_transform.std)
     explained = {"before": maps_before, "after": maps_after}
     overlay_grid(output_dir / "relevance.png", images, names, explained, shown["masks"][:, 0].numpy())
     rows = [(key, before[f"eval_{key}"], after[f"eval_{key}"]) for key in REPORTED if f"eval_{key}" in after]

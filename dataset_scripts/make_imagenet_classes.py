@@ -1,8 +1,9 @@
-"""Write `hf_robustvit/imagenet_classes.json` from two packages on PyPI: `python -m dataset_scripts.make_imagenet_classes`.
+"""Write `hf_robustvit/imagenet_classes.json` from two packages on PyPI.
 
-timm (Apache-2.0) carries the sorted list of the 1000 wnids, WordNet's lemmas and the ImageNet-A and -R subsets in `timm/data/_info`;
-tensorflow-datasets (Apache-2.0) carries SI-Score's table of class names. The wheels are downloaded into a temporary
-folder and read there; nothing is installed and none of their code is run.
+Run as `python -m dataset_scripts.make_imagenet_classes`. timm (Apache-2.0) carries the sorted list of the 1000 wnids,
+WordNet's lemmas and the ImageNet-A and -R subsets, in `timm/data/_info`. tensorflow-datasets (Apache-2.0) carries
+SI-Score's table of class names. The wheels are downloaded into a temporary folder and read there; nothing is installed
+and none of their code is run.
 """
 
 import ast

@@ -1,9 +1,7 @@
-"""Mistakes a user can make, told in one sentence, and how a command line shows them."""
+"""Mistakes a user can make, told in one sentence."""
 
-import contextlib
 import difflib
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -22,13 +20,3 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(nearest)}?" if nearest else f"Known names: {', '.join(known)}."
     return UserError(f"{what}: there is no {name!r}. {hint}")
-
-
-@contextlib.contextmanager
-def exit_on_user_error() -> Iterator[None]:
-    """Turn a `UserError` inside the block into its sentence on standard error and exit status 2."""
-    try:
-        yield
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(2) from error

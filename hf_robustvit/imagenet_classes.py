@@ -1,8 +1,8 @@
 """The 1000 classes of ImageNet (ILSVRC 2012): the one list every label mapping of the project is derived from.
 
-An ImageNet index is the position of a class's wnid (its WordNet id, such as n01440764) in the sorted list of the 1000. The
-tables stand in `imagenet_classes.json`, which `dataset_scripts/make_imagenet_classes.py` writes from timm and
-tensorflow-datasets (both Apache-2.0); the file names the versions.
+An ImageNet index is the position of a class's wnid (its WordNet id, such as n01440764) in the sorted list of the 1000.
+The tables stand in `imagenet_classes.json`, which `dataset_scripts/make_imagenet_classes.py` writes from timm and
+tensorflow-datasets (both Apache-2.0); the file names their versions.
 """
 
 import json

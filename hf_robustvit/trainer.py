@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
@@ -20,6 +21,27 @@ from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustVi
 
 
 RECORD_NAME = "robustvit.json"
+
+RECORDED_SETTINGS = (
+    "lambda_relevance",
+    "lambda_classification",
+    "lambda_background",
+    "lambda_foreground",
+    "temperature",
+    "classification_target",
+    "relevance_target",
+    "second_order",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_decay",
+    "lr_decay_epochs",
+    "weight_decay",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "seed",
+)
 
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
@@ -39,6 +61,22 @@ def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss
         )
     baseline = GradMaskLoss if config.method == "gradmask" else RRRLoss
     return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
+
+
+def checkpoint_to_resume(config: RobustViTConfig) -> str | None:
+    """The checkpoint that `resume_from_checkpoint` names, where "true" means the last one, if there is any.
+
+    Raises:
+        UserError: It names none, but the output folder holds an earlier run, which is not written over unasked.
+    """
+    last = get_last_checkpoint(config.output_dir) if os.path.isdir(config.output_dir) else None
+    wanted = config.resume_from_checkpoint
+    if wanted is None and last is not None:
+        raise UserError(
+            f"--output_dir {config.output_dir} holds an earlier run ({os.path.basename(last)}): go on with it by "
+            "--resume_from_checkpoint true, or name another folder."
+        )
+    return last if str(wanted).lower() == "true" else wanted
 
 
 def accept_saved_names(model: PreTrainedModel) -> None:
@@ -67,7 +105,8 @@ class RobustViTTrainer(Trainer):
         model: A classifier from `load_classifier`.
         args: The settings. What they leave open is filled with the paper's values for `model`.
         new_head: Whether the classifier's head starts from random weights.
-        record: What robustvit.json, written beside the weights at every save, should hold; `None` writes none.
+        record: Where the images come from, to be kept beside the weights in robustvit.json, at every save, together
+            with the method and its settings; `None` writes no such file.
         kwargs: Any other argument of `Trainer`: `train_dataset` and `eval_dataset` give rows for
             `data_collator=collate_pairs`, and `processing_class` is the image processor.
 
@@ -106,7 +145,12 @@ class RobustViTTrainer(Trainer):
         super().__init__(model=model, args=args, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)
-        self.record = record
+        self.record = record and {
+            "method": args.method,
+            "hyper_parameters": {name: getattr(args, name) for name in RECORDED_SETTINGS},
+            "num_processes": args.world_size,
+            **record,
+        }
         self._sums: dict[str, dict[str, torch.Tensor]] = {"train": defaultdict(float), "eval": defaultdict(float)}
 
     def compute_loss(

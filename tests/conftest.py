@@ -9,6 +9,7 @@ _caches = tempfile.TemporaryDirectory(prefix="hf_robustvit-tests-")
 for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_EVALUATE_CACHE", "HF_MODULES_CACHE", "HF_XET_CACHE"):
     os.environ[name] = os.path.join(_caches.name, name.lower())
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # for the scripts that tests start
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -14,6 +14,7 @@ from tiny_models import tiny_model
 from tiny_pairs import collate, make_trainer, pairs, train_once
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import RobustViTLoss
 
@@ -170,7 +171,11 @@ def test_the_record_is_saved_beside_the_weights(tmp_path):
     trainer.train()
     trainer.save_model()
     for folder in (tmp_path, tmp_path / "checkpoint-2"):
-        assert json.loads((folder / "robustvit.json").read_text(encoding="utf-8")) == {"training_classes": ["café"]}
+        record = json.loads((folder / "robustvit.json").read_text(encoding="utf-8"))
+        assert record["training_classes"] == ["café"]
+        assert record["method"] == "robustvit"
+        assert record["hyper_parameters"]["lambda_background"] == 2.0
+        assert record["hyper_parameters"]["learning_rate"] == 1e-3
 
 
 def test_predict_gives_the_logits_alone(tmp_path):
@@ -180,3 +185,9 @@ def test_predict_gives_the_logits_alone(tmp_path):
     torch.testing.assert_close(
         torch.from_numpy(predictions.predictions), trainer.model(batch["pixel_values"]).logits.detach()
     )
+
+
+def test_several_gpus_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(RobustViTConfig, "n_gpu", 2)
+    with pytest.raises(UserError, match="One process sees 2 GPUs.*accelerate launch"):
+        make_trainer(tmp_path)

@@ -8,7 +8,19 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from hf_robustvit.evaluation.benchmark import BenchmarkData
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.images import (
+    BenchmarkImages,
+    Preprocessing,
+    benchmark_image_processor,
+    segmentation_image_processor,
+)
 from hf_robustvit.relevance import explain
+
+
+# Enough to see what a model looks at, few enough for one page.
+NUM_SHOWN = 8
 
 
 @dataclass
@@ -45,9 +57,14 @@ def explain_batch(model: PreTrainedModel, pixel_values: torch.Tensor) -> Explain
     )
 
 
-def denormalize(pixel_values: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Turn (batch, 3, height, width) model input back into (batch, height, width, 3) colours in [0, 1]."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+def denormalize(pixel_values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> np.ndarray:
+    """Turn (batch, 3, height, width) model input back into (batch, height, width, 3) colours in [0, 1].
+
+    Args:
+        pixel_values: What `EvalTransform` gave.
+        mean: (3, 1, 1), that transform's.
+        std: (3, 1, 1), that transform's.
+    """
     return (pixel_values.float().cpu() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
@@ -60,12 +77,12 @@ def overlay_grid(
 ) -> None:
     """Draw one row for each image: the image, its mask, and each model's map with its prediction.
 
-    A prediction is written with a tick where it is the label and a cross where it is not.
+    A prediction is written with a tick where it is the label and a cross where it is another.
 
     Args:
         path: PNG file to write.
         images: (batch, height, width, 3) in [0, 1].
-        labels: The images' classes.
+        labels: The images' classes, empty where there are none.
         explained: Column title -> what that model says of the same images.
         masks: (batch, height, width) in [0, 1], or `None` where there are none.
     """
@@ -79,8 +96,8 @@ def overlay_grid(
         if masks is not None:
             pictures.append((np.repeat(masks[row][..., None], 3, axis=-1), f"{masks[row].mean():.0%} foreground"))
         for batch in explained.values():
-            verdict = "\N{CHECK MARK}" if batch.predictions[row] == labels[row] else "\N{MULTIPLICATION X}"
-            caption = f"{verdict} {batch.predictions[row]} {batch.confidences[row]:.0%}"
+            verdict = "\N{CHECK MARK} " if batch.predictions[row] == labels[row] else "\N{MULTIPLICATION X} "
+            caption = f"{verdict if labels[row] else ''}{batch.predictions[row]} {batch.confidences[row]:.0%}"
             pictures.append((heat_overlay(image, batch.maps[row]), caption))
         for axis, (picture, caption) in zip(axes[row], pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
@@ -91,6 +108,49 @@ def overlay_grid(
         axis.set_title(_plain(title), fontsize=11)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
+
+
+def benchmark_overlays(
+    path: str | Path,
+    data: BenchmarkData,
+    checkpoints: Mapping[str, Checkpoint],
+    preprocessing: Preprocessing = "checkpoint",
+    crop_border: int = 0,
+) -> None:
+    """Draw the same images of a benchmark for every model: those that part its rows into equal stretches.
+
+    Args:
+        path: PNG file to write.
+        data: The benchmark. Where it has masks they are shown, and the image is squashed to the input size instead of
+            cropped, as in the segmentation test.
+        checkpoints: Column title -> model.
+        preprocessing: As for `evaluate_benchmark`.
+        crop_border: As for `evaluate_benchmark`.
+    """
+    has_masks = "mask" in data.rows.column_names
+    processor_for = segmentation_image_processor if has_masks else benchmark_image_processor
+    rows = data.rows.select(np.linspace(0, len(data.rows) - 1, min(NUM_SHOWN, len(data.rows)), dtype=int))
+    explained = {}
+    for title, checkpoint in checkpoints.items():
+        processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)
+        images = BenchmarkImages(rows, processor, crop_border, with_masks=has_masks)
+        shown = [item for item in (images[row] for row in range(len(rows))) if item["readable"]]
+        if not shown:
+            return
+        pixel_values = torch.stack([item["pixel_values"] for item in shown])
+        explained[title] = explain_batch(checkpoint.model, pixel_values)
+    labels = [""] * len(rows)
+    if data.label_space:
+        names = checkpoint.model.config.id2label
+        labels = [names[data.label_space.first_indices[label]] for label in rows["label"]]
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
+    overlay_grid(
+        path,
+        denormalize(pixel_values, mean, std),
+        [labels[item["index"]] for item in shown],
+        explained,
+        np.stack([item["mask"] for item in shown]).astype(np.float32) if has_masks else None,
+    )
 
 
 def heat_overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:

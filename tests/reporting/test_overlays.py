@@ -1,12 +1,18 @@
 """The picture of what models look at."""
 
+import datasets
 import numpy as np
 import torch
 from PIL import Image
 from tiny_models import tiny_model
+from transformers import ViTImageProcessorPil
 
+from hf_robustvit.evaluation.benchmark import BenchmarkData
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.relevance import explain
-from hf_robustvit.reporting.overlays import denormalize, explain_batch, heat_overlay, overlay_grid
+from hf_robustvit.reporting import overlays
+from hf_robustvit.reporting.overlays import benchmark_overlays, denormalize, explain_batch, heat_overlay, overlay_grid
 
 
 def test_explain_batch_tells_the_predicted_class_and_keeps_the_models_mode():
@@ -22,9 +28,8 @@ def test_explain_batch_tells_the_predicted_class_and_keeps_the_models_mode():
 
 def test_denormalize_undoes_the_normalisation():
     colours = torch.rand(2, 3, 4, 5)
-    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.5]
-    normalised = (colours - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    np.testing.assert_allclose(denormalize(normalised, mean, std), colours.permute(0, 2, 3, 1), atol=1e-6)
+    mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.5]).view(3, 1, 1)
+    np.testing.assert_allclose(denormalize((colours - mean) / std, mean, std), colours.permute(0, 2, 3, 1), atol=1e-6)
 
 
 def test_heat_is_brighter_where_relevance_is_higher():
@@ -34,10 +39,34 @@ def test_heat_is_brighter_where_relevance_is_higher():
 
 
 def test_the_grid_is_a_picture_even_with_odd_names(tmp_path):
-    images = torch.rand(2, 3, 32, 32)
+    images, zero = torch.rand(2, 3, 32, 32), torch.zeros(3, 1, 1)
     explained = {"a $very$ odd <title>": explain_batch(tiny_model("vit"), images)}
     path = tmp_path / "new" / "grid.png"
-    overlay_grid(path, denormalize(images, [0] * 3, [1] * 3), ["$x_1$", "<b>"], explained, np.zeros((2, 32, 32)))
+    overlay_grid(path, denormalize(images, zero, zero + 1), ["$x_1$", "<b>"], explained, np.zeros((2, 32, 32)))
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.height > 300
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
+
+
+def test_a_benchmarks_overlays_show_readable_images_of_all_its_length(tmp_path, monkeypatch):
+    model = tiny_model("vit")
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
+    checkpoint = Checkpoint.of("tiny", None, model, processor)
+    files = []
+    for number in range(30):
+        files.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(np.full((40, 50, 3), 8 * number, dtype=np.uint8)).save(files[-1])
+    (tmp_path / "29.png").write_bytes(b"broken")
+    columns = {"image": files, "image_id": files, "label": [number % 5 for number in range(30)]}
+    rows = datasets.Dataset.from_dict(columns)
+    space = match_classes("some", [f"LABEL_{index}" for index in range(5)], None, model.config)
+    data = BenchmarkData("some", rows.cast_column("image", datasets.Image()), space)
+    drawn = {}
+    monkeypatch.setattr(overlays, "overlay_grid", lambda path, *arguments: drawn.update({path: arguments}))
+    benchmark_overlays("out.png", data, {"before": checkpoint, "after": checkpoint})
+
+    images, labels, explained, masks = drawn["out.png"]
+    shown = [0, 4, 8, 12, 16, 20, 24]  # 29, the last of eight, is broken
+    np.testing.assert_allclose(images[:, 0, 0, 0], np.array(shown) * 8 / 255, atol=1e-5)
+    assert labels == [space.class_names[number % 5] for number in shown]
+    assert list(explained) == ["before", "after"] and masks is None

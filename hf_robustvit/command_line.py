@@ -1,0 +1,66 @@
+"""What the scripts share: settings from flags and files, and mistakes told in one sentence."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from hf_robustvit.errors import UserError, unknown_name
+
+
+def parse_settings(*dataclass_types: type, arguments: list[str] | None = None) -> tuple[Any, ...]:
+    """Fill dataclasses from the command line, which may begin with a YAML or JSON file of flags.
+
+    Flags that follow the file win over it: `run_finetune.py settings.yaml --learning_rate 1e-5`.
+
+    Args:
+        dataclass_types: The dataclasses, whose fields are the flags.
+        arguments: What was written after the script's name; that of this process if left out.
+
+    Raises:
+        UserError: A flag is unknown, the file cannot be read, or values do not fit together.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0].endswith((".yaml", ".yml", ".json")):
+        arguments = _flags_of_file(Path(arguments[0])) + arguments[1:]
+    parser = HfArgumentParser(dataclass_types)
+    try:
+        *settings, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    except ValueError as error:
+        raise UserError(f"The settings do not fit together: {error}") from error
+    if rest:
+        known = [f"--{field.name}" for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+        raise unknown_name("flags", rest[0], known)
+    return tuple(settings)
+
+
+def _flags_of_file(path: Path) -> list[str]:
+    """The flags that a file of settings stands for; as flags, so that every value is converted in one way."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: the file of settings cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: a file of settings has lines `flag: value`, found {type(settings).__name__}.")
+    flags = []
+    for name, value in settings.items():
+        if value is not None:
+            values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+            flags += [f"--{name}", *map(str, values)]
+    return flags
+
+
+@contextlib.contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Turn a `UserError` inside the block into its sentence on standard error and exit status 2."""
+    try:
+        yield
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from error

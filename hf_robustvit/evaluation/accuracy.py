@@ -1,0 +1,127 @@
+"""The predictions of a model over a benchmark, and what follows from them: accuracies in both protocols."""
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.images import BenchmarkImages
+from hf_robustvit.evaluation.label_spaces import LabelSpace
+from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
+from hf_robustvit.evaluation.statistics import accuracy_interval
+from hf_robustvit.metrics import TopKAccuracy
+
+
+GUESSES = 5
+
+
+def predict(
+    checkpoint: Checkpoint,
+    images: BenchmarkImages,
+    labels: np.ndarray,
+    label_space: LabelSpace,
+    options: LoopOptions,
+    accelerator: Accelerator,
+    description: str,
+) -> pd.DataFrame:
+    """Run the model over all images.
+
+    Args:
+        checkpoint: The model.
+        images: The benchmark's images.
+        labels: (images,) int64, the data set's own labels.
+        label_space: How the data set's classes meet the model's.
+        options: How images are fed, and the precision.
+        accelerator: The processes and the device.
+        description: What the progress bar says.
+
+    Returns:
+        One row for each readable image. All class indices are the model's. Columns:
+        `image_id`; `class_name`; `label`, the class's first index; `labels`, all of them, only where some class has
+        several; `top5_indices` and `top5_probabilities`, over all the model's classes; `subset_top5_indices`, over the
+        data set's classes, each by its first index, only where the model has more classes; `training_class` (bool),
+        only where the checkpoint records its training classes.
+
+    Raises:
+        UserError: An image cannot be read, and `options.skip_unreadable` is off.
+    """
+    first_indices = torch.tensor(label_space.first_indices, device=accelerator.device)
+
+    def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        logits = checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()  # (batch, model classes)
+        # Ranked by logits: small probabilities underflow to equal zeros.
+        indices = logits.topk(min(GUESSES, logits.shape[1])).indices  # (batch, 5)
+        outputs = {"top5_indices": indices, "top5_probabilities": logits.softmax(dim=1).gather(1, indices)}
+        if label_space.is_subset:
+            restricted = label_space.restrict(logits)  # (batch, classes of the data set)
+            best = restricted.topk(min(GUESSES, restricted.shape[1])).indices
+            outputs["subset_top5_indices"] = first_indices[best]
+        return outputs
+
+    columns = run_over_images(step, images, options, accelerator, description)
+    label = labels[columns.pop("index")]
+    frame = pd.DataFrame(
+        {
+            "image_id": columns.pop("image_id"),
+            "class_name": np.asarray(label_space.class_names, dtype=object)[label],
+            "label": np.asarray(label_space.first_indices)[label],
+        }
+        | {name: list(values) for name, values in columns.items()}
+    )
+    if label_space.has_several_indices:
+        frame["labels"] = [list(label_space.model_indices[position]) for position in label]
+    if checkpoint.training_classes is not None:
+        frame["training_class"] = frame["label"].map(checkpoint.was_trained_on)
+    return frame
+
+
+def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whether each image was classified correctly, in every protocol that `predict`'s columns allow.
+
+    Returns:
+        Bool columns `top1`, `top5`; `top1_subset`, `top5_subset` and `top1_any` where they have a meaning.
+    """
+    label = frame["label"].to_numpy()[:, None]
+    hits = np.stack(frame["top5_indices"]) == label  # (images, guesses)
+    correct = {"top1": hits[:, 0], "top5": hits.any(axis=1)}
+    if "subset_top5_indices" in frame:
+        hits = np.stack(frame["subset_top5_indices"]) == label
+        correct |= {"top1_subset": hits[:, 0], "top5_subset": hits.any(axis=1)}
+    if "labels" in frame:
+        pairs = zip(frame["top5_indices"], frame["labels"], strict=True)
+        correct["top1_any"] = np.array([guesses[0] in labels for guesses, labels in pairs])
+    return pd.DataFrame(correct, index=frame.index)
+
+
+def accuracies(frame: pd.DataFrame) -> dict:
+    """The accuracy figures of a result (percent), from `predict`'s rows.
+
+    `*_subset` is None where the benchmark has all the model's classes, `top1_any` where every class has one index,
+    `train_classes` and `held_out_classes` where the checkpoint records no training classes or the benchmark has no
+    such class.
+    """
+    correct = outcomes(frame)
+    top = TopKAccuracy(keep_in_memory=True)
+    overall = top.compute(predictions=list(frame["top5_indices"]), references=frame["label"].tolist())
+    low, high = accuracy_interval(correct["top1"].to_numpy())
+    figures = {name: 100 * value for name, value in overall.items()}
+    figures |= {name: None for name in ("top1_subset", "top5_subset", "top1_any")}
+    figures |= {name: 100 * float(correct[name].mean()) for name in correct.columns.difference(["top1", "top5"])}
+    figures["top1_ci95"] = [100 * low, 100 * high]
+    groups = correct.groupby(frame["class_name"])
+    figures["per_class"] = {name: _group_accuracy(group) for name, group in groups}
+    trained = frame.get("training_class")
+    figures["train_classes"] = None if trained is None else _group_accuracy(correct[trained])
+    figures["held_out_classes"] = None if trained is None else _group_accuracy(correct[~trained])
+    return figures
+
+
+def _group_accuracy(correct: pd.DataFrame) -> dict[str, float] | None:
+    if correct.empty:
+        return None
+    return {
+        "top1": 100 * float(correct["top1"].mean()),
+        "top5": 100 * float(correct["top5"].mean()),
+        "n": len(correct),
+    }

@@ -1,0 +1,143 @@
+"""Before and after on the same images: paired differences, their intervals, and tests over all data sets."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.accuracy import outcomes
+from hf_robustvit.evaluation.statistics import bootstrap_interval, difference_interval, holm, mcnemar_p
+from hf_robustvit.metrics import segmentation_scores
+from hf_robustvit.metrics.relevance_segmentation import COUNTS
+
+
+SIGNIFICANCE = 0.05
+SEGMENTATION_FIGURES = ("pixel_accuracy", "mean_iou", "mean_average_precision")
+
+
+@dataclass
+class Difference:
+    """How one figure changed on one data set, in percent and percentage points.
+
+    Attributes:
+        dataset: The data set.
+        figure: "top1", "top5", "top1_subset", "top5_subset", "top1_any", or a figure of the segmentation test.
+        classes: "all", or the "training" or "held-out" classes of the fine-tuned model.
+        n: Number of images, each scored by both models.
+        before, after: The figure of the baseline and of the model.
+        difference: After minus before.
+        interval95: Paired-bootstrap interval of the difference.
+        p: McNemar's exact p; None for the segmentation test, whose images are not simply right or wrong.
+        p_holm: The same after Holm's adjustment over the data sets, within one figure and choice of classes.
+        significant: `p_holm` is below 0.05; for the segmentation test, the interval excludes 0.
+    """
+
+    dataset: str
+    figure: str
+    classes: str
+    n: int
+    before: float
+    after: float
+    difference: float
+    interval95: tuple[float, float]
+    p: float | None = None
+    p_holm: float | None = None
+    significant: bool = False
+
+
+def pair_predictions(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of two models about the same images, in the same order.
+
+    Args:
+        dataset: The data set's name, for messages.
+        before: The baseline's predictions, as `predict` gives them.
+        after: The model's.
+
+    Raises:
+        UserError: The two have no image in common.
+    """
+    before, after = before.set_index("image_id"), after.set_index("image_id")
+    common = after.index.intersection(before.index, sort=False)
+    if common.empty:
+        raise UserError(f"--dataset {dataset}: the baseline's predictions and the model's share no image.")
+    return before.loc[common], after.loc[common]
+
+
+def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Difference]:
+    """All differences of one data set; Holm's adjustment is still to come, see `adjust`.
+
+    Args:
+        dataset: The data set's name.
+        before: The baseline's predictions, paired with the model's by `pair_predictions`.
+        after: The model's.
+    """
+    differences = []
+    if "top5_indices" in after:
+        correct_before, correct_after = outcomes(before), outcomes(after)
+        for classes, rows in _class_groups(after):
+            for figure in correct_after.columns.intersection(correct_before.columns, sort=False):
+                pair = correct_before.loc[rows, figure].to_numpy(), correct_after.loc[rows, figure].to_numpy()
+                differences.append(_accuracy_difference(dataset, figure, classes, *pair))
+    if COUNTS[0] in after:
+        counts = np.stack([before[list(COUNTS)], after[list(COUNTS)]], axis=1)  # (images, 2, 7)
+        differences += [_segmentation_difference(dataset, figure, counts) for figure in SEGMENTATION_FIGURES]
+    return differences
+
+
+def adjust(differences: list[Difference]) -> None:
+    """Fill in `p_holm` and `significant`, over the data sets, for each figure and choice of classes."""
+    families = defaultdict(list)
+    for difference in differences:
+        if difference.p is None:
+            low, high = difference.interval95
+            difference.significant = low > 0 or high < 0
+        else:
+            families[difference.figure, difference.classes].append(difference)
+    for family in families.values():
+        for difference, p_holm in zip(family, holm([member.p for member in family]), strict=True):
+            difference.p_holm = p_holm
+            difference.significant = p_holm < SIGNIFICANCE
+
+
+def _class_groups(after: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    yield "all", np.ones(len(after), dtype=bool)
+    if "training_class" in after:
+        training = after["training_class"].to_numpy()
+        for classes, rows in (("training", training), ("held-out", ~training)):
+            if rows.any():
+                yield classes, rows
+
+
+def _accuracy_difference(dataset: str, figure: str, classes: str, before: np.ndarray, after: np.ndarray) -> Difference:
+    low, high = difference_interval(before, after)
+    return Difference(
+        dataset=dataset,
+        figure=figure,
+        classes=classes,
+        n=len(after),
+        before=100 * float(before.mean()),
+        after=100 * float(after.mean()),
+        difference=100 * float(after.mean() - before.mean()),
+        interval95=(100 * low, 100 * high),
+        p=mcnemar_p(before, after),
+    )
+
+
+def _segmentation_difference(dataset: str, figure: str, counts: np.ndarray) -> Difference:
+    def change(sample: np.ndarray) -> float:
+        return segmentation_scores(sample[:, 1])[figure] - segmentation_scores(sample[:, 0])[figure]
+
+    low, high = bootstrap_interval(change, counts)
+    return Difference(
+        dataset=dataset,
+        figure=figure,
+        classes="all",
+        n=len(counts),
+        before=100 * segmentation_scores(counts[:, 0])[figure],
+        after=100 * segmentation_scores(counts[:, 1])[figure],
+        difference=100 * change(counts),
+        interval95=(100 * low, 100 * high),
+    )

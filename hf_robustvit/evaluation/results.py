@@ -1,0 +1,124 @@
+"""A benchmark's result on disk: a JSON file of figures, a Parquet file of predictions, written whole or not at all."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from hf_robustvit.errors import UserError
+
+
+logger = logging.getLogger(__name__)
+
+RECORDED_PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy")
+
+
+@dataclass
+class BenchmarkResult:
+    """What is kept of one model on one benchmark; percent throughout. A figure without a meaning here is None.
+
+    Attributes:
+        dataset: The benchmark's name.
+        model: The model as the user named it.
+        revision: Its Hub commit.
+        num_images: Number of images that were scored.
+        top1, top5: Over all classes the model knows, the first ImageNet index of each class counting (the paper).
+        top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
+        top1_any: Over all classes, any of the class's indices counting (ObjectNet).
+        top1_ci95: Clopper-Pearson interval.
+        per_class: Class name -> top1, top5, n.
+        train_classes, held_out_classes: top1, top5, n of the classes the model was fine-tuned on, and of the others.
+        pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with bootstrap intervals.
+        unreadable: Names of the images left out because they could not be read.
+        protocol: preprocessing, label_space, crop_border, precision.
+        weights: Fingerprint of the model's weights.
+        data: Fingerprint of the data set.
+        versions: Package versions.
+    """
+
+    dataset: str
+    model: str
+    revision: str | None
+    num_images: int
+    protocol: dict
+    weights: str
+    data: str
+    top1: float | None = None
+    top5: float | None = None
+    top1_subset: float | None = None
+    top5_subset: float | None = None
+    top1_any: float | None = None
+    top1_ci95: list[float] | None = None
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    train_classes: dict[str, float] | None = None
+    held_out_classes: dict[str, float] | None = None
+    pixel_accuracy: float | None = None
+    pixel_accuracy_ci95: list[float] | None = None
+    mean_iou: float | None = None
+    mean_iou_ci95: list[float] | None = None
+    mean_average_precision: float | None = None
+    mean_average_precision_ci95: list[float] | None = None
+    unreadable: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in RECORDED_PACKAGES})
+
+    def same_run(self, other: "BenchmarkResult") -> bool:
+        """Whether both come from the same model, data and protocol, so that one need not be made again."""
+        made_by = ("dataset", "model", "revision", "weights", "data", "protocol")
+        return all(getattr(self, name) == getattr(other, name) for name in made_by)
+
+
+def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFrame) -> None:
+    """Write `<dataset>.predictions.parquet`, then `<dataset>.json`, which marks the data set as finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    json_path, parquet_path = _paths(folder, result.dataset)
+    # An old JSON beside new predictions would call them finished.
+    json_path.unlink(missing_ok=True)
+    with replacing(parquet_path) as path:
+        predictions.to_parquet(path, index=False)
+    with replacing(json_path) as path:
+        path.write_text(json.dumps(asdict(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
+    """The finished result of a data set; None where there is none.
+
+    Raises:
+        UserError: The file is none of ours.
+    """
+    json_path, parquet_path = _paths(folder, dataset)
+    if not (json_path.is_file() and parquet_path.is_file()):
+        return None
+    try:
+        stored = json.loads(json_path.read_text(encoding="utf-8"))
+        return BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{json_path} is not a result of this version; remove it, or give another --output_dir."
+        ) from error
+
+
+def read_predictions(folder: Path, dataset: str) -> pd.DataFrame:
+    """The predictions that belong to a finished result."""
+    return pd.read_parquet(_paths(folder, dataset)[1])
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _paths(folder: Path, dataset: str) -> tuple[Path, Path]:
+    return folder / f"{dataset}.json", folder / f"{dataset}.predictions.parquet"

@@ -1,0 +1,95 @@
+"""Markdown tables, for the terminal and for files alike."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from hf_robustvit.evaluation.comparison import Difference
+from hf_robustvit.evaluation.results import BenchmarkResult
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table with aligned columns: text to the left, numbers to the right.
+
+    Args:
+        header: The column titles.
+        rows: Cells; floats get two decimals, None a dash.
+    """
+    rows = list(rows)
+    text = [list(header)] + [[_cell(value) for value in row] for row in rows]
+    widths = [max(3, *map(len, column)) for column in zip(*text, strict=True)]
+    numeric = [all(isinstance(row[column], int | float | None) for row in rows) for column in range(len(header))]
+    rule = ["-" * (width - 1) + ":" if right else "-" * width for width, right in zip(widths, numeric, strict=True)]
+    lines = [
+        [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        for line in (text[0], rule, *text[1:])
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def results_table(results: Iterable[BenchmarkResult]) -> str:
+    """One model on several data sets, percent; columns that no data set fills are left out."""
+    results = list(results)
+    figures = (
+        "top5",
+        "top1_subset",
+        "top5_subset",
+        "top1_any",
+        "pixel_accuracy",
+        "mean_iou",
+        "mean_average_precision",
+    )
+    figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
+    rows = [
+        [result.dataset, result.num_images, result.top1, interval(result.top1_ci95)]
+        + [getattr(result, name) for name in figures]
+        for result in results
+    ]
+    return markdown_table(["dataset", "images", "top1", "95 % interval", *figures], rows)
+
+
+def comparison_table(differences: Iterable[Difference]) -> str:
+    """Differences between two models, percentage points; a star marks the significant ones."""
+    header = ["dataset", "figure", "classes", "n", "before", "after", "difference", "95 % interval", "p", "Holm p", ""]
+    rows = [
+        [
+            item.dataset,
+            item.figure,
+            item.classes,
+            item.n,
+            item.before,
+            item.after,
+            f"{item.difference:+.2f}",
+            interval(item.interval95),
+            p_value(item.p),
+            p_value(item.p_holm),
+            "*" if item.significant else "",
+        ]
+        for item in differences
+    ]
+    return markdown_table(header, rows)
+
+
+def class_changes_table(changes: pd.DataFrame) -> str:
+    """Accuracy per class before and after, percent."""
+    rows = [[row.class_name, row.n, row.before, row.after, f"{row.difference:+.2f}"] for row in changes.itertuples()]
+    return markdown_table(["class", "n", "before", "after", "difference"], rows)
+
+
+def interval(bounds: Sequence[float] | None) -> str | None:
+    """An interval in brackets."""
+    return None if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+
+
+def p_value(p: float | None) -> str | None:
+    """A p-value with two digits that count."""
+    return None if p is None else f"{p:.2g}" if p >= 1e-4 else "<0.0001"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,0 +1,128 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.comparison import adjust, compare, pair_predictions
+from hf_robustvit.evaluation.per_class import class_changes, most_changed
+from hf_robustvit.metrics import segmentation_scores
+from hf_robustvit.metrics.relevance_segmentation import COUNTS
+
+
+def predictions(correct, classes=None, **columns) -> pd.DataFrame:
+    """Images of class 3; the model's first guess is 3 where `correct`, and its fifth where not."""
+    right, wrong = [3, 0, 1, 2, 4], [0, 1, 2, 4, 3]
+    return pd.DataFrame(
+        {
+            "image_id": [f"{number:03d}" for number in range(len(correct))],
+            "class_name": classes if classes is not None else "c3",
+            "label": 3,
+            "top5_indices": [right if hit else wrong for hit in correct],
+        }
+        | columns
+    )
+
+
+def paired(before, after):
+    return pair_predictions("set", before, after)
+
+
+def test_images_are_paired_by_name_whatever_their_order_and_number():
+    after = predictions([True, True, False, True])
+    before = predictions([False, True, True, False]).iloc[[2, 0, 1]]
+    first, second = paired(before, after)
+    assert first.index.tolist() == second.index.tolist() == ["000", "001", "002"]
+    top1, top5 = compare("set", first, second)
+    assert (top1.n, top1.before, top1.after) == (3, pytest.approx(200 / 3), pytest.approx(200 / 3))
+    assert (top5.figure, top5.before, top5.difference) == ("top5", 100, 0)
+
+
+def test_predictions_of_other_images_are_an_error():
+    with pytest.raises(UserError, match="--dataset set: .* share no image"):
+        paired(predictions([True]), predictions([True]).assign(image_id="other"))
+
+
+def test_a_difference_in_percent_with_its_interval_and_p():
+    hits_before, hits_after = np.arange(100) < 50, np.arange(100) < 60
+    (top1, _) = compare("set", *paired(predictions(hits_before), predictions(hits_after)))
+    assert (top1.dataset, top1.figure, top1.classes) == ("set", "top1", "all")
+    assert (top1.before, top1.after, top1.difference) == (50, 60, pytest.approx(10))
+    assert top1.interval95[0] == pytest.approx(4, abs=1.1) and top1.interval95[1] == pytest.approx(16, abs=1.1)
+    assert top1.p == pytest.approx(2 / 2**10)
+
+
+def test_training_and_held_out_classes_are_the_models_for_both():
+    training = np.arange(100) % 2 == 0
+    before, after = predictions(np.zeros(100, bool)), predictions(training, training_class=training)
+    by_classes = {item.classes: item for item in compare("set", *paired(before, after)) if item.figure == "top1"}
+    assert [(name, item.n, item.before, item.after) for name, item in by_classes.items()] == [
+        ("all", 100, 0, 50),
+        ("training", 50, 0, 100),
+        ("held-out", 50, 0, 0),
+    ]
+
+
+def test_figures_that_one_model_lacks_are_left_out():
+    subset = [[3, 0, 1, 2, 4]] * 4
+    before = predictions([True] * 4)
+    after = predictions([False] * 4, subset_top5_indices=subset)
+    assert [item.figure for item in compare("set", *paired(before, after))] == ["top1", "top5"]
+    before["subset_top5_indices"] = subset
+    assert {item.figure for item in compare("set", *paired(before, after))} >= {"top1_subset", "top5_subset"}
+
+
+def test_segmentation_is_compared_by_resampling_images():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 50, size=(60, 7)).astype(float)
+    counts[:, 0] = 100
+    better = counts + np.array([0, 40, 5, 5, 0, 0, 1])
+    frames = [
+        pd.DataFrame(values, columns=list(COUNTS)).assign(image_id=list(map(str, range(60))))
+        for values in (counts, better)
+    ]
+    differences = compare("set", *paired(*frames))
+    assert [item.figure for item in differences] == ["pixel_accuracy", "mean_iou", "mean_average_precision"]
+    pixel_accuracy, mean_iou, _ = differences
+    assert pixel_accuracy.difference == pytest.approx(40)
+    assert pixel_accuracy.interval95 == pytest.approx((40, 40)), "every image gained as much"
+    assert mean_iou.before == pytest.approx(100 * segmentation_scores(counts)["mean_iou"])
+    assert mean_iou.interval95[0] < mean_iou.difference < mean_iou.interval95[1]
+    adjust(differences)
+    assert pixel_accuracy.p_holm is None and pixel_accuracy.significant
+
+
+def test_holm_runs_over_the_data_sets_of_one_figure():
+    gains, differences = (6, 7, 9), []
+    for gain in gains:
+        pair = paired(predictions([False] * 40), predictions(np.arange(40) < gain))
+        differences += compare(f"set{gain}", *pair)
+    adjust(differences)
+    top1 = [item for item in differences if item.figure == "top1"]
+    p = [2 / 2**gain for gain in gains]
+    assert [item.p for item in top1] == pytest.approx(p)
+    assert [item.p_holm for item in top1] == pytest.approx([max(p[0], 2 * p[1]), 2 * p[1], 3 * p[2]])
+    assert all(item.significant for item in top1)
+    assert all(item.p_holm == 1 and not item.significant for item in differences if item.figure == "top5")
+
+
+def test_class_changes_are_sorted_and_split():
+    classes = ["cat"] * 4 + ["dog"] * 2 + ["emu"] * 4
+    before = predictions([1, 0, 0, 0, 1, 1, 1, 0, 0, 0], classes)
+    after = predictions([1, 1, 1, 0, 1, 0, 0, 1, 0, 0], classes)
+    changes = class_changes(*paired(before, after))
+    assert changes.to_dict("list") == {
+        "class_name": ["cat", "emu", "dog"],
+        "n": [4, 4, 2],
+        "before": [25, 25, 100],
+        "after": [75, 25, 50],
+        "difference": [50, 0, -50],
+    }
+    improved, harmed = most_changed(changes)
+    assert improved["class_name"].tolist() == ["cat"] and harmed["class_name"].tolist() == ["dog"]
+
+
+def test_at_most_fifty_classes_of_each_kind_strongest_first():
+    changes = pd.DataFrame({"class_name": range(140), "n": 1, "difference": np.arange(70, -70, -1)})
+    improved, harmed = most_changed(changes)
+    assert improved["difference"].tolist() == list(range(70, 20, -1))
+    assert harmed["difference"].tolist() == list(range(-69, -19))

@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+
+from hf_robustvit.evaluation.statistics import (
+    accuracy_interval,
+    bootstrap_interval,
+    difference_interval,
+    holm,
+    mcnemar_p,
+)
+
+
+def outcome_pair(both: int, better: int, worse: int, neither: int):
+    """Whether each image was right before and after."""
+    before = np.repeat([True, False, True, False], [both, better, worse, neither])
+    after = np.repeat([True, True, False, False], [both, better, worse, neither])
+    return before, after
+
+
+def test_clopper_pearson_closed_forms():
+    n, alpha = 20, 0.05
+    assert accuracy_interval(np.zeros(n, bool)) == pytest.approx((0, 1 - (alpha / 2) ** (1 / n)))
+    assert accuracy_interval(np.ones(n, bool)) == pytest.approx(((alpha / 2) ** (1 / n), 1))
+    # Fleiss' textbook example: 5 of 10.
+    assert accuracy_interval(np.arange(10) < 5) == pytest.approx((0.18709, 0.81291), abs=1e-5)
+
+
+def test_clopper_pearson_bounds_solve_the_binomial_tails():
+    hits, n = 7, 30
+    low, high = accuracy_interval(np.arange(n) < hits)
+    upper_tail = sum(math.comb(n, k) * low**k * (1 - low) ** (n - k) for k in range(hits, n + 1))
+    lower_tail = sum(math.comb(n, k) * high**k * (1 - high) ** (n - k) for k in range(hits + 1))
+    assert (upper_tail, lower_tail) == (pytest.approx(0.025, abs=1e-8), pytest.approx(0.025, abs=1e-8))
+
+
+def test_mcnemar_is_the_sign_test_on_the_images_that_changed():
+    # 1 better, 9 worse: 2 * (C(10,0) + C(10,1)) / 2^10
+    assert mcnemar_p(*outcome_pair(50, 1, 9, 40)) == pytest.approx(22 / 1024)
+    assert mcnemar_p(*outcome_pair(0, 9, 1, 0)) == pytest.approx(22 / 1024)
+    assert mcnemar_p(*outcome_pair(3, 4, 4, 5)) == 1
+    assert mcnemar_p(*outcome_pair(10, 0, 0, 10)) == 1
+
+
+def test_holm_by_hand():
+    # Sorted: 0.005*4, 0.01*3, 0.03*2 and 0.04*1, which must not fall below the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.6]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+
+
+def test_the_paired_interval_is_that_of_resampled_images():
+    before, after = outcome_pair(40, 25, 10, 25)
+    rng = np.random.default_rng(5)
+    change = after.astype(int) - before.astype(int)
+    resampled = [change[rng.integers(100, size=100)].mean() for _ in range(10_000)]
+    expected = np.quantile(resampled, [0.025, 0.975])
+    assert difference_interval(before, after) == pytest.approx(expected, abs=0.011)  # an image is 0.01
+    assert difference_interval(before, after) == difference_interval(before, after)
+
+
+def test_the_paired_interval_covers_the_true_difference():
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        kinds = rng.multinomial(300, [0.5, 0.15, 0.1, 0.25])
+        low, high = difference_interval(*outcome_pair(*kinds))
+        covered += low <= 0.05 <= high
+    assert 0.91 <= covered / 200 <= 0.99
+
+
+def test_pairing_makes_the_interval_narrower_than_two_samples_would():
+    low, high = difference_interval(*outcome_pair(70, 6, 0, 24))
+    unpaired = 2 * 1.96 * np.sqrt(0.7 * 0.3 / 100 + 0.76 * 0.24 / 100)
+    assert low > 0 and high - low < unpaired / 2
+
+
+def test_the_bootstrap_interval_of_a_mean_is_the_normal_one():
+    values = np.random.default_rng(1).normal(3, 2, size=2000)
+    low, high = bootstrap_interval(np.mean, values)
+    half = 1.96 * values.std() / np.sqrt(2000)
+    assert (low, high) == (
+        pytest.approx(values.mean() - half, abs=0.02),
+        pytest.approx(values.mean() + half, abs=0.02),
+    )
+    assert bootstrap_interval(np.mean, values) == (low, high)
+    assert bootstrap_interval(np.mean, values, seed=1) != (low, high)

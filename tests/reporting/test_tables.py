@@ -1,0 +1,40 @@
+import pandas as pd
+
+from hf_robustvit.evaluation.comparison import Difference
+from hf_robustvit.evaluation.results import BenchmarkResult
+from hf_robustvit.reporting.tables import class_changes_table, comparison_table, markdown_table, results_table
+
+
+def result(**figures) -> BenchmarkResult:
+    return BenchmarkResult("set", "model", None, 100, protocol={}, weights="", data="", **figures)
+
+
+def test_text_stands_left_and_numbers_right():
+    assert markdown_table(["name", "value"], [["a|b", 1.5], ["c", None], ["d", 10]]).split("\n") == [
+        "| name | value |",
+        "| ---- | ----: |",
+        "| a\\|b |  1.50 |",
+        "| c    |     – |",
+        "| d    |    10 |",
+    ]
+
+
+def test_a_table_without_rows_keeps_its_header():
+    assert markdown_table(["a", "bcd"], []).startswith("|   a | bcd |\n| --: | --: |")
+
+
+def test_results_leave_out_columns_nobody_fills():
+    table = results_table([result(top1=12.5, top5=50.0, top1_ci95=[6.7, 20.9]), result(top1=1.0, top1_any=2.0)])
+    assert table.split("\n")[0].split() == "| dataset | images | top1 | 95 % interval | top5 | top1_any |".split()
+    assert "[6.70, 20.90]" in table and "–" in table
+
+
+def test_a_comparison_shows_sign_interval_and_star():
+    item = Difference("set", "top1", "all", 100, 50.0, 60.0, 10.0, (4.0, 16.0), 2e-3, 4e-6, True)
+    row = [cell.strip() for cell in comparison_table([item]).split("\n")[2].strip("|").split("|")]
+    assert row == ["set", "top1", "all", "100", "50.00", "60.00", "+10.00", "[4.00, 16.00]", "0.002", "<0.0001", "*"]
+
+
+def test_class_changes():
+    changes = pd.DataFrame({"class_name": ["cat"], "n": [4], "before": [25.0], "after": [0.0], "difference": [-25.0]})
+    assert class_changes_table(changes).split("\n")[2].split() == "| cat | 4 | 25.00 | 0.00 | -25.00 |".split()

@@ -1,0 +1,137 @@
+"""run_eval.py on a folder of one's own: the files it leaves, the table it prints, and each mistake's sentence."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from PIL import Image
+from planted_benchmarks import photographs, plain_logits, vit
+
+import run_eval
+from hf_robustvit.command_line import parse_settings
+from hf_robustvit.errors import UserError
+
+
+CLASSES = ("c2", "c5", "c7", "c8")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with two models, the second with a record of its training, and the images of four of 12 classes."""
+    root = tmp_path_factory.mktemp("workshop")
+    for name, seed in (("before", 0), ("after", 1)):
+        model, image_processor = vit(12, seed=seed)
+        model.save_pretrained(root / name)
+        image_processor.save_pretrained(root / name)
+    (root / "after" / "robustvit.json").write_text(json.dumps({"training_classes": ["c2", "c8", "c11"]}))
+    model, _ = vit(12, seed=1)
+    paths = photographs(root / "all", count=60)
+    for path, logits in zip(paths, plain_logits(model, paths, "paper"), strict=True):
+        # The second model is right more often than chance, and not always.
+        best = max(CLASSES, key=lambda name: logits[int(name[1:])])
+        name = best if int(path.stem) % 3 else CLASSES[int(path.stem) % 4]
+        (root / "pets" / "images" / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / "pets" / "images" / name)
+    return root
+
+
+def evaluate(workshop, output_dir, *flags) -> None:
+    arguments = ("--model", workshop / "after", "--output_dir", output_dir, "--num_workers", 0, *flags)
+    run_eval.main(*parse_settings(run_eval.EvaluationArguments, arguments=list(map(str, arguments))))
+
+
+def test_one_model_on_a_folder(workshop, tmp_path, capsys):
+    evaluate(workshop, tmp_path, "--dataset", workshop / "pets", "--preprocessing", "paper")
+    result = json.loads((tmp_path / "pets.json").read_text())
+    assert result["num_images"] == 60 and set(result["per_class"]) == set(CLASSES)
+    assert result["top1"] < result["top1_subset"] and result["top1_subset"] > 60
+    table = capsys.readouterr().out
+    assert f"{result['top1_subset']:.2f}" in table and "| pets " in table
+    assert table.strip() in (tmp_path / "results.md").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"pets.json", "pets.predictions.parquet", "results.md"}
+
+
+def test_two_models_are_compared(workshop, tmp_path, capsys):
+    shutil.copytree(workshop / "pets", tmp_path / "copy")
+    for path in sorted((tmp_path / "copy" / "images" / "c2").iterdir())[:2]:
+        path.unlink()
+    sets = (workshop / "pets", tmp_path / "copy")
+    evaluate(workshop, tmp_path / "out", "--baseline", workshop / "before", "--dataset", *sets)
+
+    stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (stored["model"], stored["baseline"]) == (str(workshop / "after"), str(workshop / "before"))
+    rows = {(row["dataset"], row["figure"], row["classes"]): row for row in stored["differences"]}
+    assert {key[0] for key in rows} == {"pets", "copy"}
+    for name in ("pets", "copy"):
+        before = json.loads((tmp_path / "out" / "baseline" / f"{name}.json").read_text())
+        after = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        for figure in ("top1", "top5", "top1_subset", "top5_subset"):
+            row = rows[name, figure, "all"]
+            assert (row["before"], row["after"]) == (pytest.approx(before[figure]), pytest.approx(after[figure]))
+            assert row["difference"] == pytest.approx(after[figure] - before[figure])
+            assert row["p"] <= row["p_holm"] <= 1
+        for classes, key in (("training", "train_classes"), ("held-out", "held_out_classes")):
+            assert rows[name, "top1", classes]["after"] == pytest.approx(after[key]["top1"])
+            assert rows[name, "top1", classes]["n"] == after[key]["n"]
+        assert before["train_classes"] is None
+
+    changes = pd.read_csv(tmp_path / "out" / "per_class" / "pets.csv")
+    per_class = json.loads((tmp_path / "out" / "pets.json").read_text())["per_class"]
+    assert {row.class_name: row.after for row in changes.itertuples()} == pytest.approx(
+        {name: figures["top1"] for name, figures in per_class.items()}
+    )
+    assert changes["difference"].is_monotonic_decreasing
+    for name in ("pets.png", "copy.png", "groups-top1.png", "groups-top5.png"):
+        with Image.open(tmp_path / "out" / "per_class" / name) as picture:
+            assert picture.width > 500
+    table = capsys.readouterr().out
+    assert "Holm p" in table and f"{rows['pets', 'top1', 'all']['difference']:+.2f}" in table
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert "## Training and held-out classes" in report and table.strip() in report
+
+
+def test_a_second_run_calls_no_model(workshop, tmp_path, monkeypatch):
+    flags = ("--dataset", workshop / "pets", "--baseline", workshop / "before")
+    evaluate(workshop, tmp_path, *flags)
+    times = {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("pets.*") if path.suffix in (".json", ".parquet")
+    }
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
+    evaluate(workshop, tmp_path, *flags)
+    assert len(times) == 4 and all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_a_file_of_settings(workshop, tmp_path):
+    settings = {"model": str(workshop / "after"), "dataset": [str(workshop / "pets")], "output_dir": str(tmp_path)}
+    (tmp_path / "flags.yaml").write_text(json.dumps(settings | {"num_workers": 0, "batch_size": 16}))
+    (arguments,) = parse_settings(run_eval.EvaluationArguments, arguments=[str(tmp_path / "flags.yaml")])
+    run_eval.main(arguments)
+    assert (tmp_path / "pets.json").is_file()
+
+
+def test_groups_are_what_fits_the_model():
+    cutouts = run_eval.benchmark_names(["cutouts"], 30)
+    assert cutouts == run_eval.benchmark_names(["all", "cutouts-val"], 30)
+    assert len(cutouts) >= 10 and all(name.startswith("cutouts-") for name in cutouts)
+    assert not set(run_eval.benchmark_names(["all"], 1000)) & set(cutouts)
+
+
+def test_an_unknown_data_set_gets_a_suggestion():
+    with pytest.raises(UserError, match="--dataset: there is no 'cutouts-sketsh'. Did you mean cutouts-sketch"):
+        run_eval.benchmark_names(["cutouts-sketsh"], 30)
+
+
+def test_classes_the_model_does_not_know_stop_before_the_first_batch(workshop, tmp_path, monkeypatch):
+    shutil.copytree(workshop / "pets", tmp_path / "other")
+    (tmp_path / "other" / "images" / "c5").rename(tmp_path / "other" / "images" / "emu")
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
+    with pytest.raises(UserError, match="--dataset other: 1 of its 4 classes .* 12 classes of the model.*'emu'"):
+        evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets", tmp_path / "other")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_folders_of_one_name_are_refused(workshop, tmp_path):
+    shutil.copytree(workshop / "pets", tmp_path / "pets")
+    with pytest.raises(UserError, match="two folders have the same name"):
+        evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets", tmp_path / "pets")

@@ -1,0 +1,141 @@
+"""run_finetune.py as a user starts it: a folder of photos and masks, and each mistake's sentence."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_models import tiny_model
+from transformers import ViTImageProcessorPil, pipeline
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of five images, a bright square on a dark ground, and its mask."""
+    rng = np.random.default_rng(0)
+    for class_name in ("ant", "bee", "cow"):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind / class_name).mkdir(parents=True)
+        for number in range(5):
+            image = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+            image[10:25, 12:30] += 120
+            mask = np.zeros((40, 40), dtype=np.uint8)
+            mask[10:25, 12:30] = 255
+            Image.fromarray(image).save(tmp_path / "data" / "images" / class_name / f"{number}.png")
+            Image.fromarray(mask).save(tmp_path / "data" / "masks" / class_name / f"{number}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    """A classifier of five classes that are none of the folder's."""
+    tiny_model("vit").save_pretrained(tmp_path / "model")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "run_finetune.py", *map(str, arguments), "--use_cpu"]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_a_folder_of_ones_own_trains_a_model_with_its_own_labels(folder, model_dir, tmp_path):
+    out = tmp_path / "out"
+    done = run(
+        *("--model", model_dir, "--dataset", folder, "--output_dir", out, "--num_train_epochs", 2),
+        *("--num_classes", 2, "--class_seed", 0, "--samples_per_class", 2),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "it gets a new one for 3 classes" in done.stderr
+    assert "classification_target was left out and is set to label (for a new head)" in done.stderr
+    assert "| relevance_in_mask" in done.stdout
+    with Image.open(out / "relevance.png") as picture:
+        assert picture.width > 300
+
+    record = json.loads((out / "robustvit.json").read_text())
+    assert record["method"] == "robustvit" and record["base_model"] == str(model_dir)
+    assert len(record["training_classes"]) == 2 and len(record["held_out_classes"]) == 1
+    assert set(record["training_classes"]) | set(record["held_out_classes"]) == {"ant", "bee", "cow"}
+    assert len(record["training_images"]) == 4
+    assert all(image.split("/")[0] in record["training_classes"] for image in record["training_images"])
+    assert [image.split("/")[0] for image in record["validation_images"]] == record["held_out_classes"]
+    assert (record["mask_source"], record["class_seed"]) == ("annotated", 0)
+
+    classify = pipeline("image-classification", model=str(out))
+    answer = classify(str(folder / "images" / "ant" / "0.png"))
+    assert {item["label"] for item in answer} == {"ant", "bee", "cow"}
+
+
+def test_a_file_of_settings(folder, model_dir, tmp_path):
+    settings = {"model": str(model_dir), "dataset": str(folder), "output_dir": str(tmp_path / "out"), "use_cpu": True}
+    settings |= {"max_steps": 1, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(settings))
+    done = subprocess.run(
+        [sys.executable, ROOT / "run_finetune.py", path], env=os.environ, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "robustvit.json").exists()
+
+
+def break_mask_size(folder):
+    Image.new("L", (20, 40), 255).save(folder / "masks" / "ant" / "0.png")
+    return ()
+
+
+def break_missing_mask(folder):
+    (folder / "masks" / "ant" / "0.png").unlink()
+    return ()
+
+
+def break_empty_mask(folder):
+    Image.new("L", (40, 40), 0).save(folder / "masks" / "ant" / "0.png")
+    return ()
+
+
+def break_image(folder):
+    (folder / "images" / "ant" / "0.png").write_bytes(b"no picture")
+    return ()
+
+
+@pytest.mark.parametrize(
+    "mistake, sentence",
+    [
+        (break_mask_size, r"1 mask has another size than its image.*ant/0\.png is 20x40 pixels.*40x40"),
+        (break_missing_mask, r"1 of 15 images have no mask.*ant/0\.png"),
+        (break_empty_mask, r"1 mask has no foreground.*ant/0\.png"),
+        (break_image, r"1 image cannot be read.*ant/0\.png"),
+        (lambda folder: ("--dataset", "cutout"), r"--dataset: there is no 'cutout'. Did you mean cutouts"),
+        (lambda folder: ("--model", "google/vit-base-patch16-244"), r"Did you mean google/vit-base-patch16-224"),
+        (lambda folder: ("--num_classes", "7"), r"--num_classes 7: the data set has images of 3 classes only"),
+        (lambda folder: ("--samples_per_class", "9"), r"--samples_per_class 9: .*'ant' has 5"),
+        (lambda folder: ("--dataset", "imagenet-s"), r"--data_dir"),
+    ],
+)
+def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sentence):
+    flags = mistake(folder)
+    done = run("--model", model_dir, "--dataset", folder, "--output_dir", tmp_path / "out", *flags)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "Traceback" not in done.stderr
+    assert re.search(sentence, errors[0]), errors[0]
+
+
+def test_an_earlier_run_is_gone_on_with_or_left_alone(folder, model_dir, tmp_path):
+    out = tmp_path / "out"
+    flags = ["--model", model_dir, "--dataset", folder, "--output_dir", out, "--num_train_epochs"]
+    assert run(*flags, 1).returncode == 0
+    again = run(*flags, 2)
+    assert again.returncode == 2 and "--resume_from_checkpoint true" in again.stderr
+    resumed = run(*flags, 2, "--resume_from_checkpoint", "true")
+    assert resumed.returncode == 0, resumed.stderr
+    epochs = [log["epoch"] for log in json.loads((out / "trainer_state.json").read_text())["log_history"]]
+    assert max(epochs) == 2
