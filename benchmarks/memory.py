@@ -1,16 +1,17 @@
 """Peak memory of one training step of every kind, each in a fresh process: `python -m benchmarks.memory`.
 
 Counted is what the step takes beyond the weights and their gradients, which are there before it starts: the
-activations and whatever is computed on the way. On a CPU it is resident memory, on a GPU allocated memory.
+activations and whatever is computed on the way. On a CPU it is resident memory (Linux), on a GPU
+allocated memory.
 """
 
 import argparse
 import os
-import resource
+import re
 import subprocess
 import sys
+from pathlib import Path
 
-import psutil
 import torch
 
 from benchmarks.common import DEVICE, SIZES, STEPS, machine, make_batch, make_model, ratio_lines, write_section
@@ -23,7 +24,9 @@ def memory(peak: bool = False) -> int:
     """The number of bytes that are held now, or the largest that was held so far."""
     if DEVICE == "cuda":
         return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if peak else psutil.Process().memory_info().rss
+    # Not getrusage's ru_maxrss, in which a process inherits the peak of the one that started it.
+    field = "VmHWM" if peak else "VmRSS"
+    return 1024 * int(re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 def measure_here(name: str, size: str, batch_size: int, image_size: int, num_layers: int | None = None) -> int:

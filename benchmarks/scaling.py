@@ -26,8 +26,8 @@ def main() -> None:
         + [(224, 2, depth) for depth in DEPTHS]
     )
     lines = [
-        f"ViT-{arguments.size}/16, medians of {arguments.rounds} interleaved rounds; memory beyond the weights and their "
-        f"gradients. {machine()}",
+        f"ViT-{arguments.size}/16, medians of {arguments.rounds} interleaved rounds; memory beyond the weights and "
+        f"their gradients. {machine()}",
         "",
         "| image | tokens | batch | layers | " + " | ".join(f"{STEPS[name].label}: s, MiB" for name in NAMES) + " |",
         "|" + "---|" * (4 + len(NAMES)),
