@@ -124,6 +124,7 @@ def ratio_lines(values: dict[str, float], targets: list[tuple[str, str, str]]) -
     return lines + [
         f"| {STEPS[above].label} / {STEPS[below].label} | {values[above] / values[below]:.2f} | {wanted} |"
         for above, below, wanted in targets
+        if above in values and below in values
     ]
 
 

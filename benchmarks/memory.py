@@ -1,8 +1,8 @@
 """Peak memory of one training step of every kind, each in a fresh process: `python -m benchmarks.memory`.
 
 Counted is what the step takes beyond the weights and their gradients, which are there before it starts: the
-activations and whatever is computed on the way. On a CPU it is resident memory (Linux), on a GPU
-allocated memory.
+activations and whatever is computed on the way. On a CPU it is resident memory (read as Linux
+gives it), on a GPU allocated memory.
 """
 
 import argparse
@@ -55,20 +55,27 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--here", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.here:
         name, size, *numbers = arguments.here
         print(measure_here(name, size, *map(int, numbers)))
         return
-    found = {name: measure(name, arguments.size, arguments.batch_size, arguments.image_size) / 2**20 for name in STEPS}
+    found = {
+        name: measure(name, arguments.size, arguments.batch_size, arguments.image_size) / 2**20
+        for name in arguments.steps
+    }
     lines = [
         f"ViT-{arguments.size}/16 at {arguments.image_size}, batch {arguments.batch_size}, beyond the weights and "
         f"their gradients. {machine()}",
         "",
-        "| step | MiB | / cross-entropy, SDPA |",
+        f"| step | MiB | / {STEPS[arguments.steps[0]].label} |",
         "|---|---|---|",
-        *(f"| {STEPS[name].label} | {mib:.0f} | {mib / found['plain-sdpa']:.2f} |" for name, mib in found.items()),
+        *(
+            f"| {STEPS[name].label} | {mib:.0f} | {mib / found[arguments.steps[0]]:.2f} |"
+            for name, mib in found.items()
+        ),
         *ratio_lines(found, TARGETS),
     ]
     write_section(f"Peak memory of a training step (ViT-{arguments.size} at {arguments.image_size})", lines)

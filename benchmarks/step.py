@@ -7,6 +7,7 @@ processes on the machine disturb little; on a GPU it is between two CUDA events.
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 
@@ -44,6 +45,7 @@ def time_steps(names: Iterable[str], model, batch, rounds: int) -> dict[str, flo
     for _ in range(1 + rounds):
         for name, found in times.items():
             found.append(seconds(lambda name=name: STEPS[name](model, batch)))
+            print(f"{name}: {found[-1]:.3f} s", file=sys.stderr)
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
