@@ -1,0 +1,214 @@
+"""The settings of a fine-tuning run, with the paper's defaults."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers import TrainingArguments
+
+from hf_robustvit.errors import UserError
+
+
+logger = logging.getLogger(__name__)
+
+# What a method takes whatever the model is: section 3 and Tab. 7. RRR's weights were tuned for each model (Tab. 6).
+METHOD_DEFAULTS: dict[str, dict[str, float | bool]] = {
+    "robustvit": {
+        "lambda_relevance": 0.8,
+        "lambda_classification": 0.2,
+        "lambda_background": 2.0,
+        "lambda_foreground": 0.3,
+        "second_order": False,
+    },
+    "gradmask": {"lambda_classification": 3e-9, "lambda_background": 50.0, "second_order": True},
+    "rrr": {"second_order": True},
+    "finetune": {"second_order": False},
+}
+
+# The checkpoints the paper fine-tunes, under the names they have on the Hub, and its short names for them.
+PAPER_MODELS = {
+    "google/vit-base-patch16-224": "ViT-B",
+    "timm/vit_base_patch16_224.orig_in21k_ft_in1k": "ViT-B",
+    "google/vit-large-patch16-224": "ViT-L",
+    "timm/vit_small_patch16_224.augreg_in21k_ft_in1k": "AR-S",
+    "timm/vit_base_patch16_224.augreg_in21k_ft_in1k": "AR-B",
+    "timm/vit_large_patch16_224.augreg_in21k_ft_in1k": "AR-L",
+    "facebook/deit-small-patch16-224": "DeiT-S",
+    "timm/deit_small_patch16_224.fb_in1k": "DeiT-S",
+    "facebook/deit-base-patch16-224": "DeiT-B",
+    "timm/deit_base_patch16_224.fb_in1k": "DeiT-B",
+}
+
+# What differs between the models: Tab. 5 (the temperatures are in the released code alone), Tab. 6 and Tab. 7.
+PAPER_SETTINGS: dict[str, dict[str, dict[str, float]]] = {
+    "robustvit": {
+        "ViT-B": {"learning_rate": 3e-6},
+        "ViT-L": {"learning_rate": 9e-7},
+        "AR-S": {"learning_rate": 2e-6},
+        "AR-B": {"learning_rate": 6e-7},
+        "AR-L": {"learning_rate": 9e-7},
+        "DeiT-S": {"learning_rate": 1e-6, "temperature": 0.55},
+        "DeiT-B": {"learning_rate": 8e-7, "temperature": 0.65},
+    },
+    "rrr": {
+        "ViT-B": {"lambda_classification": 2e-6, "lambda_background": 1e-10, "learning_rate": 2e-6},
+        "AR-S": {"lambda_classification": 2e-8, "lambda_background": 1e-8, "learning_rate": 1e-5},
+        "AR-B": {"lambda_classification": 2e-7, "lambda_background": 1e-8, "learning_rate": 5e-7},
+        "DeiT-S": {"lambda_classification": 2e-6, "lambda_background": 1e-10, "learning_rate": 1e-5},
+        "DeiT-B": {"lambda_classification": 2e-6, "lambda_background": 1e-10, "learning_rate": 5e-6},
+    },
+    "gradmask": {
+        "ViT-B": {"learning_rate": 2e-4},
+        "AR-S": {"learning_rate": 5e-4},
+        "AR-B": {"learning_rate": 1e-5},
+        "DeiT-S": {"learning_rate": 5e-3},
+        "DeiT-B": {"learning_rate": 1e-3},
+    },
+}
+
+# The control sees the same images at the same rate as the method it is compared with.
+PAPER_SETTINGS["finetune"] = PAPER_SETTINGS["robustvit"]
+
+# A classifier whose head starts from random weights learns nothing at the paper's rates.
+NEW_HEAD_LEARNING_RATE = 5e-5
+
+
+@dataclass
+class RobustViTConfig(TrainingArguments):
+    r"""Settings of `RobustViTTrainer`: every field of `transformers.TrainingArguments`, and those of the method.
+
+    A field left at `None` takes the paper's value for the method and the model; the log says which.
+
+    > Parameters that choose and weigh the loss
+
+        method (`str`, *optional*, defaults to `"robustvit"`):
+            Loss to fine-tune with: "robustvit" (the paper's), "gradmask", "rrr" (its baselines) or "finetune" (plain
+            cross-entropy).
+        lambda_relevance (`float`, *optional*):
+            Weight of the relevance loss (Eq. 5). Paper: 0.8.
+        lambda_classification (`float`, *optional*):
+            Weight of the classification loss (Eq. 5). Paper: 0.2.
+        lambda_background (`float`, *optional*):
+            Weight of the background loss (Eq. 3). Paper: 2.
+        lambda_foreground (`float`, *optional*):
+            Weight of the foreground loss (Eq. 3). Paper: 0.3.
+        temperature (`float`, *optional*):
+            Divides the logits in the classification loss. Released code: 0.65 for DeiT-B, 0.55 for DeiT-S, else 1.
+        classification_target (`str`, *optional*):
+            Class that the classification loss asks for: "predicted" (Eq. 4), or "label" (the ground-truth ablation,
+            and the default for a model whose head is new).
+        relevance_target (`str`, *optional*, defaults to `"label"`):
+            Class whose relevance map is moved: "label" or "predicted".
+        second_order (`bool`, *optional*):
+            Whether the gradients inside the mask term are differentiated too. Off for "robustvit", on for the
+            baselines.
+
+    > Parameters that control the learning rate
+
+        lr_decay (`float`, *optional*, defaults to `0.85`):
+            Factor on the learning rate every `lr_decay_epochs`, with `lr_scheduler_type="constant"`. 1 switches it
+            off.
+        lr_decay_epochs (`int`, *optional*, defaults to `2`):
+            Number of epochs between two decays.
+
+    NOTE: these defaults differ from those of `TrainingArguments`: `learning_rate` (by model), `num_train_epochs` (50),
+    `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("constant", decayed as above),
+    `eval_strategy`, `save_strategy` and `logging_strategy` ("epoch"), `save_total_limit` (2),
+    `load_best_model_at_end` (True, by the validation loss), `remove_unused_columns` (False: the masks are no argument
+    of the model) and `label_names` (["labels"]).
+    """
+
+    method: Literal["robustvit", "gradmask", "rrr", "finetune"] = field(
+        default="robustvit",
+        metadata={"help": "Loss to fine-tune with: robustvit (the paper's), gradmask, rrr or finetune."},
+    )
+    lambda_relevance: float | None = field(
+        default=None, metadata={"help": "Weight of the relevance loss (Eq. 5). Paper: 0.8."}
+    )
+    lambda_classification: float | None = field(
+        default=None, metadata={"help": "Weight of the classification loss (Eq. 5). Paper: 0.2."}
+    )
+    lambda_background: float | None = field(
+        default=None, metadata={"help": "Weight of the background loss (Eq. 3). Paper: 2."}
+    )
+    lambda_foreground: float | None = field(
+        default=None, metadata={"help": "Weight of the foreground loss (Eq. 3). Paper: 0.3."}
+    )
+    temperature: float | None = field(
+        default=None,
+        metadata={"help": "Divides the logits in the classification loss. DeiT-B 0.65, DeiT-S 0.55, else 1."},
+    )
+    classification_target: Literal["predicted", "label"] | None = field(
+        default=None,
+        metadata={"help": "Class the classification loss asks for: predicted (Eq. 4), or label (if the head is new)."},
+    )
+    relevance_target: Literal["predicted", "label"] = field(
+        default="label", metadata={"help": "Class whose relevance map is moved: label or predicted."}
+    )
+    second_order: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Differentiate the gradients inside the mask term too. Off for robustvit, on for the baselines.",
+            "nargs": "?",
+            "const": True,
+        },
+    )
+    lr_decay: float = field(
+        default=0.85,
+        metadata={"help": "Factor on the learning rate every lr_decay_epochs (constant schedule)."},
+    )
+    lr_decay_epochs: int = field(default=2, metadata={"help": "Number of epochs between two decays."})
+
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Initial learning rate. Paper: by model (Tab. 5)."}
+    )
+    num_train_epochs: float = field(default=50.0, metadata={"help": "Number of epochs."})
+    weight_decay: float = field(default=1e-4, metadata={"help": "AdamW's weight decay, on all parameters."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient norm to clip to; 0 does not clip."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "Schedule; constant is decayed by lr_decay."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: epoch, steps or no."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: epoch, steps, best or no."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log: epoch, steps or no."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Number of checkpoints to keep."})
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "Return to the checkpoint with the lowest validation loss at the end."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay off: the masks are no argument of the model."}
+    )
+    label_names: list[str] | None = field(
+        default_factory=lambda: ["labels"], metadata={"help": "Names of the labels in a batch."}
+    )
+
+    def __post_init__(self):
+        for name, value in METHOD_DEFAULTS[self.method].items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        super().__post_init__()
+        if self.remove_unused_columns:
+            raise UserError("--remove_unused_columns is on, but it would remove the masks: leave it off.")
+        if self.temperature is not None and self.temperature <= 0:
+            raise UserError(f"--temperature is {self.temperature}, but it divides the logits: give a positive number.")
+
+    def complete(self, model_name: str, new_head: bool = False) -> None:
+        """Fill what was left out with the paper's settings for a model, and log it.
+
+        A model that the paper does not have takes ViT-B's.
+
+        Args:
+            model_name: Name the model was loaded by, for example "google/vit-base-patch16-224".
+            new_head: Whether its head starts from random weights, so that its predictions mean nothing yet.
+        """
+        paper_model = PAPER_MODELS.get(model_name, "ViT-B")
+        settings = {"temperature": 1.0, "classification_target": "predicted"}
+        settings.update(PAPER_SETTINGS[self.method].get(paper_model, PAPER_SETTINGS[self.method]["ViT-B"]))
+        source = f"the paper's for {paper_model}"
+        if model_name not in PAPER_MODELS:
+            source += f", since {model_name} is not in its tables"
+        if new_head:
+            settings.update(classification_target="label", learning_rate=NEW_HEAD_LEARNING_RATE)
+            source = "for a new head"
+        for name, value in settings.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+                logger.info("%s was left out and is set to %s (%s).", name, value, source)

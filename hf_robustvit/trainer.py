@@ -1,0 +1,172 @@
+"""`RobustViTTrainer`: a `transformers.Trainer` whose loss looks at the relevance map."""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.errors import UserError
+from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
+
+
+RECORD_NAME = "robustvit.json"
+
+
+def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
+    """The loss a completed config describes."""
+    if config.method == "finetune":
+        return FinetuneLoss()
+    if config.method == "robustvit":
+        return RobustViTLoss(
+            lambda_relevance=config.lambda_relevance,
+            lambda_classification=config.lambda_classification,
+            lambda_background=config.lambda_background,
+            lambda_foreground=config.lambda_foreground,
+            temperature=config.temperature,
+            classification_target=config.classification_target,
+            relevance_target=config.relevance_target,
+            second_order=config.second_order,
+        )
+    baseline = GradMaskLoss if config.method == "gradmask" else RRRLoss
+    return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
+
+
+class RobustViTTrainer(Trainer):
+    """Fine-tunes a classifier on image-mask pairs.
+
+    Everything a `Trainer` does works as usual: `accelerate launch`, resuming, callbacks, TensorBoard, pushing to the
+    Hub. Each log holds the terms of the loss, the accuracy and, where the method makes a map, the share of the
+    relevance inside the mask, each as the mean over the images since the last log.
+
+    Args:
+        model: A classifier from `load_classifier`.
+        args: The settings. What they leave open is filled with the paper's values for `model`.
+        new_head: Whether the classifier's head starts from random weights.
+        record: What robustvit.json, written beside the weights at every save, should hold; `None` writes none.
+        kwargs: Any other argument of `Trainer`: `train_dataset` and `eval_dataset` give rows for
+            `data_collator=collate_pairs`, and `processing_class` is the image processor.
+
+    Example:
+        >>> model, image_processor = load_classifier("google/vit-base-patch16-224")
+        >>> trainer = RobustViTTrainer(
+        ...     model=model,
+        ...     args=RobustViTConfig(output_dir="out"),
+        ...     train_dataset=train_dataset,
+        ...     eval_dataset=eval_dataset,
+        ...     data_collator=collate_pairs,
+        ...     processing_class=image_processor,
+        ... )
+        >>> trainer.train()
+    """
+
+    # `compute_loss` divides by the number of images in the whole accumulated batch itself.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: RobustViTConfig,
+        new_head: bool = False,
+        record: dict[str, Any] | None = None,
+        **kwargs,
+    ):
+        if args.n_gpu > 1:
+            raise UserError(
+                f"One process sees {args.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
+                "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
+            )
+        args.complete(model.config.name_or_path, new_head)
+        super().__init__(model=model, args=args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
+        self.loss = make_loss(args)
+        self.record = record
+        self._sums: dict[str, dict[str, torch.Tensor]] = {"train": defaultdict(float), "eval": defaultdict(float)}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        labels, masks = inputs["labels"], inputs["masks"]
+        num_images = len(labels) if num_items_in_batch is None else num_items_in_batch
+        output = self.loss(model, inputs["pixel_values"], masks, labels, num_images=num_images)
+        if not output.loss.isfinite():
+            raise UserError(
+                f"The loss became {output.loss.item()} at step {self.state.global_step} on the images "
+                f"{', '.join(inputs.get('image_ids', ['(no names given)']))}: look at these and their masks, or lower "
+                f"the learning rate (now {self.args.learning_rate})."
+            )
+        self._add_to_log("train" if model.training else "eval", output, labels, masks, num_images)
+        loss = output.loss
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # the processes' gradients are averaged, not summed
+        return (loss, {"loss": loss, "logits": output.logits}) if return_outputs else loss
+
+    def _add_to_log(
+        self, mode: str, output: LossOutput, labels: torch.Tensor, masks: torch.Tensor, num_images: torch.Tensor | int
+    ) -> None:
+        """Add one batch to the sums that the next log turns into means over images."""
+        sums = self._sums[mode]
+        sums["images"] += torch.tensor(len(labels), dtype=torch.float32, device=labels.device)
+        for name, term in output.terms.items():
+            sums[f"{name}_loss"] += term.float() * num_images
+        sums["accuracy"] += (output.logits.argmax(dim=-1) == labels).float().sum()
+        if output.relevance is not None:
+            inside = (output.relevance * masks).sum(dim=(1, 2, 3)) / output.relevance.sum(dim=(1, 2, 3)).clamp(
+                min=1e-12
+            )
+            sums["relevance_in_mask"] += inside.sum()
+
+    def _logged_means(self, mode: str) -> dict[str, float]:
+        """The means over images since the last call, over all processes."""
+        sums = self._sums[mode]
+        if not sums:
+            return {}
+        totals = self.accelerator.reduce(torch.stack(list(sums.values())), reduction="sum").tolist()
+        means = dict(zip(sums, totals, strict=True))
+        sums.clear()
+        num_images = means.pop("images")
+        return {name: total / num_images for name, total in means.items()}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self._logged_means("train"))
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
+        self._sums["eval"].clear()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output.metrics.update(
+            {f"{metric_key_prefix}_{name}": mean for name, mean in self._logged_means("eval").items()}
+        )
+        return output
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        # The released code decays every parameter, biases and norms too.
+        return [name for name, _ in model.named_parameters()]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        if self.lr_scheduler is None and self.args.lr_scheduler_type == "constant":
+            images_per_step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+            steps_per_decay = self.args.lr_decay_epochs * math.ceil(len(self.train_dataset) / images_per_step)
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.optimizer, lambda step: self.args.lr_decay ** (step // steps_per_decay)
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.record is not None:
+            text = json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
+            (Path(output_dir or self.args.output_dir) / RECORD_NAME).write_text(text, encoding="utf-8")

@@ -1,0 +1,56 @@
+"""Tiny random classifiers of every supported family, built in milliseconds.
+
+Use them with `from tiny_models import FAMILIES, tiny_model`.
+"""
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+
+_CLASSES = {
+    "vit": transformers.ViTForImageClassification,
+    "deit": transformers.DeiTForImageClassification,
+    "deit_with_teacher": transformers.DeiTForImageClassificationWithTeacher,
+    "vit_msn": transformers.ViTMSNForImageClassification,
+    "dinov2": transformers.Dinov2ForImageClassification,
+    "dinov2_with_registers": transformers.Dinov2WithRegistersForImageClassification,
+}
+FAMILIES = tuple(_CLASSES)
+
+
+def tiny_model(
+    family: str,
+    image_size: int | tuple[int, int] = 32,
+    patch_size: int | tuple[int, int] = 8,
+    seed: int = 0,
+    **config_overrides,
+) -> PreTrainedModel:
+    """A classifier of a family with seeded random weights, in eval mode, with eager attention.
+
+    No weight, bias or token is left at zero and the weights are large enough for attention maps far from uniform.
+
+    Args:
+        family: One of `FAMILIES`.
+        image_size: Height and width in pixels, or one number for both. The DINOv2 families need a square grid here
+            and take images of any other size at run time; the others take only this size.
+        patch_size: Patch height and width in pixels, or one number for both.
+        seed: The same seed gives the same weights; the global random state is left alone.
+        **config_overrides: Any field of the family's configuration, for example `num_labels`.
+    """
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_labels": 5}
+    mlp = {"mlp_ratio": 2} if family.startswith("dinov2") else {"intermediate_size": 64}
+    model_class = _CLASSES[family]
+    config = model_class.config_class(
+        image_size=image_size,
+        patch_size=patch_size,
+        initializer_range=0.2,
+        attn_implementation="eager",
+        **{**small, **mlp, **config_overrides},
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = model_class(config)
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
