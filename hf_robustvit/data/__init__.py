@@ -1,0 +1,20 @@
+"""Image-mask pairs: reading and checking them, joint transforms, batches, and the choice of classes and samples."""
+
+from hf_robustvit.data.collator import collate_pairs
+from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, read_pair
+from hf_robustvit.data.selection import Selection, choose_training_images
+from hf_robustvit.data.transforms import EvalTransform, TrainTransform, with_pair_transform
+
+
+__all__ = [
+    "EvalTransform",
+    "PairError",
+    "Selection",
+    "TrainTransform",
+    "check_pairs",
+    "choose_training_images",
+    "collate_pairs",
+    "foreground_mask",
+    "read_pair",
+    "with_pair_transform",
+]

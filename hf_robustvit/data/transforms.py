@@ -1,0 +1,119 @@
+"""Joint transforms of an image and its foreground mask: what is done to the one is done to the other."""
+
+from typing import Any
+
+import datasets
+import numpy as np
+import PIL.Image
+import torch
+from transformers import BaseImageProcessor
+
+from hf_robustvit.data.pairs import PairError, read_pair, undecoded
+from hf_robustvit.errors import UserError
+
+
+class PairTransform:
+    """Base of the two transforms: reads pairs, normalises them and leaves the geometry to `_resize_and_crop`.
+
+    Called with a batch of columns (a dict of lists, as `datasets` gives it to `Dataset.with_transform`) it returns the
+    columns `pixel_values` ((3, height, width) float32, normalised), `mask` ((1, height, width) float32 in [0, 1],
+    where the batch has masks) and all others (`label`, `image_id`) unchanged.
+
+    Args:
+        image_processor: The model's. Its crop size (its size where it does not crop), mean and standard deviation are
+            used, the two last only if it normalises; the paper's are 0.5.
+        crop_size: (height, width) in pixels, or one number for both, where the processor's is not the model's.
+
+    Raises:
+        UserError: The processor tells no size; or, when called, a pair cannot be used (see `read_pair`).
+    """
+
+    def __init__(self, image_processor: BaseImageProcessor, crop_size: int | tuple[int, int] | None = None):
+        if crop_size is None:
+            crop_size = _processor_size(image_processor)
+        self.crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+        # The paper resizes to 256 and crops 224 of it.
+        self.resize_size = tuple(round(side * 256 / 224) for side in self.crop_size)
+        normalise = image_processor.do_normalize
+        self.mean = torch.tensor(image_processor.image_mean if normalise else [0.0] * 3).view(3, 1, 1)
+        self.std = torch.tensor(image_processor.image_std if normalise else [1.0] * 3).view(3, 1, 1)
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
+        examples = [self._transform(dict(zip(batch, row, strict=True))) for row in zip(*batch.values(), strict=True)]
+        return {column: [example[column] for example in examples] for column in examples[0]}
+
+    def _transform(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            image, mask = read_pair(row)
+        except PairError as error:
+            raise UserError(
+                f"{error}. Repair or remove it; hf_robustvit.data.check_pairs finds all such files."
+            ) from error
+        example = {column: value for column, value in row.items() if column not in ("image", "mask")}
+        pictures = self._resize_and_crop([image] if mask is None else [image, mask])
+        example["pixel_values"] = (_to_tensor(pictures[0]) - self.mean) / self.std  # (3, height, width)
+        if mask is not None:
+            example["mask"] = _to_tensor(pictures[1])  # (1, height, width)
+        return example
+
+    def _resize_and_crop(self, pictures: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
+        raise NotImplementedError
+
+
+class TrainTransform(PairTransform):
+    """The paper's augmentation: resize to 256/224 of the crop, random crop, horizontal flip of every other image.
+
+    Image and mask are resized bilinearly (so the mask's edges become soft) and without keeping their aspect ratio.
+    """
+
+    def _resize_and_crop(self, pictures: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
+        # torch's global generator: Trainer seeds it, DataLoader gives each worker its own seed every epoch, and a
+        # checkpoint restores it on resume. A generator of our own would be copied into every worker and repeat itself.
+        height, width = self.resize_size
+        crop_height, crop_width = self.crop_size
+        top = int(torch.randint(height - crop_height + 1, ()))
+        left = int(torch.randint(width - crop_width + 1, ()))
+        flip = bool(torch.rand(()) < 0.5)
+        box = (left, top, left + crop_width, top + crop_height)
+        pictures = [picture.resize((width, height), PIL.Image.Resampling.BILINEAR).crop(box) for picture in pictures]
+        return [picture.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT) for picture in pictures] if flip else pictures
+
+
+class EvalTransform(PairTransform):
+    """The paper's validation: resize the shorter side to 256/224 of the crop (bilinear), then crop the centre.
+
+    For a crop that is not square the image becomes as small as it can be without falling short of the resized size.
+    """
+
+    def _resize_and_crop(self, pictures: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
+        width, height = pictures[0].size
+        least_height, least_width = self.resize_size
+        # Whole numbers, so that the side that fits is exact and the other never falls short of the crop.
+        if least_height * width >= least_width * height:
+            height, width = least_height, least_height * width // height
+        else:
+            height, width = least_width * height // width, least_width
+        crop_height, crop_width = self.crop_size
+        top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
+        box = (left, top, left + crop_width, top + crop_height)
+        return [picture.resize((width, height), PIL.Image.Resampling.BILINEAR).crop(box) for picture in pictures]
+
+
+def with_pair_transform(dataset: datasets.Dataset, transform: PairTransform) -> datasets.Dataset:
+    """`dataset.with_transform(transform)`, with the files opened by the transform, which names a broken one."""
+    return undecoded(dataset).with_transform(transform)
+
+
+def _processor_size(image_processor: BaseImageProcessor) -> tuple[int, int]:
+    size = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
+    if size.height and size.width:
+        return size.height, size.width
+    if size.shortest_edge:
+        return size.shortest_edge, size.shortest_edge
+    raise UserError(f"The image processor's size {dict(size)} has neither height and width nor shortest_edge.")
+
+
+def _to_tensor(picture: PIL.Image.Image) -> torch.Tensor:
+    """A picture of mode RGB or L as (channels, height, width) float32 in [0, 1]."""
+    values = np.array(picture, dtype=np.float32) / 255
+    return torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1).contiguous()
