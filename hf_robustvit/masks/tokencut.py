@@ -132,7 +132,8 @@ def _second_eigenvector(affinity: np.ndarray) -> tuple[np.ndarray, float]:
 def _second_eigenvectors(affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same for (batch, patches, patches) graphs at once: vectors, gaps, and which of them may be trusted.
 
-    Lanczos iteration with full reorthogonalisation, stopped when every second eigenvector has settled.
+    Lanczos iteration with full reorthogonalisation, stopped when every second eigenvector has settled. The third
+    eigenvalue, and with it the gap, is known to fewer digits then (about 1e-5).
     """
     batch, patches, _ = affinity.shape
     degree = affinity.sum(dim=2)  # (batch, patches)
