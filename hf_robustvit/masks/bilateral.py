@@ -173,7 +173,7 @@ def refine_mask(
     sigma_luma: float = 16,
     sigma_chroma: float = 8,
 ) -> tuple[np.ndarray, float]:
-    """The solver's output at 0.5, its holes filled, its largest component; or the coarse mask where these two disagree.
+    """The solver's output at 0.5, holes filled, largest component; or the coarse mask where the two disagree.
 
     Args:
         image: (H, W, 3) uint8, RGB.

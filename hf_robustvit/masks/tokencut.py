@@ -133,7 +133,7 @@ def _second_eigenvectors(affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     """The same for (batch, patches, patches) graphs at once: vectors, gaps, and which of them may be trusted.
 
     Lanczos iteration with full reorthogonalisation, stopped when every second eigenvector has settled. The third
-    eigenvalue, and with it the gap, is known to fewer digits then (about 1e-5).
+    eigenvalue, and with it the gap, is known to about three digits then.
     """
     batch, patches, _ = affinity.shape
     degree = affinity.sum(dim=2)  # (batch, patches)
