@@ -4,8 +4,8 @@
     OUT/rejected/<image_id>.png    the others
     OUT/masks.json                 settings, thresholds, and each image's scores and reason
 
-A mask's scores are stored in its own PNG file, so that an interrupted run loses nothing and other thresholds need no new
-masks.
+A mask's scores are stored in its own PNG file, so that an interrupted run loses nothing and other thresholds need no
+new masks.
 """
 
 import json

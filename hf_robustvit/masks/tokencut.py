@@ -19,6 +19,7 @@ MAX_RESTARTS = 100  # of the Lanczos iteration of one graph, before the dense so
 MAX_LANCZOS_STEPS = 200  # of a batch; graphs that need more go through the solver for one graph
 CHECK_EVERY = 8  # Lanczos steps between two looks at convergence
 PRECISION = 1e-9  # residual over gap: the error of a batched eigenvector
+SAME = 1e-8  # entries of an eigenvector closer than this, relative to the largest, count as equal
 SMALLEST_GAP = 1e-6  # eigenvalues closer than this do not determine a batched eigenvector
 
 
@@ -29,7 +30,7 @@ class NormalizedCut:
     Attributes:
         foreground: (rows, cols) bool, the connected component (4 neighbours) of the seed on the seed's side.
         eigenvector: (rows, cols) float64, second generalised eigenvector; above its mean on the seed's side.
-        seed: Flat index of the patch with the largest absolute entry.
+        seed: Flat index of the patch with the largest absolute entry, the first of equals.
         eigen_gap: Third minus second eigenvalue, in [0, 2]. Near 0 the cut is one of several equally good ones.
         num_components: Number of connected components on the seed's side, before the seed's one is kept.
     """
@@ -133,7 +134,7 @@ def _second_eigenvectors(affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     """The same for (batch, patches, patches) graphs at once: vectors, gaps, and which of them may be trusted.
 
     Lanczos iteration with full reorthogonalisation, stopped when every second eigenvector has settled. The third
-    eigenvalue, and with it the gap, is known to about three digits then.
+    eigenvalue, and with it the gap, is known to about two digits then.
     """
     batch, patches, _ = affinity.shape
     degree = affinity.sum(dim=2)  # (batch, patches)
@@ -174,7 +175,8 @@ def _without(vectors: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
 
 def _cut(eigenvector: np.ndarray, eigen_gap: float, grid: tuple[int, int]) -> NormalizedCut:
     """The bipartition of an eigenvector (patches,) at its mean, and the seed's component."""
-    seed = int(np.abs(eigenvector).argmax())
+    size = np.abs(eigenvector)
+    seed = int((size >= (1 - SAME) * size.max()).argmax())  # patches with the same neighbours differ by rounding only
     side = eigenvector > eigenvector.mean()
     if not side[seed]:
         side, eigenvector = ~side, -eigenvector

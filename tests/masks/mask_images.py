@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tiny_models import tiny_model
 from transformers import ViTImageProcessorPil
@@ -26,3 +27,12 @@ def photograph(seed: int = 0, size: tuple[int, int] = (80, 60)) -> tuple[Image.I
     image[box] += np.uint8([200, 140, 60])
     mask[box] = 255
     return Image.fromarray(image), Image.fromarray(mask)
+
+
+def colour_features(backbone, images: list[Image.Image]) -> torch.Tensor:
+    """Stands in for `Backbone.key_features`: a patch's mean colour around grey, so that bright and dark are unlike."""
+    patch = backbone.patch_size
+    pixels = np.stack([np.asarray(image, dtype=np.float32) for image in images])  # (batch, H, W, 3)
+    batch, height, width, _ = pixels.shape
+    means = pixels.reshape(batch, height // patch, patch, width // patch, patch, 3).mean(axis=(2, 4)) - 80
+    return torch.from_numpy(means.reshape(batch, -1, 3)).transpose(1, 2)

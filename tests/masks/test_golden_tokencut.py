@@ -81,7 +81,7 @@ def test_the_batched_solver_agrees_with_the_exact_one(case):
         assert (found.seed, found.num_components) == (wanted.seed, wanted.num_components)
         np.testing.assert_array_equal(found.foreground, wanted.foreground)
         assert np.abs(found.eigenvector - wanted.eigenvector).max() < 1e-6 * np.abs(wanted.eigenvector).max()
-        assert found.eigen_gap == pytest.approx(wanted.eigen_gap, rel=1e-3)
+        assert found.eigen_gap == pytest.approx(wanted.eigen_gap, rel=1e-2)
 
 
 def test_a_refinement_that_lost_the_object_is_refused():
