@@ -20,11 +20,9 @@ from dataset_scripts.image_mask_folder import load_image_mask_folder
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks.boxes import BoxMasks
+from hf_robustvit.masks import BoxMasks, MaskFolder, QualityGate, TokenCut, TokenCutOptions
 from hf_robustvit.masks.contact_sheet import contact_sheet
-from hf_robustvit.masks.folder import MaskFolder, summary
-from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
-from hf_robustvit.masks.quality import QualityGate
+from hf_robustvit.masks.folder import summary
 
 
 @dataclass
