@@ -109,6 +109,12 @@ def load_training_pairs(
         UserError: There is no such data set, or its folder does not fit.
     """
     masks_dir = None if masks in ("annotated", "tokencut") else os.path.abspath(masks)
+    if name == "imagenet-s":
+        folders = {"data_dir": data_dir, "images_dir": images_dir, "masks_dir": masks_dir}
+        return prepare(ImageNetS(config_name="train-semi", **folders), "train")
+    if name == "cutouts":
+        pairs = prepare(Cutouts(config_name="train"), "train")
+        return take_masks(pairs, masks_dir) if masks_dir else pairs
     if os.path.isdir(name):
         return load_image_mask_folder(
             name,
@@ -117,12 +123,6 @@ def load_training_pairs(
             with_masks=masks != "tokencut",
             skip_missing_masks=masks_dir is not None and _is_judged(masks_dir),
         )
-    if name == "imagenet-s":
-        folders = {"data_dir": data_dir, "images_dir": images_dir, "masks_dir": masks_dir}
-        return prepare(ImageNetS(config_name="train-semi", **folders), "train")
-    if name == "cutouts":
-        pairs = prepare(Cutouts(config_name="train"), "train")
-        return take_masks(pairs, masks_dir) if masks_dir else pairs
     raise unknown_name("--dataset", name, ["cutouts", "imagenet-s", "the path of a folder"])
 
 

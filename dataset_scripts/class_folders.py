@@ -31,10 +31,12 @@ class ClassFolderConfig(datasets.BuilderConfig):
     Args:
         folder_names: What its authors call the folder.
         expected: How the folder looks, for messages.
+        tables: Files that belong beside the class folders.
     """
 
     folder_names: tuple[str, ...] = ()
     expected: str = ""
+    tables: tuple[str, ...] = ()
 
     @functools.cached_property
     def root(self) -> str:
@@ -59,7 +61,7 @@ class ClassFolderConfig(datasets.BuilderConfig):
     @functools.cached_property
     def folders(self) -> dict[str, list[File]]:
         """The folders that have images; folders and files sorted by name."""
-        listed = list_class_folders(self.images_root, IMAGE_SUFFIXES)
+        listed = list_class_folders(self.images_root, IMAGE_SUFFIXES, self.tables)
         folders = {name: files for name, files in listed.items() if files}
         if not folders:
             raise UserError(

@@ -99,10 +99,15 @@ def class_root(own_folder: str | None, data_dir: str | None, name: str) -> str:
     return folder
 
 
-def list_class_folders(root: str, suffixes: tuple[str, ...]) -> dict[str, list[File]]:
-    """The files of every class folder below root that end in one of the suffixes; other entries are warned of."""
+def list_class_folders(root: str, suffixes: tuple[str, ...], tables: Sequence[str] = ()) -> dict[str, list[File]]:
+    """The files of every class folder below root that end in one of the suffixes.
+
+    Other entries are warned of, but for the tables that belong beside the class folders.
+    """
     classes, ignored = {}, []
     for folder in visible_entries(root, root):
+        if folder.name in tables:
+            continue
         if not folder.is_dir():
             ignored.append(folder.path)
             continue

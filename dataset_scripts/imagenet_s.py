@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from dataset_scripts.folders import (
     File,
@@ -197,8 +197,8 @@ class ImageNetS(datasets.GeneratorBasedBuilder):
                 f"--dataset imagenet-s: the mask {row.mask.path} has the ids {found}; expected exactly one, its "
                 f"class's, besides {OTHER} (no class) and {IGNORE} (left open): download it again."
             )
-        masks = {"mask": _to_picture(ids == classes.pop())}
-        return masks | ({"ignore": _to_picture(ids == IGNORE)} if self.config.ignore else {})
+        masks = {"mask": ids == classes.pop()} | ({"ignore": ids == IGNORE} if self.config.ignore else {})
+        return {name: as_displayed(mask, row.image.path) for name, mask in masks.items()}
 
 
 def read_ids(path: str) -> np.ndarray:
@@ -212,5 +212,17 @@ def read_ids(path: str) -> np.ndarray:
     return red + 256 * green
 
 
-def _to_picture(mask: np.ndarray) -> Image.Image:
-    return Image.fromarray(mask.astype(np.uint8) * 255)
+def as_displayed(mask: np.ndarray, image: str) -> Image.Image:
+    """A mask (height, width) bool as 8-bit grey, turned as the EXIF orientation of its image says.
+
+    ImageNet-S marks the pixels as they are stored; training reads the image, and so must find the mask, as displayed.
+    """
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    try:
+        with Image.open(image) as file:
+            orientation, size = file.getexif().get(ExifTags.Base.Orientation, 1), file.size
+    except Exception:  # a broken image is named when its pair is checked
+        return picture
+    if size == picture.size:
+        picture.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(picture)

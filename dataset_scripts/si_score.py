@@ -24,6 +24,8 @@ FACTORS = {"area": "area", "rotation": "rotation", "x": "x_coord", "y": "y_coord
 class SIScoreConfig(ClassFolderConfig):
     """One of the three sets: `<class name>/<image id>.jpg`, and metadata.csv where it was downloaded too."""
 
+    tables: tuple[str, ...] = ("foreground_classes.csv", "metadata.csv")
+
     @property
     def classes(self) -> Mapping[str, str]:
         # The table has 112 names, of which the authors' images have 61.

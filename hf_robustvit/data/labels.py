@@ -8,10 +8,18 @@ from transformers import PretrainedConfig
 from hf_robustvit.imagenet_classes import WNIDS
 
 
+def classes_by_name(config: PretrainedConfig) -> dict[str, int]:
+    """The names a model's classes go by: its own label names, and wnids where it has ImageNet's 1000 classes.
+
+    Args:
+        config: The model's configuration.
+    """
+    wnids = {wnid: index for index, wnid in enumerate(WNIDS)} if config.num_labels == len(WNIDS) else {}
+    return {**config.label2id, **wnids}
+
+
 def model_classes(class_names: Sequence[str], config: PretrainedConfig) -> list[int] | None:
     """The model's class for each class of a data set.
-
-    Names are the model's own label names, or wnids where the model has ImageNet's 1000 classes.
 
     Args:
         class_names: The data set's classes, in label order.
@@ -20,10 +28,8 @@ def model_classes(class_names: Sequence[str], config: PretrainedConfig) -> list[
     Returns:
         One class index for each name; `None` if the model does not know all of them, and so needs a new head.
     """
-    indices = dict(config.label2id)
-    if config.num_labels == len(WNIDS):
-        indices.update({wnid: index for index, wnid in enumerate(WNIDS)})
-    return [indices[name] for name in class_names] if set(class_names) <= set(indices) else None
+    known = classes_by_name(config)
+    return [known[name] for name in class_names] if set(class_names) <= set(known) else None
 
 
 def relabel(dataset: datasets.Dataset, indices: Sequence[int], config: PretrainedConfig) -> datasets.Dataset:

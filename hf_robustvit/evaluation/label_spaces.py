@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
+from hf_robustvit.data.labels import classes_by_name
 from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import WNIDS
 
@@ -88,10 +89,7 @@ def match_classes(
             )
         known, name = imagenet_indices, "ImageNet indices"
     else:
-        labels = dict(config.label2id)
-        if config.num_labels == IMAGENET_CLASSES:
-            labels |= {wnid: index for index, wnid in enumerate(WNIDS)}
-        known = {label: (index,) for label, index in labels.items()}
+        known = {class_name: (index,) for class_name, index in classes_by_name(config).items()}
         name = "model label names"
 
     missing = [class_name for class_name in class_names if class_name not in known]

@@ -9,7 +9,7 @@ from planted_benchmarks import vit
 from dataset_scripts import load_benchmark, load_training_pairs
 from dataset_scripts.folders import prepare
 from dataset_scripts.imagenet_s import MERGED_INTO, ImageNetS
-from hf_robustvit.data import check_pairs
+from hf_robustvit.data import check_pairs, read_pair
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.imagenet_classes import WNIDS
@@ -264,3 +264,17 @@ def test_accuracies_on_the_validation_images(tmp_path):
     truth = plant(tmp_path, checkpoint, [(index,) for index in indices], target)
     present = sorted({index for (index,) in truth.values()})
     check_accuracies("imagenet-s", tmp_path, checkpoint, truth, [(index,) for index in present])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_masks_turn_with_their_images(root, train, pairs, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.zeros((6, 8, 3), dtype=np.uint8)
+    stored[1:4, 2:6] = 255  # where the mask is, on the pixels as they are stored
+    Image.fromarray(stored).save(train / "n01440764" / "n01440764_2.JPEG", exif=exif, quality=100)
+    rows = pairs(root, images_dir=train)
+    row = rows[rows["image_id"].index("n01440764/n01440764_2.JPEG")]
+    image, mask = read_pair(row)
+    assert image.size == mask.size == ((6, 8) if orientation == 6 else (8, 6))
+    np.testing.assert_array_equal(np.asarray(image.convert("L")) > 127, np.asarray(mask) > 127)

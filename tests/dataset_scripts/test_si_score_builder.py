@@ -34,8 +34,12 @@ def load(tmp_path):
     return lambda name, folder, **options: load_benchmark(name, str(folder), str(tmp_path / "cache"), **options)
 
 
-def test_rows(root, load):
+def test_rows(root, load, caplog):
     rows = load("si-score-location", root.parent)
+    assert "are not read" not in caplog.text  # the tables belong there
+    (root / "notes.csv").write_text("stray")
+    load("si-score-location", root.parent)
+    assert "1 entries are no <class>/<file>" in caplog.text and f"(first: {root}/notes.csv)" in caplog.text
     last = sorted(SI_SCORE)[-1]
     assert rows.features["label"].names == ["ambulance", "cheetah", last]
     assert rows["image_id"][:] == ["ambulance/1.jpg", "ambulance/10.jpg", "cheetah/0.jpg", f"{last}/11.jpg"]
