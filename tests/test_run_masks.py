@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from masks.mask_images import colour_features, photograph, save_backbone
+from mask_images import colour_features, photograph, save_backbone
 from PIL import Image
 
 import run_masks
