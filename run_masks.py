@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
+import torch
 from accelerate import PartialState
 
 from dataset_scripts.image_mask_folder import load_image_mask_folder
@@ -42,7 +43,7 @@ class MaskArguments:
 
 def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) -> None:
     """Make the masks, and say how many there are."""
-    state = PartialState()
+    state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs would not know each other
     logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")

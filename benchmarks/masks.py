@@ -69,16 +69,15 @@ def plain_solver(image: np.ndarray, target: np.ndarray, sigmas: tuple[float, flo
     cells = np.column_stack(
         [rows.ravel() / sigmas[0], cols.ravel() / sigmas[0], colours / [sigmas[1], sigmas[2], sigmas[2]]]
     )
-    vertices, of_pixel = np.unique(cells.astype(np.int64), axis=0, return_inverse=True)
-    of_pixel, count = of_pixel.ravel(), len(vertices)
-    code = np.cumprod([1, *(vertices.max(axis=0) + 3)[:-1]])
-    known = (vertices + 1) @ code
-    order = np.argsort(known)
+    cells = cells.astype(np.int64) + 1
+    code = np.cumprod([1, *(cells.max(axis=0) + 2)[:-1]])
+    known, of_pixel = np.unique(cells @ code, return_inverse=True)
+    count = len(known)
     blur = scipy.sparse.diags_array(np.full(count, 10.0)).tocsr()
     for step in np.concatenate([code, -code]):
-        place = np.searchsorted(known[order], known + step).clip(max=count - 1)
-        hit = known[order][place] == known + step
-        links = (np.ones(hit.sum()), (np.flatnonzero(hit), order[place[hit]]))
+        place = np.searchsorted(known, known + step).clip(max=count - 1)
+        hit = known[place] == known + step
+        links = (np.ones(hit.sum()), (np.flatnonzero(hit), place[hit]))
         blur = blur + scipy.sparse.csr_array(links, shape=(count, count))
     splat = scipy.sparse.csr_array((np.ones(of_pixel.size), (of_pixel, np.arange(of_pixel.size))))
     mass = splat @ np.ones(of_pixel.size)
