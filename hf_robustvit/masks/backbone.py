@@ -1,13 +1,16 @@
 """The self-supervised ViT whose key features tell an object's patches from its surroundings' (paper section 4)."""
 
 from dataclasses import dataclass
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.model_files import model_source
 
 
 BACKBONE_FAMILIES = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers")
@@ -64,24 +67,25 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
     """Load a ViT without its head.
 
     Args:
-        name: Hub id, or a folder in the Hub's format.
+        name: Hub id, a folder in the Hub's format, or "cutouts-vit" (embedded).
         revision: Branch, tag or commit on the Hub.
         device: Where the model is put.
 
     Raises:
         UserError: If it cannot be loaded, or is no plain ViT.
     """
+    source = model_source(name)
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision)
         if config.model_type not in BACKBONE_FAMILIES:
             raise UserError(
                 f"--backbone: {name!r} is a {config.model_type!r} model; key features are read from "
                 f"{', '.join(BACKBONE_FAMILIES)}."
             )
         no_pooler = {"add_pooling_layer": False} if config.model_type in ("vit", "deit") else {}
-        model = AutoModel.from_pretrained(name, revision=revision, **no_pooler)
-        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
+        model = AutoModel.from_pretrained(source, revision=revision, **no_pooler)
+        processor = AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"--backbone: {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     return Backbone(
         model=model.eval().to(device),
