@@ -124,6 +124,24 @@ def test_annotated_masks_of_other_images(photos, backbone, tmp_path):
         make_masks(photos, tmp_path / "out", "--backbone", backbone, "--annotated", tmp_path / "empty")
 
 
+def test_boxes_become_masks(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(TokenCut, "__init__", lambda *_: pytest.fail("no backbone is needed"))
+    images = [
+        {"id": n, "file_name": name, "width": 80, "height": 60} for n, name in enumerate(("cat/0.png", "2.webp"))
+    ]
+    boxes = [{"image_id": n, "bbox": [20, 15, 40, 30]} for n in range(2)]
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": boxes}))
+    report = make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json", "--annotated", photos / "masks")
+    assert files(tmp_path / "out/masks") == {"cat/0.png", "dog/2.png"}
+    assert report["images"]["cat/0.png"] == {"accepted": True, "reason": None, "iou": 1.0}
+    assert report["images"]["cat/1.jpg"]["reason"] == "boxes.json has no box for it"
+
+
+def test_a_batch_of_nothing(photos, tmp_path):
+    with pytest.raises(UserError, match="--batch_size must be at least 1, found 0"):
+        make_masks(photos, tmp_path / "out", "--batch_size", 0)
+
+
 def test_two_processes_leave_what_one_leaves(photos, backbone, tmp_path):
     out, alone = tmp_path / "out", tmp_path / "alone"
     flags = ["--images", photos / "images", "--image_size", 80, "--backbone", backbone, "--min_eigen_gap", 0]
