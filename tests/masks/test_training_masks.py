@@ -15,6 +15,7 @@ from dataset_scripts import load_training_pairs
 from hf_robustvit.cutouts import CLASS_NAMES
 from hf_robustvit.data.mask_folder import mask_path, take_masks
 from hf_robustvit.errors import UserError
+from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.masks.backbone import Backbone
 
 
@@ -109,6 +110,29 @@ def test_tokencut_on_cutouts_reports_the_iou_with_the_exact_masks(cutouts, finet
     report = json.loads((tmp_path / "out/tokencut/masks.json").read_text())["images"]
     assert set(record["training_images"]) | set(record["validation_images"]) == report.keys()
     assert all(0 <= image["iou"] <= 1 for image in report.values())
+
+
+def test_imagenet_s_takes_the_same_images_and_is_compared_with_its_own_masks(tmp_path, monkeypatch):
+    monkeypatch.setattr(Backbone, "key_features", colour_features)
+    for number, wnid in enumerate(("n01440764", "n01443537")):
+        image, mask = photograph(number)
+        ids = np.zeros((60, 80, 3), dtype=np.uint8)
+        ids[..., 0] = (np.asarray(mask) > 0) * (number + 1)
+        for folder, picture, suffix in (
+            ("train-semi", image, "JPEG"),
+            ("train-semi-segmentation", Image.fromarray(ids), "png"),
+        ):
+            path = tmp_path / "ImageNetS919" / folder / wnid / f"{wnid}_1.{suffix}"
+            path.parent.mkdir(parents=True)
+            picture.save(path)
+    pairs = load_training_pairs("imagenet-s", str(tmp_path), masks="tokencut")
+    options = TokenCutOptions(str(save_backbone(tmp_path / "backbone")), image_size=160, sigma_spatial=8)
+    parts = [pairs.select([0]), pairs.select([1])]
+    training, validation = with_tokencut_masks(parts, tmp_path / "made", options, QualityGate())
+    assert training[0]["mask"].filename == str(tmp_path / "made/masks/n01440764/n01440764_1.png")
+    assert validation["image_id"][:] == ["n01443537/n01443537_1.JPEG"]
+    report = json.loads((tmp_path / "made/masks.json").read_text())["images"]
+    assert min(record["iou"] for record in report.values()) > 0.9
 
 
 def test_an_image_id_that_leads_out_of_the_folder(cutouts):
