@@ -3,7 +3,6 @@
 import logging
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import datasets
 from transformers import set_seed
@@ -21,14 +20,12 @@ from hf_robustvit.data import (
     relabel,
     with_pair_transform,
 )
-from hf_robustvit.reporting.overlays import NUM_SHOWN, denormalize, explain_batch, overlay_grid
-from hf_robustvit.reporting.tables import markdown_table
+from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
+from hf_robustvit.reporting.tables import validation_table
 from hf_robustvit.trainer import checkpoint_to_resume
 
 
 logger = logging.getLogger("hf_robustvit")
-
-REPORTED = ("loss", "accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "classification_loss")
 
 
 @dataclass
@@ -49,6 +46,10 @@ class FinetuneArguments:
         default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
     )
     masks: str = field(default="annotated", metadata={"help": "annotated, or a folder of masks/<class>/*.png."})
+    ignore_unlabelled: bool = field(
+        default=False,
+        metadata={"help": "Pixels that ImageNet-S leaves open count in neither loss, not as background."},
+    )
     num_classes: int | None = field(
         default=None, metadata={"help": "Number of training classes; 500 for imagenet-s as in the paper, else all."}
     )
@@ -67,7 +68,9 @@ def main() -> None:
     set_seed(config.seed)
     checkpoint = checkpoint_to_resume(config)
 
-    pairs = load_training_pairs(arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks)
+    pairs = load_training_pairs(
+        arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks, arguments.ignore_unlabelled
+    )
     model, image_processor, pairs, new_head = fit(arguments, pairs)
     class_names = pairs.features["label"].names
     num_classes = arguments.num_classes or (500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"])))
@@ -119,24 +122,19 @@ def fit(arguments: FinetuneArguments, pairs: datasets.Dataset):
 
 def run(trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None) -> None:
     """Train, and show the validation images' figures and maps before and after."""
-    output_dir = Path(trainer.args.output_dir)
     validation = trainer.eval_dataset
     shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
-    names = [trainer.model.config.id2label[label] for label in shown["labels"].tolist()]
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.save_model()
     trainer.save_state()
-    if not trainer.is_world_process_zero():
-        return
-
-    images = denormalize(shown["pixel_values"], eval_transform.mean, eval_transform.std)
-    explained = {"before": maps_before, "after": maps_after}
-    overlay_grid(output_dir / "relevance.png", images, names, explained, shown["masks"][:, 0].numpy())
-    rows = [(key, before[f"eval_{key}"], after[f"eval_{key}"]) for key in REPORTED if f"eval_{key}" in after]
-    print(markdown_table(("validation", "before", "after"), [(key, f"{b:.4f}", f"{a:.4f}") for key, b, a in rows]))
-    print(f"\nThe model is in {output_dir}, its maps before and after in {output_dir / 'relevance.png'}.")
+    if trainer.is_world_process_zero():
+        output_dir, id2label = trainer.args.output_dir, trainer.model.config.id2label
+        maps = {"before": maps_before, "after": maps_after}
+        pair_overlays(f"{output_dir}/relevance.png", shown, id2label, maps, eval_transform.mean, eval_transform.std)
+        print(validation_table(before, after))
+        print(f"\nThe model is in {output_dir}, its maps before and after in {output_dir}/relevance.png.")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
-from hf_robustvit.errors import unknown_name
+from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.imagenet_classes import SI_SCORE, WNIDS
 
 
@@ -89,7 +89,11 @@ def imagenet_indices(name: str, data_dir: str | None = None) -> ImageNetIndices 
 
 
 def load_training_pairs(
-    name: str, data_dir: str | None = None, images_dir: str | None = None, masks: str = "annotated"
+    name: str,
+    data_dir: str | None = None,
+    images_dir: str | None = None,
+    masks: str = "annotated",
+    ignore: bool = False,
 ) -> datasets.Dataset:
     """Load image-mask pairs to fine-tune on.
 
@@ -98,17 +102,20 @@ def load_training_pairs(
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
         masks: "annotated", or a folder of masks/<class>/*.png to take instead of the data set's own.
+        ignore: Also mark, in `ignore`, the pixels that ImageNet-S's annotators left open.
 
     Returns:
-        Rows of `image`, `mask`, `label` and `image_id`.
+        Rows of `image`, `mask`, `label`, `image_id` and, where asked for, `ignore`.
 
     Raises:
         UserError: There is no such data set, or its folder does not fit.
     """
     masks_dir = None if masks == "annotated" else os.path.abspath(masks)
+    if ignore and (name != "imagenet-s" or masks_dir):
+        raise UserError("--ignore_unlabelled is for --dataset imagenet-s with its annotated masks: leave it out.")
     if name == "imagenet-s":
         folders = {"data_dir": data_dir, "images_dir": images_dir, "masks_dir": masks_dir}
-        return prepare(ImageNetS(config_name="train-semi", **folders), "train")
+        return prepare(ImageNetS(config_name="train-semi", ignore=ignore, **folders), "train")
     if name == "cutouts":
         return prepare(Cutouts(config_name="train"), "train")
     if os.path.isdir(name):

@@ -102,6 +102,14 @@ class RobustViTConfig(TrainingArguments):
         second_order (`bool`, *optional*):
             Whether the gradients inside the mask term are differentiated too. Off for "robustvit", on for the
             baselines.
+        start_layer (`int`, *optional*, defaults to `0`):
+            First layer that counts in the relevance map. Paper: all layers count.
+
+    > Parameters that choose what is trained
+
+        trainable_layers (`int`, *optional*):
+            Number of last layers that are trained, with the final norm and the head; the rest is frozen. All weights
+            if left out, as in the paper.
 
     > Parameters that control the learning rate
 
@@ -152,6 +160,10 @@ class RobustViTConfig(TrainingArguments):
             "nargs": "?",
             "const": True,
         },
+    )
+    start_layer: int = field(default=0, metadata={"help": "First layer that counts in the relevance map."})
+    trainable_layers: int | None = field(
+        default=None, metadata={"help": "Number of last layers to train, with norm and head; all weights if left out."}
     )
     lr_decay: float = field(
         default=0.85,

@@ -25,14 +25,14 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.lean_attention import LeanAttention
 from hf_robustvit.model_files import find_model_file, model_source, reading_model
 from hf_robustvit.timm_weights import check_timm_config, convert_timm_weights, is_timm_config, timm_image_processor
 
 
 logger = logging.getLogger(__name__)
 
-# Attention functions that give (batch, heads, tokens, tokens) maps.
-ATTENTIONS = ("eager",)
+ATTENTIONS = ("eager", "lean", "auto")
 _CLASSIFIERS = {
     "vit": ViTForImageClassification,
     "deit": DeiTForImageClassification,
@@ -110,7 +110,9 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     return PatchLayout((patch_height, patch_width), 1 + extra_tokens.get(config.model_type, 0))
 
 
-def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> tuple[torch.Tensor, ...]:
+def attentions_of(
+    outputs: ModelOutput, config: PreTrainedConfig
+) -> tuple[torch.Tensor, ...] | tuple[LeanAttention, ...]:
     """The attention maps of a forward pass, guaranteed to be there.
 
     Under its default attention function (sdpa) a model answers `output_attentions=True` with an empty tuple.
@@ -120,7 +122,7 @@ def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> tuple[torch
         config: The model's configuration.
 
     Returns:
-        One tensor (batch, heads, tokens, tokens) per layer, first layer first.
+        One tensor (batch, heads, tokens, tokens) per layer, first layer first; a `LeanAttention` under lean attention.
 
     Raises:
         UserError: If a map is missing.
@@ -157,7 +159,9 @@ def load_classifier(
     Args:
         name_or_path: A folder, a Hub id, "timm/<name>" (converted, see `timm_weights`) or "cutouts-vit" (embedded).
         revision: Branch, tag or commit on the Hub; None is the main branch.
-        attention: The attention function: "eager".
+        attention: The attention function. "eager" computes the attention maps and can do everything. "lean" computes
+            SDPA and recomputes the maps when they are explained, with less memory; it is first order only and takes
+            no attention dropout. "auto" is "lean", or "eager" where the model has attention dropout.
         dtype: Type of the weights; None is float32, whatever the file holds.
         id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
             the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so.
@@ -188,6 +192,8 @@ def load_classifier(
         with reading_model(name):
             config, weights = _CLASSIFIERS[config_dict["model_type"]].config_class.from_dict(config_dict), None
         image_processor = _image_processor(name, config, revision)
+    if attention == "auto":
+        attention = "eager" if config.attention_probs_dropout_prob else "lean"
     model = _load_weights(
         name, config, weights, id2label, revision=revision, attn_implementation=attention, dtype=dtype or torch.float32
     )

@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
+from hf_robustvit.losses.output import foreground_of
 
 
 RECORD_NAME = "robustvit.json"
@@ -31,6 +32,8 @@ RECORDED_SETTINGS = (
     "classification_target",
     "relevance_target",
     "second_order",
+    "start_layer",
+    "trainable_layers",
     "learning_rate",
     "lr_scheduler_type",
     "lr_decay",
@@ -58,6 +61,7 @@ def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss
             classification_target=config.classification_target,
             relevance_target=config.relevance_target,
             second_order=config.second_order,
+            start_layer=config.start_layer,
         )
     baseline = GradMaskLoss if config.method == "gradmask" else RRRLoss
     return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
@@ -92,6 +96,22 @@ def accept_saved_names(model: PreTrainedModel) -> None:
             state_dict[apply_renamings(name, renamings)] = state_dict.pop(name)
 
     model.register_load_state_dict_pre_hook(rename)
+
+
+def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
+    """Freeze a classifier's embeddings and all but its last layers.
+
+    Raises:
+        UserError: It has not so many layers.
+    """
+    num_layers = model.config.num_hidden_layers
+    if not 0 <= trainable_layers <= num_layers:
+        raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {num_layers} layers.")
+    (layers,) = (
+        module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == num_layers
+    )
+    for frozen in (model.base_model.embeddings, *layers[: num_layers - trainable_layers]):
+        frozen.requires_grad_(False)
 
 
 class RobustViTTrainer(Trainer):
@@ -142,6 +162,8 @@ class RobustViTTrainer(Trainer):
         args.complete(model.config.name_or_path, new_head)
         if isinstance(model, PreTrainedModel):
             accept_saved_names(model)
+        if args.trainable_layers is not None:
+            freeze_below(model, args.trainable_layers)
         super().__init__(model=model, args=args, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)
@@ -185,10 +207,9 @@ class RobustViTTrainer(Trainer):
             sums[f"{name}_loss"] += term.float() * num_images
         sums["accuracy"] += (output.logits.argmax(dim=-1) == labels).float().sum()
         if output.relevance is not None:
-            inside = (output.relevance * masks).sum(dim=(1, 2, 3)) / output.relevance.sum(dim=(1, 2, 3)).clamp(
-                min=1e-12
-            )
-            sums["relevance_in_mask"] += inside.sum()
+            inside = output.relevance * foreground_of(masks)
+            in_mask, total = (maps.sum(dim=(1, 2, 3)) for maps in (inside, output.relevance * (masks >= 0)))
+            sums["relevance_in_mask"] += (in_mask / total.clamp(min=1e-12)).sum()  # a constant map has no relevance
 
     def _logged_means(self, mode: str) -> dict[str, float]:
         """The means over images since the last call, over all processes."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from golden_numbers import relative_error
 from safetensors.torch import load_file
-from tiny_models import tiny_model
+from tiny_models import FAMILIES, tiny_model
 from tiny_pairs import collate, make_trainer, pairs, train_once
 from transformers import EarlyStoppingCallback, TrainerCallback
 
@@ -49,6 +49,22 @@ def test_frozen_parameters_stay(tmp_path):
     make_trainer(tmp_path, model=model).train()
     for name, weight in weights(model).items():
         assert torch.equal(weight, before[name]) == name.startswith("vit.layers.0."), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_trainable_layers_leaves_the_rest_as_it_is(family, tmp_path):
+    model = tiny_model(family, num_hidden_layers=3)
+    before = weights(model)
+    make_trainer(tmp_path, model=model, trainable_layers=1, start_layer=2, num_train_epochs=1).train()
+    moved = {name for name, weight in weights(model).items() if not torch.equal(weight, before[name])}
+    assert any("classifier" in name for name in moved)
+    assert any("layers.2." in name for name in moved) or any("layer.2." in name for name in moved)
+    assert not [name for name in moved if "embeddings" in name or "layers.0." in name or "layers.1." in name]
+
+
+def test_too_many_trainable_layers_are_an_error(tmp_path):
+    with pytest.raises(UserError, match="--trainable_layers is 3, but the model has 2 layers"):
+        make_trainer(tmp_path, trainable_layers=3)
 
 
 def test_logs_are_means_over_the_images_of_each_epoch(tmp_path):

@@ -60,6 +60,20 @@ def read_pair(row: Mapping[str, Any]) -> tuple[PIL.Image.Image, PIL.Image.Image 
     return image, mask
 
 
+def read_ignored(row: Mapping[str, Any]) -> PIL.Image.Image | None:
+    """Open what marks, in mode L and as displayed, the pixels that belong neither to object nor to background.
+
+    Args:
+        row: As for `read_pair`, and `ignore` where the set has such marks.
+
+    Raises:
+        PairError: It cannot be read.
+    """
+    if "ignore" not in row:
+        return None
+    return _read(row["ignore"], _name(row["ignore"], f"the mask of {row['image_id']}"), "mask", foreground_mask)
+
+
 def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
     """Bring a mask of any mode to mode L, 0 background to 255 foreground.
 
@@ -91,7 +105,7 @@ def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     """The data set with pictures as {"path", "bytes"}, so that `read_pair` opens them and can name a broken one."""
-    for column in ("image", "mask"):
+    for column in ("image", "mask", "ignore"):
         if column in dataset.column_names:
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     return dataset

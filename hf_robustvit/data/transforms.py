@@ -8,16 +8,21 @@ import PIL.Image
 import torch
 from transformers import BaseImageProcessor
 
-from hf_robustvit.data.pairs import PairError, read_pair, undecoded
+from hf_robustvit.data.pairs import PairError, read_ignored, read_pair, undecoded
 from hf_robustvit.errors import UserError
+
+
+# What a mask holds where a pixel counts neither as object nor as background.
+IGNORED = -1.0
 
 
 class PairTransform:
     """Base of the two transforms: reads pairs, normalises them and leaves the geometry to `_resize_and_crop`.
 
     Called with a batch of columns (a dict of lists, as `datasets` gives it to `Dataset.with_transform`) it returns the
-    columns `pixel_values` ((3, height, width) float32, normalised), `mask` ((1, height, width) float32 in [0, 1],
-    where the batch has masks) and all others (`label`, `image_id`) unchanged.
+    columns `pixel_values` ((3, height, width) float32, normalised), `mask` (where the batch has masks: (1, height,
+    width) float32 in [0, 1], or -1 where the column `ignore` marks the pixel) and all others (`label`, `image_id`)
+    unchanged.
 
     Args:
         image_processor: The model's. Its crop size (its size where it does not crop), mean and standard deviation are
@@ -44,16 +49,19 @@ class PairTransform:
 
     def _transform(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            image, mask = read_pair(row)
+            (image, mask), ignored = read_pair(row), read_ignored(row)
         except PairError as error:
             raise UserError(
                 f"{error}. Repair or remove it; hf_robustvit.data.check_pairs finds all such files."
             ) from error
-        example = {column: value for column, value in row.items() if column not in ("image", "mask")}
-        pictures = self._resize_and_crop([image] if mask is None else [image, mask])
+        example = {column: value for column, value in row.items() if column not in ("image", "mask", "ignore")}
+        pictures = self._resize_and_crop([picture for picture in (image, mask, ignored) if picture is not None])
         example["pixel_values"] = (_to_tensor(pictures[0]) - self.mean) / self.std  # (3, height, width)
         if mask is not None:
             example["mask"] = _to_tensor(pictures[1])  # (1, height, width)
+        if ignored is not None:
+            # Wherever resizing has mixed in an ignored pixel, nobody knows what is there.
+            example["mask"][_to_tensor(pictures[2]) > 0] = IGNORED
         return example
 
     def _resize_and_crop(self, pictures: list[PIL.Image.Image]) -> list[PIL.Image.Image]:

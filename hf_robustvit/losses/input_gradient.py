@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from transformers import PreTrainedModel
 
+from hf_robustvit.lean_attention import require_second_derivatives
 from hf_robustvit.losses.output import background_of
 
 
@@ -23,7 +25,12 @@ def background_gradient(
 
     Returns:
         (batch, 3, height, width) gradient, float32 or wider, and (batch, classes) logits.
+
+    Raises:
+        UserError: If `second_order` meets lean attention.
     """
+    if second_order:
+        require_second_derivatives(extract_model_from_parallel(model).config)
     keep_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         pixel_values = pixel_values.detach().clone().requires_grad_()

@@ -23,13 +23,18 @@ class LossOutput:
     relevance: torch.Tensor | None = None
 
 
-def background_of(masks: torch.Tensor) -> torch.Tensor:
-    """The background mask: 1 where the foreground mask is 0, and 0 where it is 1.
+def foreground_of(masks: torch.Tensor) -> torch.Tensor:
+    """The foreground mask, 0 where a pixel is to be ignored (-1)."""
+    return masks.clamp(min=0)
 
-    Values strictly between, which bilinear resizing leaves along the object's edge, stay as they are: so the authors'
-    released code has it, and an edge pixel then counts as background by the share in which it is foreground.
+
+def background_of(masks: torch.Tensor) -> torch.Tensor:
+    """The background mask: 1 where the foreground mask is 0, and 0 where it is 1 or the pixel is to be ignored (-1).
+
+    Values strictly between 0 and 1, which bilinear resizing leaves along the object's edge, stay as they are: so the
+    authors' released code has it, and an edge pixel then counts as background by the share in which it is foreground.
     """
-    return torch.where((masks == 0) | (masks == 1), 1 - masks, masks)
+    return torch.where((masks == 0) | (masks == 1), 1 - masks, foreground_of(masks))
 
 
 def mean_cross_entropy(logits: torch.Tensor, classes: torch.Tensor, num_images: int | torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_robustvit.errors import unknown_name
-from hf_robustvit.losses.output import LossOutput, background_of, mean_cross_entropy
+from hf_robustvit.losses.output import LossOutput, background_of, foreground_of, mean_cross_entropy
 from hf_robustvit.relevance import explain
 
 
@@ -32,6 +32,7 @@ class RobustViTLoss:
             "predicted" one, which needs no labels (section 5).
         second_order: Whether the attention gradients inside the map are differentiated too. The released code treats
             them as constants. Costs about one more backward pass, and needs eager attention.
+        start_layer: The first layer that counts in the relevance map; the paper counts all.
 
     Relations:
         `GradMaskLoss` and `RRRLoss` put the mask on the gradient of the input instead of on an attention map, have
@@ -53,6 +54,7 @@ class RobustViTLoss:
         classification_target: Literal["predicted", "label"] = "predicted",
         relevance_target: Literal["predicted", "label"] = "label",
         second_order: bool = False,
+        start_layer: int = 0,
     ):
         for name, value in (
             ("classification_target", classification_target),
@@ -68,6 +70,7 @@ class RobustViTLoss:
         self.classification_target = classification_target
         self.relevance_target = relevance_target
         self.second_order = second_order
+        self.start_layer = start_layer
 
     def __call__(
         self,
@@ -82,7 +85,7 @@ class RobustViTLoss:
         Args:
             model: A classifier from `load_classifier`.
             pixel_values: (batch, 3, height, width), normalised.
-            masks: (batch, 1, height, width) foreground masks in [0, 1].
+            masks: (batch, 1, height, width) foreground masks in [0, 1]; -1 marks pixels that count in neither loss.
             labels: (batch,) int64 ground-truth classes.
             num_images: The number of images that the means are over: that of the whole batch when this is one part of
                 it (gradient accumulation, several processes), so that the parts' losses add up to the whole's.
@@ -93,11 +96,13 @@ class RobustViTLoss:
             pixel_values,
             target=labels if self.relevance_target == "label" else None,
             second_order=self.second_order,
+            start_layer=self.start_layer,
         )
         relevance = explanation.relevance  # (batch, 1, height, width)
         num_pixels = num_images * masks[0].numel()
         background = (relevance * background_of(masks)).square().sum() / num_pixels  # Eq. 1
-        foreground = (relevance * masks - masks).square().sum() / num_pixels  # Eq. 2
+        object_mask = foreground_of(masks)
+        foreground = (relevance * object_mask - object_mask).square().sum() / num_pixels  # Eq. 2
         relevance_loss = self.lambda_background * background + self.lambda_foreground * foreground  # Eq. 3
 
         logits = explanation.logits

@@ -1,17 +1,28 @@
 """`explain`: one forward pass, one backward pass to all attentions, one map."""
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import ImageClassifierOutput
+from transformers import (
+    DeiTForImageClassification,
+    PreTrainedModel,
+    ViTForImageClassification,
+    ViTMSNForImageClassification,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.lean_attention import LeanAttention, require_second_derivatives
 from hf_robustvit.models import attentions_of, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
+
+
+_CLS_HEADS = (ViTForImageClassification, DeiTForImageClassification, ViTMSNForImageClassification)
 
 
 @dataclass
@@ -50,20 +61,23 @@ def explain(
             the patch size.
         target: (batch,) int64, the class to explain; the predicted one if `None`.
         method: "gae", Generic Attention Explainability.
-        second_order: Whether the gradients inside the map stay differentiable. If not they are constants, as in the
-            authors' released code, and the map moves the weights through the attentions alone.
+        second_order: Whether the gradients inside the map stay differentiable, which needs eager attention. If not
+            they are constants, as in the authors' released code, and the map moves the weights through the attentions
+            alone.
         start_layer: The first layer that counts. The paper counts all; on models with many layers or large patch
             grids the last layers alone give sharper maps.
 
     Raises:
-        UserError: The method is not known, `start_layer` is not a layer, the model gives no attentions or the image
-            does not fit its patches.
+        UserError: The method is not known, `start_layer` is not a layer, the model gives no attentions, the image
+            does not fit its patches, or `second_order` meets lean attention.
     """
     if method != "gae":
         raise unknown_name("method", method, ["gae"])
     keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         bare_model = extract_model_from_parallel(model)
+        if second_order:
+            require_second_derivatives(bare_model.config)
         # Autograd refuses tensors that were made in inference mode; their copies made here are ordinary ones.
         pixel_values, target = (
             tensor.clone() if tensor is not None and tensor.is_inference() else tensor
@@ -72,17 +86,19 @@ def explain(
         if not pixel_values.requires_grad and not all(weight.requires_grad for weight in bare_model.parameters()):
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
-        outputs = _forward(model, bare_model, pixel_values)
-        attentions = attentions_of(outputs, bare_model.config)
+        logits, attentions = _forward(model, bare_model, pixel_values)
         if not 0 <= start_layer < len(attentions):
             raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
-        logits = outputs.logits
+        attentions = attentions[start_layer:]
         target = logits.argmax(dim=-1) if target is None else target
         score = logits.gather(1, target[:, None]).sum()
         gradients = torch.autograd.grad(
-            score, attentions[start_layer:], create_graph=second_order and keep_graph, retain_graph=keep_graph
+            score,
+            _explained(attentions),
+            create_graph=second_order and keep_graph,
+            retain_graph=keep_graph,
         )
-        token_relevance = cls_relevance(attentions[start_layer:], gradients)  # (batch, tokens)
+        token_relevance = cls_relevance(attentions, gradients)  # (batch, tokens)
         height, width = pixel_values.shape[-2:]
         layout = patch_layout(bare_model.config)
         patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, layout.grid(height, width))
@@ -95,18 +111,45 @@ def explain(
     return explanation if keep_graph else _detached(explanation)
 
 
-def _forward(model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor) -> ImageClassifierOutput:
-    """Run the model, and take its outputs before a wrapper gets them.
+def _forward(
+    model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor
+) -> tuple[torch.Tensor, Sequence[torch.Tensor] | Sequence[LeanAttention]]:
+    """Run the model; the logits and the attentions they were computed from.
 
-    DistributedDataParallel hands out copies: its attentions are not those that its logits were computed from.
+    What surrounds a model hands out copies, from which no logits were computed: DistributedDataParallel of its
+    outputs, accelerate's mixed precision of what the classifier returns. So the attentions are those of the backbone.
+
+    Where the head reads the CLS token alone, the last layer's MLP runs for that token alone, which saves 8 % of a
+    training step of ViT-B/16. The residual connection then adds its result to the other tokens too, but nothing reads
+    them any more.
     """
+    backbone = next(m for m in bare_model.modules() if isinstance(m, PreTrainedModel) and m.base_model is m)
     outputs = []
-    hook = bare_model.register_forward_hook(lambda module, arguments, output: outputs.append(output))
-    try:
+    with contextlib.ExitStack() as hooks:
+        for module in (backbone, bare_model):
+            hooks.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
+        if isinstance(bare_model, _CLS_HEADS) and _runs_once(backbone.layers[-1]):
+            last_norm = backbone.layers[-1].layernorm_after
+            hooks.enter_context(last_norm.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, :1],)))
         model(pixel_values, output_attentions=True)
-    finally:
-        hook.remove()
-    return outputs[0]
+    backbone_output, output = outputs
+    return output.logits, attentions_of(backbone_output, bare_model.config)
+
+
+def _runs_once(layer: nn.Module) -> bool:
+    """Whether the layer is bare and keeps its activations, so that no backward pass runs it again without the hook."""
+    return isinstance(layer, GradientCheckpointingLayer) and not layer.gradient_checkpointing
+
+
+def _explained(attentions: Sequence[torch.Tensor] | Sequence[LeanAttention]) -> list[torch.Tensor]:
+    """The tensors whose gradients make the map: the attentions, or under lean attention their outputs."""
+    explained = [attention.output if isinstance(attention, LeanAttention) else attention for attention in attentions]
+    if not all(tensor.requires_grad for tensor in explained):
+        raise UserError(
+            "The attentions take no part in the gradient, as under gradient checkpointing with use_reentrant=True: "
+            "switch it off, or enable it with use_reentrant=False."
+        )
+    return explained
 
 
 def _detached(explanation: Explanation) -> Explanation:

@@ -4,29 +4,52 @@ from collections.abc import Sequence
 
 import torch
 
+from hf_robustvit.lean_attention import LeanAttention
+from hf_robustvit.relevance.lean import propagate_lean
 
-def cls_relevance(attentions: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+
+def cls_relevance(
+    attentions: Sequence[torch.Tensor] | Sequence[LeanAttention], gradients: Sequence[torch.Tensor]
+) -> torch.Tensor:
     """Relevance of every token for the CLS token: the first row of R after Eq. 6-7.
 
     Eq. 7 multiplies R from the left, layer after layer, so its first row is e_CLS (I + A_L) ... (I + A_1). Taking the
     factors from the left keeps one row, (batch, tokens), where the published order needs a (tokens, tokens) product
-    for each layer.
+    for each layer; and of the last layer it takes the CLS token's row alone.
 
     Args:
-        attentions: One (batch, heads, tokens, tokens) tensor for each layer, first layer first: A of Eq. 6.
-        gradients: The gradient of the explained score in each of them.
+        attentions: One (batch, heads, tokens, tokens) tensor for each layer, first layer first: A of Eq. 6. Or, under
+            lean attention, what it is computed from.
+        gradients: The gradient of the explained score in each of them; under lean attention in each `output`.
 
     Returns:
         (batch, tokens) float32 (float64 where the attentions are), not negative; column 0 is the CLS token itself.
     """
-    relevance = None
+    gradient = gradients[-1]
+    dtype = torch.promote_types(gradient.dtype, torch.float32)
+    e_cls = torch.eye(1, attentions[-1].shape[-1], dtype=dtype, device=gradient.device)
+    relevance, rows = e_cls.expand(len(gradient), -1), slice(0, 1)  # (batch, tokens), all of it in one row
     for attention, gradient in reversed(list(zip(attentions, gradients, strict=True))):
-        # Half-precision products lose the small entries that the map is made of.
-        dtype = torch.promote_types(attention.dtype, torch.float32)
-        with torch.autocast(attention.device.type, enabled=False):
-            if relevance is None:
-                relevance = torch.zeros(attention.shape[0], attention.shape[-1], dtype=dtype, device=attention.device)
-                relevance[:, 0] = 1
-            layer = (gradient.to(dtype) * attention.to(dtype)).clamp(min=0).mean(dim=1)  # (batch, tokens, tokens)
-            relevance = relevance + torch.bmm(relevance[:, None], layer)[:, 0]  # (batch, tokens)
+        step = propagate_lean if isinstance(attention, LeanAttention) else propagate
+        relevance = relevance + step(relevance[:, rows], attention, gradient, rows)
+        rows = slice(None)
     return relevance
+
+
+def propagate(relevance: torch.Tensor, attention: torch.Tensor, gradient: torch.Tensor, rows: slice) -> torch.Tensor:
+    """The row vector r A of Eq. 7, with A = mean over heads of (attention * gradient)^+ of Eq. 6.
+
+    Args:
+        relevance: (batch, rows), the relevance of the layer's query tokens in `rows`; the others have none.
+        attention: (batch, heads, tokens, tokens).
+        gradient: The gradient of the explained score in it.
+        rows: The query tokens.
+
+    Returns:
+        (batch, tokens) of the relevance's type, not negative.
+    """
+    # Half-precision products lose the small entries that the map is made of.
+    with torch.autocast(attention.device.type, enabled=False):
+        attention, gradient = (tensor[:, :, rows].to(relevance.dtype) for tensor in (attention, gradient))
+        layer = (gradient * attention).clamp(min=0).mean(dim=1)  # (batch, rows, tokens)
+        return torch.bmm(relevance[:, None], layer)[:, 0]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,6 +109,29 @@ def overlay_grid(
         axis.set_title(_plain(title), fontsize=11)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
+
+
+def pair_overlays(
+    path: str | Path,
+    batch: Mapping[str, Any],
+    id2label: Mapping[int, str],
+    explained: Mapping[str, ExplainedBatch],
+    mean: torch.Tensor,
+    std: torch.Tensor,
+) -> None:
+    """Draw a batch of image-mask pairs and each model's maps.
+
+    Args:
+        path: PNG file to write.
+        batch: As `collate_pairs` gives it.
+        id2label: The models' class names.
+        explained: Column title -> what that model says of the batch.
+        mean: (3, 1, 1), that of the `EvalTransform` the batch went through.
+        std: (3, 1, 1), the same.
+    """
+    labels = [id2label[label] for label in batch["labels"].tolist()]
+    masks = batch["masks"][:, 0].clamp(min=0).numpy()  # (batch, height, width)
+    overlay_grid(path, denormalize(batch["pixel_values"], mean, std), labels, explained, masks)
 
 
 def benchmark_overlays(

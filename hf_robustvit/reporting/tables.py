@@ -1,6 +1,6 @@
 """Markdown tables, for the terminal and for files alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -28,6 +28,14 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
         for line in (text[0], rule, *text[1:])
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def validation_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """The validation figures of a fine-tuning run, as `Trainer.evaluate` gives them, before and after."""
+    figures = ("loss", "accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "classification_loss")
+    shown = [name for name in figures if f"eval_{name}" in after]
+    rows = [[name, *(f"{metrics[f'eval_{name}']:.4f}" for metrics in (before, after))] for name in shown]
+    return markdown_table(("validation", "before", "after"), rows)
 
 
 def results_table(results: Iterable[BenchmarkResult]) -> str:

@@ -220,3 +220,16 @@ def test_a_broken_file_is_named_while_training(tmp_path, num_workers):
     )
     with pytest.raises(UserError, match="mask.png is not a picture. Repair or remove it; .*check_pairs finds all"):
         next(iter(loader))
+
+
+def test_ignored_pixels_are_minus_one_wherever_they_are_mixed_in():
+    mask, ignored = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    mask[:, :2], ignored[:, 5:] = 255, 255
+    row = {"image": Image.new("RGB", (8, 8)), "mask": Image.fromarray(mask), "ignore": Image.fromarray(ignored)}
+    (found,) = EvalTransform(processor(28))({name: [value] for name, value in row.items()} | {"image_id": ["a"]})[
+        "mask"
+    ]
+    # 8 pixels become 32, of which the middle 28 are kept: the ignored ones start at 20, less half a pixel's mixture.
+    assert (found[0, :, 18:] == -1).all()
+    assert (found[0, :, :4] == 1).all() and (found[0, :, 8:15] == 0).all()
+    assert ((found >= 0) | (found == -1)).all()

@@ -61,8 +61,30 @@ def test_targets_choose_the_class():
     torch.testing.assert_close(of_label.terms["classification"], cross_entropy)
 
 
+def test_start_layer_leaves_earlier_layers_out_of_the_map():
+    model, (pixel_values, masks, labels) = tiny_model("vit"), batch()
+    found = RobustViTLoss(start_layer=1)(model, pixel_values, masks, labels).relevance
+    torch.testing.assert_close(found, explain(model, pixel_values, target=labels, start_layer=1).relevance.detach())
+    assert not torch.allclose(found, explain(model, pixel_values, target=labels).relevance)
+
+
 def test_background_of_keeps_soft_edges():
     assert background_of(torch.tensor([0, 0.25, 0.5, 0.75, 1])).tolist() == [1, 0.25, 0.5, 0.75, 0]
+
+
+@pytest.mark.parametrize("name", ["robustvit", "gradmask", "rrr"])
+def test_ignored_pixels_count_in_no_term(name):
+    model, (pixel_values, masks, labels) = tiny_model("vit"), batch()
+    ignored = torch.zeros_like(masks, dtype=torch.bool)
+    ignored[:, :, 8:16] = True
+    marked = LOSSES[name](model, pixel_values, masks.masked_fill(ignored, -1), labels)
+    as_object, as_background = (
+        LOSSES[name](model, pixel_values, masks.masked_fill(ignored, value), labels) for value in (1.0, 0.0)
+    )
+    torch.testing.assert_close(marked.terms["background"], as_object.terms["background"])
+    assert marked.terms["background"] < as_background.terms["background"]
+    if name == "robustvit":
+        torch.testing.assert_close(marked.terms["foreground"], as_background.terms["foreground"])
 
 
 @pytest.mark.parametrize("name", LOSSES)

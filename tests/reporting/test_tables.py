@@ -2,7 +2,13 @@ import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference
 from hf_robustvit.evaluation.results import BenchmarkResult
-from hf_robustvit.reporting.tables import class_changes_table, comparison_table, markdown_table, results_table
+from hf_robustvit.reporting.tables import (
+    class_changes_table,
+    comparison_table,
+    markdown_table,
+    results_table,
+    validation_table,
+)
 
 
 def result(**figures) -> BenchmarkResult:
@@ -38,3 +44,9 @@ def test_a_comparison_shows_sign_interval_and_star():
 def test_class_changes():
     changes = pd.DataFrame({"class_name": ["cat"], "n": [4], "before": [25.0], "after": [0.0], "difference": [-25.0]})
     assert class_changes_table(changes).split("\n")[2].split() == "| cat | 4 | 25.00 | 0.00 | -25.00 |".split()
+
+
+def test_the_validation_table_shows_what_was_measured():
+    before = {"eval_loss": 1.0, "eval_accuracy": 0.25, "eval_runtime": 3.0}
+    table = validation_table(before, before | {"eval_loss": 0.12345})
+    assert table.splitlines()[2:] == ["| loss       | 1.0000 | 0.1235 |", "| accuracy   | 0.2500 | 0.2500 |"]

@@ -1,0 +1,86 @@
+"""Time of one training step of every kind, side by side: `python -m benchmarks.step`.
+
+A step is the forward passes, the backward passes and the gradients of the weights, without the optimizer. The kinds
+take turns, and each round gives one time of each. On a CPU the time is that of the process on one thread, which other
+processes on the machine disturb little; on a GPU it is between two CUDA events.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+
+from benchmarks.common import DEVICE, SIZES, STEPS, machine, make_batch, make_model, ratio_lines, write_section
+
+
+TARGETS = [
+    ("eager", "plain", "at most 1.45"),
+    ("lean", "plain-sdpa", "at most 1.45"),
+    ("authors", "eager", "at least 3"),
+    ("eager-bf16", "eager", "at most 0.6"),
+    ("lean-bf16", "lean", "at most 0.6"),
+]
+
+
+def seconds(run: Callable[[], None]) -> float:
+    """The time that `run` takes."""
+    if DEVICE == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1000
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
+
+
+def time_steps(names: Iterable[str], model, batch, rounds: int) -> dict[str, float]:
+    """The median seconds of each kind of step over interleaved rounds; one more round before them is not counted."""
+    times = {name: [] for name in names}
+    for _ in range(1 + rounds):
+        for name, found in times.items():
+            found.append(seconds(lambda name=name: STEPS[name](model, batch)))
+            print(f"{name}: {found[-1]:.3f} s", file=sys.stderr)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+def profile(name: str, model, batch) -> str:
+    """The operations that take most of a step's time."""
+    with torch.profiler.profile() as profiler:
+        STEPS[name](model, batch)
+    sort_by = "self_cuda_time_total" if DEVICE == "cuda" else "self_cpu_time_total"
+    return profiler.key_averages().table(sort_by=sort_by, row_limit=15, max_name_column_width=60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", choices=STEPS, help="Print where this step's time goes, and time nothing.")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model, batch = make_model(arguments.size), make_batch(arguments.batch_size)
+    if arguments.profile:
+        print(profile(arguments.profile, model, batch))
+        return
+    times = time_steps(STEPS, model, batch, arguments.rounds)
+    lines = [
+        f"ViT-{arguments.size}/16 at 224, batch {arguments.batch_size}, medians of {arguments.rounds} interleaved "
+        f"rounds; {'CUDA events' if DEVICE == 'cuda' else 'process time on one thread'}. {machine()}",
+        "",
+        "| step | seconds | / cross-entropy, eager |",
+        "|---|---|---|",
+        *(f"| {STEPS[name].label} | {time:.3f} | {time / times['plain']:.2f} |" for name, time in times.items()),
+        *ratio_lines(times, TARGETS),
+    ]
+    write_section(f"Time of a training step (ViT-{arguments.size})", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Lean attention: SDPA that hands out what its attention map can be recomputed from, instead of the map."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from hf_robustvit.errors import UserError
+
+
+# A dataclass, so that nothing that wraps a model (mixed precision, DistributedDataParallel) converts or copies the
+# tensors inside: gradients are asked for in these very ones.
+@dataclass(frozen=True)
+class LeanAttention:
+    """One layer's attention map A = softmax(query key^T * scaling), not computed.
+
+    Under lean attention a model's `outputs.attentions` holds one of these for each layer.
+
+    Attributes:
+        query, key, value: (batch, heads, tokens, head size).
+        output: (batch, tokens, heads, head size), A value.
+        scaling: Factor on the products of queries and keys.
+        dropout: Probability with which the forward pass dropped entries of A.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    output: torch.Tensor
+    scaling: float
+    dropout: float
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """That of the map: (batch, heads, tokens, tokens)."""
+        return (*self.query.shape[:-1], self.key.shape[-2])
+
+
+def lean_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, LeanAttention]:
+    """Attention function of transformers: the output of "sdpa", and a `LeanAttention` where "eager" gives the map."""
+    kwargs.pop("output_attentions", None)  # SDPA warns that it has none
+    output, _ = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+    )
+    return output, LeanAttention(query, key, value, output, scaling, dropout)
+
+
+AttentionInterface.register("lean", lean_attention)
+AttentionMaskInterface.register("lean", sdpa_mask)
+
+
+def require_second_derivatives(config: PreTrainedConfig) -> None:
+    """Check that gradients through a model can be differentiated again.
+
+    Raises:
+        UserError: If the model's attention is lean: SDPA's fast kernels have no second derivatives.
+    """
+    if config._attn_implementation == "lean":
+        raise UserError("second_order is on, but lean attention is first order only: load with attention='eager'.")
