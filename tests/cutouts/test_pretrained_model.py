@@ -68,9 +68,10 @@ def test_read_out_stage_changes_the_last_layer_only(model):
 
 
 def test_script_writes_a_checkpoint(tmp_path, monkeypatch):
-    pool = pretrain.Pool.render("pretrain", pretrain.BATCH_SIZE)
+    monkeypatch.setattr(pretrain, "BATCH_SIZE", 8)
+    pool = pretrain.Pool.render("pretrain", 8)
     monkeypatch.setattr(pretrain.Pool, "render", lambda split, count: pool)
-    monkeypatch.setattr("sys.argv", ["pretrain", "--output_dir", str(tmp_path), "--scale", "0.0005"])
+    monkeypatch.setattr("sys.argv", ["pretrain", "--output_dir", str(tmp_path), "--scale", "0.0016"])
     pretrain.main()
     assert ViTForImageClassification.from_pretrained(tmp_path).config.num_labels == 30
     AutoImageProcessor.from_pretrained(tmp_path)
