@@ -1,4 +1,4 @@
-"""Make `cutouts-vit`, the embedded pretrained model: `python -m hf_robustvit.cutouts.pretrain --output_dir DIR`.
+"""Make `cutouts-vit`, the embedded pretrained model: `python -m hf_robustvit.cutouts.pretrain`.
 
 Two stages, the likeness of a pretrained backbone that then meets a biased data set:
 
@@ -203,7 +203,7 @@ def start_anew(module: torch.nn.Module) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the embedded pretrained model of Cutouts.")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/cutouts-vit"), help="Where the model goes.")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="Share of the steps and images, to try it out quickly."
     )
