@@ -20,6 +20,7 @@ from hf_robustvit.data import (
     relabel,
     with_pair_transform,
 )
+from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
 from hf_robustvit.reporting.tables import validation_table
 from hf_robustvit.trainer import checkpoint_to_resume
@@ -45,7 +46,7 @@ class FinetuneArguments:
     images_dir: str | None = field(
         default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
     )
-    masks: str = field(default="annotated", metadata={"help": "annotated, or a folder of masks/<class>/*.png."})
+    masks: str = field(default="annotated", metadata={"help": "annotated, tokencut, or a folder of masks."})
     ignore_unlabelled: bool = field(
         default=False,
         metadata={"help": "Pixels that ImageNet-S leaves open count in neither loss, not as background."},
@@ -63,7 +64,7 @@ class FinetuneArguments:
 
 
 def main() -> None:
-    arguments, config = parse_settings(FinetuneArguments, RobustViTConfig)
+    arguments, config, *tokencut = parse_settings(FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
     logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
     set_seed(config.seed)
     checkpoint = checkpoint_to_resume(config)
@@ -77,9 +78,11 @@ def main() -> None:
     selection = choose_training_images(
         pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
     )
+    chosen = [pairs.select(selection.training_indices), pairs.select(selection.validation_indices)]
+    if arguments.masks == "tokencut":
+        chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", *tokencut, config.device)
     with config.main_process_first():
-        training = check_pairs(pairs.select(selection.training_indices), skip=arguments.skip_unreadable)
-        validation = check_pairs(pairs.select(selection.validation_indices), skip=arguments.skip_unreadable)
+        training, validation = (check_pairs(part, skip=arguments.skip_unreadable) for part in chosen)
 
     record = {
         "base_model": arguments.model,

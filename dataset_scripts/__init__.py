@@ -20,6 +20,7 @@ from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
+from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.imagenet_classes import SI_SCORE, WNIDS
 
@@ -101,7 +102,9 @@ def load_training_pairs(
         name: "imagenet-s", "cutouts", or the path of a folder with images/<class>/* and masks/<class>/*.png.
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
-        masks: "annotated", or a folder of masks/<class>/*.png to take instead of the data set's own.
+        masks: "annotated"; a folder of masks/<class>/*.png to take instead of the data set's own, where images that
+            run_masks.py rejected are left out; or "tokencut" for masks that the caller makes: then a folder's rows
+            have no mask.
         ignore: Also mark, in `ignore`, the pixels that ImageNet-S's annotators left open.
 
     Returns:
@@ -110,14 +113,28 @@ def load_training_pairs(
     Raises:
         UserError: There is no such data set, or its folder does not fit.
     """
-    masks_dir = None if masks == "annotated" else os.path.abspath(masks)
-    if ignore and (name != "imagenet-s" or masks_dir):
+    masks_dir = None if masks in ("annotated", "tokencut") else os.path.abspath(masks)
+    if ignore and (name != "imagenet-s" or masks != "annotated"):
         raise UserError("--ignore_unlabelled is for --dataset imagenet-s with its annotated masks: leave it out.")
     if name == "imagenet-s":
         folders = {"data_dir": data_dir, "images_dir": images_dir, "masks_dir": masks_dir}
         return prepare(ImageNetS(config_name="train-semi", ignore=ignore, **folders), "train")
     if name == "cutouts":
-        return prepare(Cutouts(config_name="train"), "train")
+        pairs = prepare(Cutouts(config_name="train"), "train")
+        return take_masks(pairs, masks_dir) if masks_dir else pairs
     if os.path.isdir(name):
-        return load_image_mask_folder(name, images_dir=images_dir, masks_dir=masks_dir)
+        return load_image_mask_folder(
+            name,
+            images_dir=images_dir,
+            masks_dir=masks_dir,
+            with_masks=masks != "tokencut",
+            skip_missing_masks=masks_dir is not None and _is_judged(masks_dir),
+        )
     raise unknown_name("--dataset", name, ["cutouts", "imagenet-s", "the path of a folder"])
+
+
+def _is_judged(masks_dir: str) -> bool:
+    """Whether run_masks.py made a folder of masks: what is missing there was rejected, and is listed in masks.json."""
+    return any(
+        os.path.isfile(os.path.join(folder, "masks.json")) for folder in (masks_dir, os.path.dirname(masks_dir))
+    )

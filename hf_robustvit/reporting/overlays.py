@@ -141,7 +141,7 @@ def benchmark_overlays(
     preprocessing: Preprocessing = "checkpoint",
     crop_border: int = 0,
 ) -> None:
-    """Draw the same images of a benchmark for every model: those that part its rows into equal stretches.
+    """Draw the same images of a benchmark for every model: those that part its rows, sorted by class, equally.
 
     Args:
         path: PNG file to write.
@@ -153,7 +153,9 @@ def benchmark_overlays(
     """
     has_masks = "mask" in data.rows.column_names
     processor_for = segmentation_image_processor if has_masks else benchmark_image_processor
-    rows = data.rows.select(np.linspace(0, len(data.rows) - 1, min(NUM_SHOWN, len(data.rows)), dtype=int))
+    labels = data.rows["label"][:] if data.label_space else [0] * len(data.rows)
+    by_class = np.argsort(labels, kind="stable")
+    rows = data.rows.select(by_class[np.linspace(0, len(by_class) - 1, min(NUM_SHOWN, len(by_class)), dtype=int)])
     explained = {}
     for title, checkpoint in checkpoints.items():
         processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)
@@ -163,15 +165,15 @@ def benchmark_overlays(
             return
         pixel_values = torch.stack([item["pixel_values"] for item in shown])
         explained[title] = explain_batch(checkpoint.model, pixel_values)
-    labels = [""] * len(rows)
+    captions = [""] * len(rows)
     if data.label_space:
         names = checkpoint.model.config.id2label
-        labels = [names[data.label_space.first_indices[label]] for label in rows["label"]]
+        captions = [names[data.label_space.first_indices[label]] for label in rows["label"]]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
     overlay_grid(
         path,
         denormalize(pixel_values, mean, std),
-        [labels[item["index"]] for item in shown],
+        [captions[item["index"]] for item in shown],
         explained,
         np.stack([item["mask"] for item in shown]).astype(np.float32) if has_masks else None,
     )

@@ -4,6 +4,7 @@ import golden_numbers
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from tiny_models import FAMILIES, tiny_model
 from torch.nn.parallel import DistributedDataParallel
 
@@ -179,8 +180,16 @@ def test_gradient_checkpointing(attention):
         explain(model, batch()[0])
 
 
+@pytest.fixture
+def fresh_accelerate():
+    """accelerate keeps the precision of the process's first Accelerator, which another test may have made."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_mixed_precision_of_accelerate(attention):
+def test_mixed_precision_of_accelerate(attention, fresh_accelerate):
     model = Accelerator(mixed_precision="bf16", cpu=True).prepare(model_with(attention))
     pixel_values, _, labels = batch()
     with torch.no_grad():

@@ -1,0 +1,214 @@
+"""How fast TokenCut's masks are made, against a plain implementation of the published procedure.
+
+    python benchmarks/masks.py [--images 8] [--rounds 3] [--size 480] [--model base | small | tiny]
+        [--eigensolver scipy | torch]
+
+The plain one takes one image at a time, solves the generalised eigenproblem of all patches densely in float64, and
+finds the cells of the bilateral grid and their neighbours by sorting. Both take the features of one random ViT, in
+alternation in one process. Equal masks are checked. What the backbone takes is timed apart and told with and without.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+import torch
+from PIL import Image
+from scipy import ndimage
+from scipy.sparse.linalg import cg
+from transformers import ViTConfig, ViTModel
+
+from hf_robustvit.masks.backbone import Backbone
+from hf_robustvit.masks.bilateral import refine_mask
+from hf_robustvit.masks.regions import intersection_over_union
+from hf_robustvit.masks.tokencut import normalized_cut, normalized_cuts
+
+
+SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # hidden size, heads
+PATCH = 16
+YUV = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+
+class Clock:
+    """Seconds by name."""
+
+    def __init__(self):
+        self.seconds = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+
+def plain_cut(features: np.ndarray, grid: tuple[int, int], tau: float = 0.2) -> np.ndarray:
+    """The object's patches (rows, cols), from the dense eigensolver in float64."""
+    directions = features / np.linalg.norm(features, axis=0)
+    affinity = np.where(directions.T @ directions > tau, 1.0, 1e-5)
+    degree = np.diag(affinity.sum(axis=1))
+    _, vectors = scipy.linalg.eigh(degree - affinity, degree, subset_by_index=[1, 2])
+    second = vectors[:, 0]
+    seed = np.argmax(np.abs(second))
+    side = second > second.mean()
+    side = side if side[seed] else ~side
+    components, _ = ndimage.label(side.reshape(grid))
+    return components == components.flat[seed]
+
+
+def plain_solver(image: np.ndarray, target: np.ndarray, sigmas: tuple[float, float, float]) -> np.ndarray:
+    """The bilateral solver's soft output (H, W) on a grid found by sorting."""
+    height, width = target.shape
+    rows, cols = np.mgrid[:height, :width]
+    colours = image.reshape(-1, 3) @ YUV.T + [0, 128, 128]
+    cells = np.column_stack(
+        [rows.ravel() / sigmas[0], cols.ravel() / sigmas[0], colours / [sigmas[1], sigmas[2], sigmas[2]]]
+    )
+    cells = cells.astype(np.int64) + 1
+    code = np.cumprod([1, *(cells.max(axis=0) + 2)[:-1]])
+    known, of_pixel = np.unique(cells @ code, return_inverse=True)
+    count = len(known)
+    blur = scipy.sparse.diags_array(np.full(count, 10.0)).tocsr()
+    for step in np.concatenate([code, -code]):
+        place = np.searchsorted(known, known + step).clip(max=count - 1)
+        hit = known[place] == known + step
+        links = (np.ones(hit.sum()), (np.flatnonzero(hit), place[hit]))
+        blur = blur + scipy.sparse.csr_array(links, shape=(count, count))
+    splat = scipy.sparse.csr_array((np.ones(of_pixel.size), (of_pixel, np.arange(of_pixel.size))))
+    mass = splat @ np.ones(of_pixel.size)
+    balance = np.ones(count)
+    for _ in range(10):
+        balance = np.sqrt(balance * mass / (blur @ balance))
+    mass = balance * (blur @ balance)
+    around = scipy.sparse.diags_array(balance)
+    weight = splat @ np.full(of_pixel.size, 0.999)
+    system = 256 * (scipy.sparse.diags_array(mass) - around @ blur @ around) + scipy.sparse.diags_array(weight)
+    wanted = splat @ (0.999 * target.ravel())
+    preconditioner = scipy.sparse.diags_array(1 / np.maximum(system.diagonal(), 1e-5))
+    solution, _ = cg(system.tocsr(), wanted, x0=wanted / weight, rtol=1e-5, maxiter=25, M=preconditioner)
+    return (splat.T @ solution).reshape(height, width)
+
+
+def plain_mask(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """The refined mask, or the coarse one where they disagree."""
+    refined = ndimage.binary_fill_holes(plain_solver(image, coarse.astype(float), (16, 16, 8)) > 0.5)
+    components, count = ndimage.label(refined)
+    if count:
+        refined = components == 1 + np.bincount(components.ravel())[1:].argmax()
+    union = (refined | coarse).sum()
+    return refined if union and (refined & coarse).sum() / union >= 0.5 else coarse
+
+
+def enlarge(patches: np.ndarray) -> np.ndarray:
+    return patches.repeat(PATCH, axis=0).repeat(PATCH, axis=1)
+
+
+def make_photographs(count: int, size: int) -> list[Image.Image]:
+    """Textured blobs on textured grounds, size x 3/4 size, with the noise of a camera."""
+    rng = np.random.default_rng(0)
+    width, height = size, size * 3 // 4 // PATCH * PATCH
+    rows, cols = np.mgrid[:height, :width]
+    images = []
+    for _ in range(count):
+        layers = [
+            np.asarray(
+                Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3), float
+            )
+            for _ in range(2)
+        ]
+        centre, radius = rng.uniform(0.35, 0.65, 2) * (height, width), rng.uniform(0.15, 0.3) * height
+        inside = np.hypot(rows - centre[0], cols - centre[1]) < radius * (1 + 0.2 * np.sin(cols / 20))
+        pixels = np.where(inside[..., None], 0.35 * layers[0] + 150, 0.45 * layers[1])
+        images.append(Image.fromarray((pixels + rng.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8)))
+    return images
+
+
+def plain(features: np.ndarray, pictures: list[np.ndarray], grid: tuple[int, int], clock: Clock) -> list[np.ndarray]:
+    masks = []
+    for one, picture in zip(features, pictures, strict=True):
+        with clock("cut"):
+            coarse = enlarge(plain_cut(one, grid))
+        with clock("bilateral solver"):
+            masks.append(plain_mask(picture, coarse))
+    return masks
+
+
+def ours(
+    features: np.ndarray, pictures: list[np.ndarray], grid: tuple[int, int], clock: Clock, batched: bool
+) -> list[np.ndarray]:
+    with clock("cut"):
+        cuts = (
+            normalized_cuts(torch.from_numpy(features), grid)
+            if batched
+            else [normalized_cut(f, grid) for f in features]
+        )
+    with clock("bilateral solver"):
+        return [refine_mask(picture, enlarge(cut.foreground))[0] for picture, cut in zip(pictures, cuts, strict=True)]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=480)
+    parser.add_argument("--model", choices=SIZES, default="base")
+    parser.add_argument("--eigensolver", choices=("scipy", "torch"), default="scipy")
+    arguments = parser.parse_args()
+
+    hidden_size, heads = SIZES[arguments.model]
+    torch.manual_seed(0)
+    config = ViTConfig(hidden_size=hidden_size, num_attention_heads=heads, intermediate_size=4 * hidden_size)
+    backbone = Backbone(ViTModel(config, add_pooling_layer=False).eval(), [0.5] * 3, [0.5] * 3, "random", None)
+    images = make_photographs(arguments.images, arguments.size)
+    pictures = [np.asarray(image) for image in images]
+    grid = (images[0].height // PATCH, images[0].width // PATCH)
+    centred = []
+
+    def run_backbone() -> None:
+        features = torch.cat([backbone.key_features([image]) for image in images]).numpy()
+        # Keys of random weights point nearly one way; what they differ in is left when the mean is taken off.
+        centred[:] = features - features.mean(axis=2, keepdims=True)
+
+    backbone_time = min(seconds(run_backbone) for _ in range(2))
+    features = np.stack(centred)
+    batched = arguments.eigensolver == "torch"
+    runs = {
+        "plain": lambda clock: plain(features, pictures, grid, clock),
+        "hf_robustvit": lambda clock: ours(features, pictures, grid, clock, batched),
+    }
+    masks = {name: run(Clock()) for name, run in runs.items()}  # warm-up
+    agreement = [intersection_over_union(*pair) for pair in zip(*masks.values(), strict=True)]
+    print(f"{len(images)} images of {images[0].width}x{images[0].height}, {grid[0] * grid[1]} patches")
+    print(f"IoU of our masks with the plain ones: mean {np.mean(agreement):.4f}, least {min(agreement):.4f}")
+
+    best = {}
+    for _ in range(arguments.rounds):
+        for name, run in runs.items():
+            clock = Clock()
+            run(clock)
+            if name not in best or sum(clock.seconds.values()) < sum(best[name].values()):
+                best[name] = clock.seconds
+    for name, parts in best.items():
+        total = sum(parts.values())
+        shares = ", ".join(f"{part} {1000 * value / len(images):.0f} ms" for part, value in parts.items())
+        whole = len(images) / (total + backbone_time)
+        print(f"{name:13s} {len(images) / total:6.2f} images/s ({shares}); {whole:.2f} with the backbone")
+    first, second = (sum(parts.values()) for parts in best.values())
+    print(f"the backbone takes {1000 * backbone_time / len(images):.0f} ms")
+    ratio, whole = first / second, (first + backbone_time) / (second + backbone_time)
+    print(f"ratio of the best rounds: {ratio:.2f}, with the backbone {whole:.2f}")
+
+
+if __name__ == "__main__":
+    main()

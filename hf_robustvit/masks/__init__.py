@@ -1,0 +1,22 @@
+"""Where foreground masks come from: TokenCut, the bilateral solver, the quality gate, boxes."""
+
+from hf_robustvit.masks.bilateral import bilateral_solver
+from hf_robustvit.masks.boxes import BoxMasks
+from hf_robustvit.masks.folder import MaskFolder
+from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
+from hf_robustvit.masks.quality import MaskScores, QualityGate
+from hf_robustvit.masks.tokencut import normalized_cut
+from hf_robustvit.masks.training import with_tokencut_masks
+
+
+__all__ = [
+    "BoxMasks",
+    "MaskFolder",
+    "MaskScores",
+    "QualityGate",
+    "TokenCut",
+    "TokenCutOptions",
+    "bilateral_solver",
+    "normalized_cut",
+    "with_tokencut_masks",
+]

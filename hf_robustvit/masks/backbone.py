@@ -1,0 +1,96 @@
+"""The self-supervised ViT whose key features tell an object's patches from its surroundings' (paper section 4)."""
+
+from dataclasses import dataclass
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.model_files import model_source
+
+
+BACKBONE_FAMILIES = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A ViT and what its input must look like.
+
+    Attributes:
+        model: In eval mode, on its device.
+        image_mean: (3,) mean of the input's channels, pixel values in [0, 1].
+        image_std: (3,) their standard deviation.
+        name: What was loaded.
+        revision: The commit on the Hub; None for a local folder.
+    """
+
+    model: PreTrainedModel
+    image_mean: list[float]
+    image_std: list[float]
+    name: str
+    revision: str | None
+
+    @property
+    def patch_size(self) -> int:
+        return self.model.config.patch_size
+
+    @torch.inference_mode()
+    def key_features(self, images: list[Image.Image]) -> torch.Tensor:
+        """Keys of the last layer, heads side by side, of the patch tokens.
+
+        Args:
+            images: RGB, all of one size, which is a whole number of patches high and wide.
+
+        Returns:
+            (batch, hidden size, rows * cols) on the model's device, patches row by row.
+        """
+        pixels = np.stack([np.asarray(image, dtype=np.float32) for image in images]) / 255
+        pixels = (pixels - np.float32(self.image_mean)) / np.float32(self.image_std)  # (batch, H, W, 3)
+        patches = pixels.shape[1] * pixels.shape[2] // self.patch_size**2
+        keys = []
+        projection = [module for name, module in self.model.named_modules() if name.endswith("k_proj")][-1]
+        hook = projection.register_forward_hook(lambda module, args, output: keys.append(output))
+        # DINOv2 always fits its position embeddings to the image, and takes no word about it.
+        fit = {} if self.model.config.model_type.startswith("dinov2") else {"interpolate_pos_encoding": True}
+        try:
+            self.model(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.model.device), **fit)
+        finally:
+            hook.remove()
+        return keys[0][:, -patches:].transpose(1, 2)  # the prefix tokens come first
+
+
+def load_backbone(name: str, revision: str | None = None, device: torch.device | str = "cpu") -> Backbone:
+    """Load a ViT without its head.
+
+    Args:
+        name: Hub id, a folder in the Hub's format, or "cutouts-vit" (embedded).
+        revision: Branch, tag or commit on the Hub.
+        device: Where the model is put.
+
+    Raises:
+        UserError: If it cannot be loaded, or is no plain ViT.
+    """
+    source = model_source(name)
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        if config.model_type not in BACKBONE_FAMILIES:
+            raise UserError(
+                f"--backbone: {name!r} is a {config.model_type!r} model; key features are read from "
+                f"{', '.join(BACKBONE_FAMILIES)}."
+            )
+        no_pooler = {"add_pooling_layer": False} if config.model_type in ("vit", "deit") else {}
+        model = AutoModel.from_pretrained(source, revision=revision, **no_pooler)
+        processor = AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise UserError(f"--backbone: {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    return Backbone(
+        model=model.eval().to(device),
+        image_mean=processor.image_mean,
+        image_std=processor.image_std,
+        name=name,
+        revision=getattr(config, "_commit_hash", None),  # a folder has none
+    )

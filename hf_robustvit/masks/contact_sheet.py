@@ -1,0 +1,68 @@
+"""One picture of many masks, to look at before training."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from hf_robustvit.data import PairError, read_pair
+from hf_robustvit.data.mask_folder import mask_path
+from hf_robustvit.data.pairs import undecoded
+
+
+COLUMNS = 6
+THUMBNAIL = 160  # pixels
+CAPTION = 30  # pixels below a thumbnail
+CHARACTERS = 27  # of a line of the caption
+GREEN, RED = (40, 140, 60), (190, 40, 40)
+
+
+def contact_sheet(
+    path: str | os.PathLike,
+    dataset: datasets.Dataset,
+    records: dict[str, dict[str, Any]],
+    root: str | os.PathLike,
+    num_shown: int = 48,
+) -> None:
+    """Draw images with what lies outside their masks darkened; green captions are accepted, red ones tell the reason.
+
+    Args:
+        path: The PNG file to write.
+        dataset: Rows of `image` and `image_id`.
+        records: As `MaskFolder.fill` returns them.
+        root: The folder of the masks.
+        num_shown: Images on the sheet, evenly spaced over the data set.
+    """
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(num_shown, len(dataset))).round().astype(int))
+    rows = undecoded(dataset.with_format(None)).select(chosen.tolist())
+    tiles = [_tile(row, records[row["image_id"]], Path(root)) for row in rows]
+    height = -(-len(tiles) // COLUMNS) * (THUMBNAIL + CAPTION)
+    sheet = Image.new("RGB", (min(COLUMNS, len(tiles)) * THUMBNAIL, height), "white")
+    for index, tile in enumerate(tiles):
+        sheet.paste(tile, (index % COLUMNS * THUMBNAIL, index // COLUMNS * (THUMBNAIL + CAPTION)))
+    sheet.save(path)
+
+
+def _tile(row: dict, record: dict[str, Any], root: Path) -> Image.Image:
+    tile = Image.new("RGB", (THUMBNAIL, THUMBNAIL + CAPTION), "white")
+    try:
+        image, _ = read_pair({"image": row["image"], "image_id": row["image_id"]})
+    except PairError:
+        image = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "lightgrey")
+    scale = (THUMBNAIL - 6) / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    mask_file = mask_path(root / ("masks" if record["accepted"] else "rejected"), row["image_id"])
+    if mask_file.exists():
+        with Image.open(mask_file) as picture:
+            mask = picture.convert("L").resize(size, Image.Resampling.NEAREST)
+        image = Image.composite(image, image.point(lambda value: value // 4), mask)
+    tile.paste(image, (3, 3))
+    colour = GREEN if record["accepted"] else RED
+    drawing, font = ImageDraw.Draw(tile), ImageFont.load_default(size=10)
+    for line, text in enumerate((row["image_id"][-CHARACTERS:], record["reason"] or "accepted")):
+        drawing.text((3, THUMBNAIL + 13 * line), text[:CHARACTERS], fill=colour, font=font)
+    return tile

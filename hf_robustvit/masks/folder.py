@@ -1,0 +1,182 @@
+"""A folder of masks for the images of a data set: made by several processes, judged, listed, and gone on with.
+
+    OUT/masks/<image_id>.png       the accepted ones, as run_finetune.py --masks reads them
+    OUT/rejected/<image_id>.png    the others
+    OUT/masks.json                 settings, thresholds, and each image's scores and reason
+
+A mask's scores are stored in its own PNG file, so that an interrupted run loses nothing and other thresholds need no
+new masks.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from PIL import Image, PngImagePlugin
+from tqdm.auto import tqdm
+
+from hf_robustvit.data import PairError, read_pair
+from hf_robustvit.data.mask_folder import mask_path
+from hf_robustvit.data.pairs import undecoded
+from hf_robustvit.errors import UserError
+from hf_robustvit.masks.pipeline import ObjectMask
+from hf_robustvit.masks.quality import MaskScores, QualityGate
+from hf_robustvit.masks.regions import intersection_over_union
+
+
+ACCEPTED, REJECTED = "masks", "rejected"
+Masker = Callable[[list[Image.Image], list[str]], list[ObjectMask]]
+
+
+class MaskFolder:
+    """The masks of a data set's images.
+
+    Args:
+        root: The folder OUT above.
+        settings: What the masks depend on. A folder made with other settings is refused.
+        gate: Thresholds that decide which masks are accepted.
+
+    Raises:
+        UserError: The folder holds masks made with other settings.
+    """
+
+    def __init__(self, root: str | os.PathLike, settings: dict[str, Any], gate: QualityGate):
+        self.root, self.settings, self.gate = Path(root), settings, gate
+        self.report_path = self.root / "masks.json"
+        if self.report_path.exists():
+            earlier = json.loads(self.report_path.read_text(encoding="utf-8")).get("settings", {})
+            changed = sorted(key for key in earlier | settings if earlier.get(key) != settings.get(key))
+            if changed:
+                raise UserError(
+                    f"{self.root} holds masks made with {changed[0]} {earlier.get(changed[0])!r}, now it is "
+                    f"{settings.get(changed[0])!r}: name another output folder, or delete this one."
+                )
+
+    def fill(self, dataset: datasets.Dataset, masker: Masker, batch_size: int = 8) -> dict[str, dict[str, Any]]:
+        """Make the masks that are missing, judge all of them and write masks.json.
+
+        Every process calls this; each makes its share.
+
+        Args:
+            dataset: Rows of `image`, `image_id` and, where there are annotated masks to compare with, `mask`, which
+                may be None in single rows.
+            masker: Gives the masks of a batch of RGB images.
+            batch_size: Images given to it together.
+
+        Returns:
+            By image_id: `accepted`, `reason` (None if accepted), the scores, and `iou` with the annotated mask.
+        """
+        state = PartialState()
+        rows = undecoded(dataset.with_format(None))
+        image_ids = rows["image_id"][:]
+        self._refuse_shared_files(image_ids)
+        if state.is_main_process:
+            self._write_report({})  # an interrupted folder knows its settings
+        todo = [row for row, image_id in enumerate(image_ids) if self._find(image_id) is None]
+        state.wait_for_everyone()  # nobody writes before everybody has looked
+        unreadable = []
+        mine = todo[state.process_index :: state.num_processes]
+        with tqdm(total=len(mine), desc="Masks", unit="image", disable=not state.is_main_process) as progress:
+            for start in range(0, len(mine), batch_size):
+                batch = mine[start : start + batch_size]
+                unreadable += self._make([rows[row] for row in batch], masker)
+                progress.update(len(batch))
+        unreadable = dict(gather_object(unreadable))
+        records = {}
+        if state.is_main_process:
+            records = {row["image_id"]: self._record(row, unreadable) for row in rows}
+            self._write_report(records)
+        state.wait_for_everyone()
+        return json.loads(self.report_path.read_text(encoding="utf-8"))["images"]
+
+    def _make(self, rows: list[dict], masker: Masker) -> list[tuple[str, str]]:
+        """Write the masks of some rows; the image_ids that cannot be read, and why."""
+        images, image_ids, unreadable = [], [], []
+        for row in rows:
+            try:
+                images.append(read_pair({"image": row["image"], "image_id": row["image_id"]})[0])
+                image_ids.append(row["image_id"])
+            except PairError as error:
+                unreadable.append((row["image_id"], str(error)))
+        for image_id, mask in zip(image_ids, masker(images, image_ids), strict=True):
+            scores = asdict(mask.scores) if mask.scores else None
+            text = PngImagePlugin.PngInfo()
+            text.add_text("hf_robustvit", json.dumps({"scores": scores, "problem": mask.problem}))
+            path = self._place(image_id, self._reason(scores, mask.problem))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".part")
+            mask.image.save(unfinished, format="PNG", pnginfo=text)
+            os.replace(unfinished, path)  # an interrupted run leaves no half mask
+        return unreadable
+
+    def _record(self, row: dict, unreadable: dict[str, str]) -> dict[str, Any]:
+        """One image's entry in masks.json; its mask goes where the thresholds of today say."""
+        image_id = row["image_id"]
+        if image_id in unreadable:
+            return {"accepted": False, "reason": f"the image cannot be read: {unreadable[image_id]}"}
+        path = self._find(image_id)
+        try:
+            with Image.open(path) as picture:
+                stored = json.loads(picture.info.get("hf_robustvit", "{}"))
+                mask = np.asarray(picture.convert("L")) > 127
+        except Exception as error:  # Pillow's decoders raise almost anything on broken files
+            raise UserError(f"{path}: the mask cannot be read ({error}): delete it, it is made anew.") from error
+        reason = self._reason(stored.get("scores"), stored.get("problem"))
+        place = self._place(image_id, reason)
+        if place != path:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+        record = {"accepted": reason is None, "reason": reason, **(stored.get("scores") or {})}
+        return record | ({"iou": _iou(mask, row)} if row.get("mask") else {})
+
+    def _reason(self, scores: dict | None, problem: str | None) -> str | None:
+        return problem or (self.gate.reason(MaskScores(**scores)) if scores else None)
+
+    def _place(self, image_id: str, reason: str | None) -> Path:
+        return mask_path(self.root / (REJECTED if reason else ACCEPTED), image_id)
+
+    def _find(self, image_id: str) -> Path | None:
+        places = (mask_path(self.root / folder, image_id) for folder in (ACCEPTED, REJECTED))
+        return next((path for path in places if path.exists()), None)
+
+    def _refuse_shared_files(self, image_ids: list[str]) -> None:
+        first = {}
+        for image_id in image_ids:
+            other = first.setdefault(mask_path("", image_id), image_id)
+            if other != image_id:
+                raise UserError(f"{other} and {image_id} would share one mask: rename one of them.")
+
+    def _write_report(self, records: dict[str, dict[str, Any]]) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        report = {"settings": self.settings, "gate": asdict(self.gate), "images": records}
+        unfinished = self.report_path.with_suffix(".part")
+        unfinished.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(unfinished, self.report_path)
+
+
+def _iou(mask: np.ndarray, row: dict) -> float | None:
+    """IoU with the row's annotated mask; None where that cannot be read or has another size."""
+    try:
+        _, annotated = read_pair(row)
+    except PairError:
+        return None
+    return intersection_over_union(mask, np.asarray(annotated) > 127)
+
+
+def summary(records: dict[str, dict[str, Any]]) -> str:
+    """The run in a few sentences: how many were accepted, which were not and why, and the IoU where it is known."""
+    rejected = {image_id: record["reason"] for image_id, record in records.items() if not record["accepted"]}
+    lines = [f"{len(records) - len(rejected)} of {len(records)} masks accepted."]
+    lines += [f"Rejected: {image_id}: {reason}." for image_id, reason in rejected.items()]
+    for name, kept in (("all", records.values()), ("accepted", [r for r in records.values() if r["accepted"]])):
+        known = [record["iou"] for record in kept if record.get("iou") is not None]
+        if known:
+            lines.append(f"Mean IoU with the annotated masks, {name}: {np.mean(known):.3f} ({len(known)} images).")
+    return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""From an image to a mask: key features, normalised cut, bilateral solver, scores."""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.masks.backbone import load_backbone
+from hf_robustvit.masks.bilateral import refine_mask
+from hf_robustvit.masks.quality import MaskScores
+from hf_robustvit.masks.tokencut import NormalizedCut, normalized_cut, normalized_cuts
+
+
+MIN_PATCHES = 3  # along the longer side
+FLAT = 4  # grey levels; an image that varies by less in every channel has one colour
+
+
+@dataclass(frozen=True)
+class TokenCutOptions:
+    """What decides how a mask comes out."""
+
+    backbone: str = field(
+        default="facebook/dino-vitb16",
+        metadata={"help": "Self-supervised ViT whose features are cut: Hub id or folder (ViT, DeiT, MSN, DINOv2)."},
+    )
+    backbone_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the backbone on the Hub."}
+    )
+    image_size: int = field(
+        default=480,
+        metadata={"help": "Pixels of an image's longer side while its mask is computed; bounds time and memory."},
+    )
+    tau: float = field(default=0.2, metadata={"help": "Cosine similarity above which two patches are alike."})
+    sigma_spatial: float = field(default=16.0, metadata={"help": "Bilateral solver: cell width in pixels."})
+    sigma_luma: float = field(default=16.0, metadata={"help": "Bilateral solver: cell width in grey levels."})
+    sigma_chroma: float = field(default=8.0, metadata={"help": "Bilateral solver: cell width in levels of U and V."})
+    eigensolver: Literal["scipy", "torch"] = field(
+        default="scipy",
+        metadata={"help": "scipy solves image by image on the CPU; torch solves batches on the backbone's device."},
+    )
+
+    def __post_init__(self):
+        for name in ("sigma_spatial", "sigma_luma", "sigma_chroma"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name} must be positive, found {getattr(self, name)}.")
+        if not -1 <= self.tau < 1:
+            raise UserError(f"--tau is a cosine and must be in [-1, 1), found {self.tau}.")
+
+
+@dataclass(frozen=True)
+class ObjectMask:
+    """A mask before the quality gate.
+
+    Attributes:
+        image: As large as its image, mode L, 0 or 255.
+        scores: What the gate judges; None where there is nothing to judge.
+        problem: Why the mask is none, for example that its image has one colour.
+    """
+
+    image: Image.Image
+    scores: MaskScores | None = None
+    problem: str | None = None
+
+
+class TokenCut:
+    """Masks of the main object, without annotation (paper section 4).
+
+    Args:
+        options: Backbone and settings.
+        device: Where the backbone runs.
+
+    Raises:
+        UserError: If the backbone cannot be loaded, or the images would be too small for its patches.
+    """
+
+    def __init__(self, options: TokenCutOptions, device: torch.device | str = "cpu"):
+        self.options = options
+        self.backbone = load_backbone(options.backbone, options.backbone_revision, device)
+        smallest = MIN_PATCHES * self.backbone.patch_size
+        if options.image_size < smallest:
+            raise UserError(
+                f"--image_size: {options.image_size} pixels hold fewer than {MIN_PATCHES} patches of "
+                f"{options.backbone!r}; give {smallest} or more."
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the masks depend on, for masks.json; the revision is the commit that was loaded."""
+        return {"source": "tokencut", **asdict(self.options), "backbone_revision": self.backbone.revision}
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        """Scale an RGB image of any size so that its longer side has `image_size` pixels, in whole patches."""
+        scale = self.options.image_size / max(image.size) / self.backbone.patch_size
+        width, height = (max(1, round(side * scale)) * self.backbone.patch_size for side in image.size)
+        return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+    def __call__(self, images: list[Image.Image], image_ids: list[str]) -> list[ObjectMask]:
+        """The masks of some RGB images; those of one working size go through the backbone together."""
+        prepared = [self.prepare(image) for image in images]
+        masks = [
+            ObjectMask(Image.new("L", image.size), problem="the image has one colour") if _is_flat(image) else None
+            for image in images
+        ]
+        by_size = defaultdict(list)
+        for index, image in enumerate(prepared):
+            if masks[index] is None:
+                by_size[image.size].append(index)
+        for indices in by_size.values():
+            cuts = self._cut([prepared[index] for index in indices])
+            for index, cut in zip(indices, cuts, strict=True):
+                masks[index] = self._mask(prepared[index], cut, images[index].size)
+        return masks
+
+    def _cut(self, images: list[Image.Image]) -> list[NormalizedCut]:
+        width, height = images[0].size
+        grid = (height // self.backbone.patch_size, width // self.backbone.patch_size)
+        features = self.backbone.key_features(images)
+        if self.options.eigensolver == "torch":
+            return normalized_cuts(features, grid, self.options.tau)
+        return [normalized_cut(one, grid, self.options.tau) for one in features.cpu().numpy()]
+
+    def _mask(self, image: Image.Image, cut: NormalizedCut, size: tuple[int, int]) -> ObjectMask:
+        patch, options = self.backbone.patch_size, self.options
+        coarse = cut.foreground.repeat(patch, axis=0).repeat(patch, axis=1)
+        sigmas = options.sigma_spatial, options.sigma_luma, options.sigma_chroma
+        mask, agreement = refine_mask(np.asarray(image), coarse, *sigmas)
+        scores = MaskScores(float(mask.mean()), cut.num_components, agreement, cut.eigen_gap)
+        enlarged = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+        return ObjectMask(enlarged.point(lambda value: 255 * (value > 127)), scores)
+
+
+def _is_flat(image: Image.Image) -> bool:
+    return all(high - low < FLAT for low, high in image.getextrema())

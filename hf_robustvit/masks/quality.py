@@ -1,0 +1,67 @@
+"""The quality gate: which masks are good enough to train with, and why the others are not.
+
+TokenCut always finds a foreground, also where there is no object. Four numbers that need no annotation tell.
+"""
+
+from dataclasses import dataclass, field, fields
+
+from hf_robustvit.errors import UserError
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """What is measured on a mask.
+
+    Attributes:
+        area: Share of the image, in [0, 1].
+        components: Number of connected patch regions on the object's side of the cut. One object is in one piece.
+        agreement: IoU of the mask after and before the bilateral solver, in [0, 1].
+        eigen_gap: Third minus second eigenvalue of the cut, in [0, 2]. Near 0, another cut would be as good.
+    """
+
+    area: float
+    components: int
+    agreement: float
+    eigen_gap: float
+
+
+@dataclass(frozen=True)
+class QualityGate:
+    """The thresholds a mask's scores are held against."""
+
+    min_area: float = field(default=0.01, metadata={"help": "Smallest mask, as a share of the image."})
+    max_area: float = field(default=0.9, metadata={"help": "Largest mask, as a share of the image."})
+    max_components: int = field(
+        default=20, metadata={"help": "Most pieces the object's side of the cut may fall into, on the patch grid."}
+    )
+    min_agreement: float = field(
+        default=0.0, metadata={"help": "Smallest IoU between the mask before and after its refinement."}
+    )
+    min_eigen_gap: float = field(
+        default=0.01, metadata={"help": "Smallest distance of the cut's eigenvalue to the next one."}
+    )
+
+    def __post_init__(self):
+        for threshold in fields(self):
+            value = getattr(self, threshold.name)
+            if value < 0:
+                raise UserError(f"--{threshold.name} must not be negative, found {value}.")
+        if not self.min_area <= self.max_area <= 1:
+            raise UserError(
+                f"--min_area and --max_area must be shares of the image with min_area <= max_area <= 1, found "
+                f"{self.min_area} and {self.max_area}."
+            )
+
+    def reason(self, scores: MaskScores) -> str | None:
+        """Why a mask is rejected, or None if it is accepted."""
+        if scores.area < self.min_area:
+            return f"mask covers {scores.area:.1%} of the image, less than {self.min_area:.1%}"
+        if scores.area > self.max_area:
+            return f"mask covers {scores.area:.1%} of the image, more than {self.max_area:.1%}"
+        if scores.components > self.max_components:
+            return f"foreground falls into {scores.components} pieces, more than {self.max_components}"
+        if scores.agreement < self.min_agreement:
+            return f"refined and unrefined mask have IoU {scores.agreement:.2f}, less than {self.min_agreement:.2f}"
+        if scores.eigen_gap < self.min_eigen_gap:
+            return f"eigen-gap of the cut is {scores.eigen_gap:.4f}, less than {self.min_eigen_gap:.4f}"
+        return None

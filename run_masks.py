@@ -1,0 +1,67 @@
+"""Make foreground masks for a folder of images: from TokenCut, which needs no annotation, or from bounding boxes.
+
+    python run_masks.py --images DIR --output_dir OUT [--backbone facebook/dino-vitb16] [--annotated MASKS]
+    python run_masks.py --images DIR --output_dir OUT --boxes instances.json
+    accelerate launch run_masks.py flags.yaml
+
+DIR holds images/<class>/* or <class>/*. Writes OUT/masks/<class>/<stem>.png for run_finetune.py --masks OUT/masks,
+the rejected masks to OUT/rejected, OUT/masks.json with scores and reasons, and OUT/contact_sheet.png. A second run
+makes what is missing, and judges all masks by the thresholds it is given.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import torch
+from accelerate import PartialState
+
+from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.data.mask_folder import find_masks
+from hf_robustvit.errors import UserError
+from hf_robustvit.masks import BoxMasks, MaskFolder, QualityGate, TokenCut, TokenCutOptions
+from hf_robustvit.masks.contact_sheet import contact_sheet
+from hf_robustvit.masks.folder import summary
+
+
+@dataclass
+class MaskArguments:
+    """The images, and where their masks go."""
+
+    images: str = field(metadata={"help": "Folder with images/<class>/* or <class>/*."})
+    output_dir: str = field(metadata={"help": "Where masks go; those that are there are kept."})
+    annotated: str | None = field(
+        default=None, metadata={"help": "Folder of annotated masks <class>/<stem>.png, to report the IoU with them."}
+    )
+    boxes: str | None = field(
+        default=None, metadata={"help": "COCO .json, Pascal VOC .xml or a folder of these: rectangles, no TokenCut."}
+    )
+    batch_size: int = field(default=8, metadata={"help": "Images that go through the backbone together."})
+
+
+def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) -> None:
+    """Make the masks, and say how many there are."""
+    state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs would not know each other
+    logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")
+    with state.main_process_first():
+        rows = load_image_mask_folder(arguments.images, images_dir=arguments.images, with_masks=False)
+    if arguments.annotated:
+        rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
+        rows = rows.cast_column("mask", datasets.Image())
+    masker = BoxMasks(arguments.boxes) if arguments.boxes else TokenCut(options, state.device)
+    folder = MaskFolder(arguments.output_dir, masker.settings, gate)
+    records = folder.fill(rows, masker, arguments.batch_size)
+    if state.is_main_process:
+        sheet = Path(arguments.output_dir) / "contact_sheet.png"
+        contact_sheet(sheet, rows, records, arguments.output_dir)
+        print(summary(records))
+        print(f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them.")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main(*parse_settings(MaskArguments, TokenCutOptions, QualityGate))

@@ -1,0 +1,56 @@
+"""Key features of every family, from local folders without a head, against the layer's own matrices."""
+
+import numpy as np
+import pytest
+import torch
+from mask_images import photograph, save_backbone
+from tiny_models import tiny_model
+from transformers import AutoModel, ViTImageProcessorPil
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.masks.backbone import load_backbone
+
+
+@pytest.mark.parametrize("family", ["vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers"])
+@pytest.mark.parametrize("size", [(32, 32), (80, 56)])
+def test_keys_of_the_patches_without_prefix_tokens(family, size, tmp_path):
+    backbone = load_backbone(str(save_backbone(tmp_path / family, family)))
+    image, _ = photograph(size=size)
+    features = backbone.key_features([image, image])
+    patches = size[0] * size[1] // 64
+    assert features.shape == (2, 32, patches)
+
+    # What goes into the last layer, through its first norm and its key projection: the last tokens are the patches.
+    model = AutoModel.from_pretrained(tmp_path / family, attn_implementation="eager").eval()
+    pixels = torch.from_numpy((np.asarray(image, dtype=np.float32) / 255 - 0.5) / 0.5).permute(2, 0, 1)[None]
+    fit = {} if family.startswith("dinov2") else {"interpolate_pos_encoding": True}
+    with torch.no_grad():
+        states = model(pixels, output_hidden_states=True, **fit).hidden_states
+        weights = dict(model.named_modules())
+        norms = [module for name, module in weights.items() if name.endswith(("layernorm_before", "norm1"))]
+        keys = [module for name, module in weights.items() if name.endswith(("attention.key", "k_proj"))]
+        wanted = keys[-1](norms[-1](states[-2]))[0]
+    prefix = wanted.shape[0] - patches
+    assert prefix == {"deit": 2, "dinov2_with_registers": 5}.get(family, 1)
+    torch.testing.assert_close(features[0], wanted[prefix:].T, rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_folder_serves_as_well_as_its_headless_model(tmp_path):
+    save_backbone(tmp_path / "headless")
+    tiny_model("vit").save_pretrained(tmp_path / "classifier")
+    ViTImageProcessorPil().save_pretrained(tmp_path / "classifier")
+    image, _ = photograph(size=(32, 32))
+    first, second = (load_backbone(str(tmp_path / name)).key_features([image]) for name in ("headless", "classifier"))
+    torch.testing.assert_close(first, second)
+
+
+def test_a_model_that_is_no_plain_vit_is_refused(tmp_path):
+    (tmp_path / "swin").mkdir()
+    (tmp_path / "swin" / "config.json").write_text('{"model_type": "swin"}')
+    with pytest.raises(UserError, match="--backbone: .*swin' is a 'swin' model; key features are read from vit, deit"):
+        load_backbone(str(tmp_path / "swin"))
+
+
+def test_a_folder_without_a_model_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="--backbone: .*cannot be loaded"):
+        load_backbone(str(tmp_path / "nothing"))

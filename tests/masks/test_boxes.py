@@ -1,0 +1,82 @@
+"""Boxes of both formats as masks, found by the image's name, and files that cannot be used."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.masks.boxes import BoxMasks
+
+
+VOC = """<annotation><filename>{name}</filename><size><width>40</width><height>30</height><depth>3</depth></size>
+{objects}</annotation>"""
+VOC_BOX = "<object><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+
+
+@pytest.fixture
+def coco(tmp_path):
+    images = [{"id": 7, "file_name": "cat/a.jpg", "width": 40, "height": 30}]
+    images += [{"id": 8, "file_name": "b.jpg", "width": 40, "height": 30}]
+    images += [{"id": 9, "file_name": "none.jpg", "width": 40, "height": 30}]
+    boxes = [{"image_id": 7, "bbox": [10, 5, 20, 10]}, {"image_id": 7, "bbox": [0, 25, 3.4, 99]}]
+    boxes += [{"image_id": 8, "bbox": [50, 5, 20, 10]}]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": boxes}))
+    return path
+
+
+def test_coco_boxes(coco):
+    masker = BoxMasks(coco)
+    image = Image.new("RGB", (40, 30))
+    two, outside, none, other_size = masker(
+        [image, image, image, Image.new("RGB", (20, 30))], ["cat/a.jpg", "dog/b.jpg", "dog/none.jpg", "cat/a.jpg"]
+    )
+    wanted = np.zeros((30, 40), dtype=np.uint8)
+    wanted[5:15, 10:30] = wanted[25:, 0:3] = 255
+    np.testing.assert_array_equal(two.image, wanted)
+    assert two.problem is None
+    assert outside.problem == "its boxes hold no pixel of it"
+    assert none.problem == "instances.json has no box for it"
+    assert other_size.problem == "its boxes are for 40x30 pixels, it has 20x30"
+    assert masker.settings == {"source": "boxes", "boxes": str(coco)}
+
+
+def test_voc_counts_pixels_from_one(tmp_path):
+    (tmp_path / "a.xml").write_text(VOC.format(name="a.jpg", objects=VOC_BOX.format(11, 6, 30, 15)))
+    (tmp_path / "b.xml").write_text(VOC.format(name="b.jpg", objects=VOC_BOX.format(1, 1, 40, 30)))
+    image = Image.new("RGB", (40, 30))
+    part, whole = BoxMasks(tmp_path)([image, image], ["cat/a.jpg", "cat/b.jpg"])
+    wanted = np.zeros((30, 40), dtype=np.uint8)
+    wanted[5:15, 10:30] = 255
+    np.testing.assert_array_equal(part.image, wanted)
+    assert np.asarray(whole.image).all()
+    (single,) = BoxMasks(tmp_path / "a.xml")([image], ["cat/a.jpg"])
+    assert single.problem is None
+
+
+@pytest.mark.parametrize(
+    "name, content, sentence",
+    [
+        ("x.json", "{", r"x.json cannot be read as COCO JSON \(JSONDecodeError"),
+        ("x.json", '{"images": []}', r"x.json cannot be read as COCO JSON \(KeyError: 'annotations'"),
+        ("x.json", '{"images": [], "annotations": []}', "x.json has no boxes; give a COCO .json file"),
+        ("x.xml", "<annotation>", "x.xml cannot be read as Pascal VOC XML"),
+        ("x.xml", "<annotation/>", "x.xml cannot be read as Pascal VOC XML"),
+        ("x.xml", VOC.format(name="a.jpg", objects=""), "x.xml has no boxes"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, name, content, sentence):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"--boxes .*{sentence}"):
+        BoxMasks(tmp_path / name)
+
+
+def test_missing_file_and_boxes_given_twice(tmp_path):
+    with pytest.raises(UserError, match="--boxes .*nowhere.json cannot be read"):
+        BoxMasks(tmp_path / "nowhere.json")
+    for name in "ab":
+        (tmp_path / f"{name}.xml").write_text(VOC.format(name="same.jpg", objects=VOC_BOX.format(1, 1, 9, 9)))
+    with pytest.raises(UserError, match="gives boxes of 'same.jpg' in two files"):
+        BoxMasks(tmp_path)

@@ -1,0 +1,160 @@
+"""run_masks.py on a folder of images: what it leaves, what it keeps, what it rejects, and each mistake's sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mask_images import colour_features, photograph, save_backbone
+from PIL import Image
+
+import run_masks
+from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.command_line import parse_settings
+from hf_robustvit.errors import UserError
+from hf_robustvit.masks.backbone import Backbone
+from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
+from hf_robustvit.masks.quality import QualityGate
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return save_backbone(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of good images, one of one colour, one that is broken; with annotated masks of the good ones."""
+    for number, name in enumerate(("cat/0.png", "cat/1.jpg", "dog/0.png", "dog/2.webp")):
+        image, mask = photograph(number)
+        for kind, picture, suffix in (("images", image, None), ("masks", mask, ".png")):
+            path = tmp_path / "data" / kind / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path.with_suffix(suffix or path.suffix))
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "data/images/dog/flat.png")
+    (tmp_path / "data/images/dog/broken.jpg").write_bytes(b"no picture")
+    return tmp_path / "data"
+
+
+def make_masks(photos, out, *flags):
+    arguments = ["--images", photos, "--output_dir", out, "--image_size", 160, "--sigma_spatial", 8, *flags]
+    types = (run_masks.MaskArguments, TokenCutOptions, QualityGate)
+    run_masks.main(*parse_settings(*types, arguments=list(map(str, arguments))))
+    return json.loads((out / "masks.json").read_text())
+
+
+@pytest.fixture
+def by_colour(monkeypatch):
+    monkeypatch.setattr(Backbone, "key_features", colour_features)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_of_images_becomes_a_folder_of_masks(photos, backbone, tmp_path, by_colour, capsys):
+    out = tmp_path / "out"
+    report = make_masks(photos, out, "--backbone", backbone, "--annotated", photos / "masks")
+    assert files(out / "masks") == {"cat/0.png", "cat/1.png", "dog/0.png", "dog/2.png"}
+    assert files(out / "rejected") == {"dog/flat.png"}
+    assert report["settings"]["backbone"] == str(backbone) and "backbone_revision" in report["settings"]
+    good = report["images"]["cat/1.jpg"]
+    assert good["accepted"] and good["reason"] is None and good["iou"] > 0.9
+    assert good["area"] == pytest.approx(0.25, abs=0.03) and {"components", "agreement", "eigen_gap"} < good.keys()
+    assert report["images"]["dog/flat.png"] == {"accepted": False, "reason": "the image has one colour"}
+    assert "broken.jpg is not a picture" in report["images"]["dog/broken.jpg"]["reason"]
+    printed = capsys.readouterr().out
+    assert "4 of 6 masks accepted" in printed and "Rejected: dog/broken.jpg: the image cannot be read" in printed
+    assert "Mean IoU with the annotated masks, accepted: 0.9" in printed
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert sheet.size == (6 * 160, 190)
+
+    (photos / "images/dog/flat.png").unlink()
+    (photos / "images/dog/broken.jpg").unlink()
+    pairs = load_image_mask_folder(photos, masks_dir=out / "masks", cache_dir=tmp_path / "cache")
+    assert len(pairs) == 4 and np.asarray(pairs[0]["mask"]).max() == 255
+
+
+def test_a_second_run_makes_what_is_missing_and_keeps_the_rest(photos, backbone, tmp_path, by_colour, monkeypatch):
+    out = tmp_path / "out"
+    first = make_masks(photos, out, "--backbone", backbone)
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.png") if "contact" not in path.name}
+    (out / "masks/cat/0.png").unlink()
+    seen = []
+    ours = TokenCut.__call__
+    monkeypatch.setattr(TokenCut, "__call__", lambda self, images, ids: seen.extend(ids) or ours(self, images, ids))
+    second = make_masks(photos, out, "--backbone", backbone)
+    assert seen == ["cat/0.png"] and second == first
+    del kept[out / "masks/cat/0.png"]
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_other_thresholds_judge_the_masks_that_are_there(photos, backbone, tmp_path, by_colour, monkeypatch):
+    out = tmp_path / "out"
+    make_masks(photos, out, "--backbone", backbone)
+    monkeypatch.setattr(TokenCut, "__call__", lambda self, images, ids: pytest.fail() if ids else [])
+    strict = make_masks(photos, out, "--backbone", backbone, "--max_area", 0.1)
+    assert "more than 10.0%" in strict["images"]["cat/0.png"]["reason"]
+    assert not files(out / "masks") and len(files(out / "rejected")) == 5
+    make_masks(photos, out, "--backbone", backbone)
+    assert len(files(out / "masks")) == 4
+
+
+def test_other_settings_do_not_mix_with_what_is_there(photos, backbone, tmp_path, by_colour):
+    make_masks(photos, tmp_path / "out", "--backbone", backbone)
+    with pytest.raises(UserError, match="out holds masks made with tau 0.2, now it is 0.3: name another output"):
+        make_masks(photos, tmp_path / "out", "--backbone", backbone, "--tau", 0.3)
+
+
+def test_two_images_that_would_share_a_mask(photos, backbone, tmp_path, by_colour):
+    photograph()[0].save(photos / "images/cat/0.bmp")
+    with pytest.raises(UserError, match="cat/0.bmp and cat/0.png would share one mask: rename one of them"):
+        make_masks(photos, tmp_path / "out", "--backbone", backbone)
+
+
+def test_annotated_masks_of_other_images(photos, backbone, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has a mask for none of the 6 images; the first would be .*cat/0.png"):
+        make_masks(photos, tmp_path / "out", "--backbone", backbone, "--annotated", tmp_path / "empty")
+
+
+def test_boxes_become_masks(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(TokenCut, "__init__", lambda *_: pytest.fail("no backbone is needed"))
+    images = [
+        {"id": n, "file_name": name, "width": 80, "height": 60} for n, name in enumerate(("cat/0.png", "2.webp"))
+    ]
+    boxes = [{"image_id": n, "bbox": [20, 15, 40, 30]} for n in range(2)]
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": boxes}))
+    report = make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json", "--annotated", photos / "masks")
+    assert files(tmp_path / "out/masks") == {"cat/0.png", "dog/2.png"}
+    assert report["images"]["cat/0.png"] == {"accepted": True, "reason": None, "iou": 1.0}
+    assert report["images"]["cat/1.jpg"]["reason"] == "boxes.json has no box for it"
+
+
+def test_a_batch_of_nothing(photos, tmp_path):
+    with pytest.raises(UserError, match="--batch_size must be at least 1, found 0"):
+        make_masks(photos, tmp_path / "out", "--batch_size", 0)
+
+
+def test_two_processes_leave_what_one_leaves(photos, backbone, tmp_path):
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    flags = ["--images", photos / "images", "--image_size", 80, "--backbone", backbone, "--min_eigen_gap", 0]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", 2, "--num_machines", 1]
+    command += ["--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for start, folder in ((command, out), ([sys.executable], alone)):
+        line = [*map(str, [*start, ROOT / "run_masks.py", *flags, "--output_dir", folder])]
+        done = subprocess.run(line, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("masks accepted") == 1
+    reports = [json.loads((folder / "masks.json").read_text()) for folder in (out, alone)]
+    assert reports[0]["images"].keys() == reports[1]["images"].keys() and len(reports[0]["images"]) == 6
+    assert files(out) == files(alone)
+    for name in files(out) - {"masks.json", "contact_sheet.png"}:
+        np.testing.assert_array_equal(Image.open(out / name), Image.open(alone / name))
