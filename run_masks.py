@@ -4,9 +4,9 @@
     python run_masks.py --images DIR --output_dir OUT --boxes instances.json
     accelerate launch run_masks.py flags.yaml
 
-DIR holds images/<class>/* or <class>/*. Writes OUT/masks/<class>/<stem>.png for run_finetune.py --masks OUT/masks,
-the rejected masks to OUT/rejected, OUT/masks.json with scores and reasons, and OUT/contact_sheet.png. A second run
-makes what is missing, and judges all masks by the thresholds it is given.
+DIR holds images/<class>/* or <class>/*, or images without classes. Writes OUT/masks/<class>/<stem>.png for
+run_finetune.py --masks OUT/masks, the rejected masks to OUT/rejected, OUT/masks.json with scores and reasons, and
+OUT/contact_sheet.png. A second run makes what is missing, and judges all masks by the thresholds it is given.
 """
 
 import logging
@@ -17,7 +17,7 @@ import datasets
 import torch
 from accelerate import PartialState
 
-from dataset_scripts.image_mask_folder import load_image_mask_folder
+from dataset_scripts.image_mask_folder import IMAGE_SUFFIXES, load_image_mask_folder
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.errors import UserError
@@ -30,7 +30,7 @@ from hf_robustvit.masks.folder import summary
 class MaskArguments:
     """The images, and where their masks go."""
 
-    images: str = field(metadata={"help": "Folder with images/<class>/* or <class>/*."})
+    images: str = field(metadata={"help": "Folder with images/<class>/*, <class>/*, or images without classes."})
     output_dir: str = field(metadata={"help": "Where masks go; those that are there are kept."})
     annotated: str | None = field(
         default=None, metadata={"help": "Folder of annotated masks <class>/<stem>.png, to report the IoU with them."}
@@ -48,7 +48,7 @@ def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) 
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")
     with state.main_process_first():
-        rows = load_image_mask_folder(arguments.images, images_dir=arguments.images, with_masks=False)
+        rows = load_images(arguments.images)
     if arguments.annotated:
         rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
         rows = rows.cast_column("mask", datasets.Image())
@@ -60,6 +60,17 @@ def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) 
         contact_sheet(sheet, rows, records, arguments.output_dir)
         print(summary(records))
         print(f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them.")
+
+
+def load_images(folder: str) -> datasets.Dataset:
+    """The images of a folder's class folders or, where there are none, of the folder itself."""
+    root = Path(folder, "images") if Path(folder, "images").is_dir() else Path(folder)
+    inside = [path for path in sorted(root.absolute().glob("*")) if not path.name.startswith(".")]
+    images = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images or any(path.is_dir() for path in inside):
+        return load_image_mask_folder(folder, images_dir=folder, with_masks=False)
+    rows = {"image": list(map(str, images)), "image_id": [path.name for path in images]}
+    return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
 
 
 if __name__ == "__main__":

@@ -137,6 +137,35 @@ def test_boxes_become_masks(photos, tmp_path, monkeypatch):
     assert report["images"]["cat/1.jpg"]["reason"] == "boxes.json has no box for it"
 
 
+@pytest.mark.parametrize("inner", ["", "images"])
+def test_images_without_classes(backbone, tmp_path, by_colour, inner):
+    (tmp_path / "flat" / inner).mkdir(parents=True)
+    photograph()[0].save(tmp_path / "flat" / inner / "one.jpg")
+    (tmp_path / "flat" / inner / ".hidden.jpg").write_bytes(b"")
+    report = make_masks(tmp_path / "flat", tmp_path / "out", "--backbone", backbone)
+    assert report["images"].keys() == {"one.jpg"}
+    assert files(tmp_path / "out/masks") == {"one.png"}
+
+
+def test_a_folder_without_images(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no class folders"):
+        make_masks(tmp_path / "empty", tmp_path / "out")
+
+
+def test_a_batch_is_held_at_its_working_size(backbone, tmp_path, by_colour, monkeypatch):
+    (tmp_path / "data" / "c").mkdir(parents=True)
+    for number in range(3):
+        photograph(number, (2000, 1500))[0].save(tmp_path / "data" / "c" / f"{number}.png")
+    held = []
+    ours = TokenCut.__call__
+    monkeypatch.setattr(TokenCut, "__call__", lambda self, images, ids: held.extend(images) or ours(self, images, ids))
+    make_masks(tmp_path / "data", tmp_path / "out", "--backbone", backbone)
+    assert [image.pixels.size for image in held] == [(160, 120)] * 3
+    with Image.open(tmp_path / "out/masks/c/0.png") as mask:
+        assert mask.size == (2000, 1500)
+
+
 def test_a_batch_of_nothing(photos, tmp_path):
     with pytest.raises(UserError, match="--batch_size must be at least 1, found 0"):
         make_masks(photos, tmp_path / "out", "--batch_size", 0)

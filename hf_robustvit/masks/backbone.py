@@ -72,7 +72,7 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         device: Where the model is put.
 
     Raises:
-        UserError: If it cannot be loaded, or is no plain ViT.
+        UserError: If it cannot be loaded, is no plain ViT, or lacks weights.
     """
     source = model_source(name)
     try:
@@ -83,10 +83,16 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
                 f"{', '.join(BACKBONE_FAMILIES)}."
             )
         no_pooler = {"add_pooling_layer": False} if config.model_type in ("vit", "deit") else {}
-        model = AutoModel.from_pretrained(source, revision=revision, **no_pooler)
+        model, report = AutoModel.from_pretrained(
+            source, revision=revision, dtype=torch.float32, output_loading_info=True, **no_pooler
+        )
         processor = AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"--backbone: {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    # The mask token takes no part here; anything else would be random, and so would the masks.
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
+    if missing:
+        raise UserError(f"--backbone: {name!r} lacks {len(missing)} weights (first: {missing[0]}): save it whole.")
     return Backbone(
         model=model.eval().to(device),
         image_mean=processor.image_mean,

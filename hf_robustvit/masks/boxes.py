@@ -4,6 +4,7 @@ import json
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -24,8 +25,9 @@ class Boxes(NamedTuple):
 class BoxMasks:
     """Masks from a file or folder of boxes: foreground is what lies in any of an image's boxes.
 
-    An image is found by the name its file of boxes gives, which is its image_id, or the image_id's last part if that
-    name has no folder.
+    An image is found by its image_id, or the image_id's last part where the source names no folder; suffixes do not
+    count. COCO gives the names in the file. A VOC file has the name of its image, with the folder it lies in if that
+    is below the source; the name inside is not used, ImageNet's have no suffix or a placeholder there.
 
     Args:
         source: A COCO .json file, a Pascal VOC .xml file, or a folder of VOC files.
@@ -43,13 +45,18 @@ class BoxMasks:
         """What the masks depend on, for masks.json."""
         return {"source": "boxes", "boxes": str(self.source.resolve())}
 
-    def __call__(self, images: list[Image.Image], image_ids: list[str]) -> list[ObjectMask]:
-        """The masks of RGB images."""
-        return [self._mask(image.size, image_id) for image, image_id in zip(images, image_ids, strict=True)]
+    def prepare(self, image: Image.Image) -> tuple[int, int]:
+        """(width, height), all there is to know."""
+        return image.size
+
+    def __call__(self, sizes: list[tuple[int, int]], image_ids: list[str]) -> list[ObjectMask]:
+        """The masks of images of these sizes."""
+        return [self._mask(size, image_id) for size, image_id in zip(sizes, image_ids, strict=True)]
 
     def _mask(self, size: tuple[int, int], image_id: str) -> ObjectMask:
-        mask = np.zeros(size[::-1], dtype=np.uint8)
-        found = self.boxes.get(image_id) or self.boxes.get(PurePosixPath(image_id).name)
+        mask = np.zeros(size[::-1], dtype=bool)
+        name = _without_suffix(image_id)
+        found = self.boxes.get(name) or self.boxes.get(PurePosixPath(name).name)
         problem = None
         if found is None or not found.corners:
             problem = f"{self.source.name} has no box for it"
@@ -57,13 +64,13 @@ class BoxMasks:
             problem = "its boxes are for {}x{} pixels, it has {}x{}".format(*found.size, *size)
         else:
             for left, top, right, bottom in np.round(found.corners).astype(int).clip(min=0):
-                mask[top:bottom, left:right] = 255
+                mask[top:bottom, left:right] = True
             problem = None if mask.any() else "its boxes hold no pixel of it"
-        return ObjectMask(Image.fromarray(mask), problem=problem)
+        return ObjectMask(mask, size, problem=problem)
 
 
 def read_boxes(source: Path) -> dict[str, Boxes]:
-    """The boxes of every image, by the name their file gives it.
+    """The boxes of every image, by its name without suffix.
 
     Raises:
         UserError: As `BoxMasks`.
@@ -72,7 +79,11 @@ def read_boxes(source: Path) -> dict[str, Boxes]:
     boxes = {}
     for file in files:
         try:
-            found = _read_coco(file) if file.suffix.lower() == ".json" else _read_voc(file)
+            if file.suffix.lower() == ".json":
+                found = _read_coco(file)
+            else:
+                name = PurePosixPath(*file.relative_to(source).parts[-2:]) if source.is_dir() else file.name
+                found = {_without_suffix(str(name)): _read_voc(file)}
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"--boxes {file} cannot be read as {'COCO JSON' if file.suffix == '.json' else 'Pascal VOC XML'} "
@@ -91,22 +102,36 @@ def _read_coco(file: Path) -> dict[str, Boxes]:
     content = json.loads(file.read_text(encoding="utf-8"))
     corners = defaultdict(list)
     for annotation in content["annotations"]:
-        left, top, width, height = map(float, annotation["bbox"])
+        left, top, width, height = _finite(annotation["bbox"])
         corners[annotation["image_id"]].append((left, top, left + width, top + height))
     return {
-        image["file_name"]: Boxes((int(image["width"]), int(image["height"])), corners[image["id"]])
+        _without_suffix(image["file_name"]): Boxes((int(image["width"]), int(image["height"])), corners[image["id"]])
         for image in content["images"]
     }
 
 
-def _read_voc(file: Path) -> dict[str, Boxes]:
+def _read_voc(file: Path) -> Boxes:
+    text = file.read_text(encoding="utf-8")
+    if "<!DOCTYPE" in text:  # its entities could make a small file expand without end
+        raise ValueError("it declares a document type")
     try:
-        root = ElementTree.parse(file).getroot()
+        root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise ValueError(str(error)) from error
     size = tuple(int(root.find("size").find(side).text) for side in ("width", "height"))
     corners = []
     for box in root.iter("bndbox"):
-        left, top, right, bottom = (float(box.find(name).text) for name in ("xmin", "ymin", "xmax", "ymax"))
+        left, top, right, bottom = _finite(box.find(name).text for name in ("xmin", "ymin", "xmax", "ymax"))
         corners.append((left - 1, top - 1, right, bottom))  # VOC counts pixels from 1 and includes the last one
-    return {root.find("filename").text.strip(): Boxes(size, corners)}
+    return Boxes(size, corners)
+
+
+def _finite(values: Iterable[str | float]) -> list[float]:
+    numbers = [float(value) for value in values]
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{numbers} are no corners of a box")
+    return numbers
+
+
+def _without_suffix(name: str) -> str:
+    return os.path.splitext(name)[0]

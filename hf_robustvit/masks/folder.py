@@ -10,10 +10,9 @@ new masks.
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -32,7 +31,16 @@ from hf_robustvit.masks.regions import intersection_over_union
 
 
 ACCEPTED, REJECTED = "masks", "rejected"
-Masker = Callable[[list[Image.Image], list[str]], list[ObjectMask]]
+
+
+class Masker(Protocol):
+    """Where masks come from: `TokenCut` or `BoxMasks`."""
+
+    def prepare(self, image: Image.Image) -> Any:
+        """What the masker needs of an RGB image; the image itself is let go, one at a time is held in memory."""
+
+    def __call__(self, images: list[Any], image_ids: list[str]) -> list[ObjectMask]:
+        """The masks of some prepared images."""
 
 
 class MaskFolder:
@@ -67,7 +75,7 @@ class MaskFolder:
         Args:
             dataset: Rows of `image`, `image_id` and, where there are annotated masks to compare with, `mask`, which
                 may be None in single rows.
-            masker: Gives the masks of a batch of RGB images.
+            masker: Makes the masks.
             batch_size: Images given to it together.
 
         Returns:
@@ -101,10 +109,12 @@ class MaskFolder:
         images, image_ids, unreadable = [], [], []
         for row in rows:
             try:
-                images.append(read_pair({"image": row["image"], "image_id": row["image_id"]})[0])
-                image_ids.append(row["image_id"])
+                image, _ = read_pair({"image": row["image"], "image_id": row["image_id"]})
             except PairError as error:
                 unreadable.append((row["image_id"], str(error)))
+            else:
+                images.append(masker.prepare(image))
+                image_ids.append(row["image_id"])
         for image_id, mask in zip(image_ids, masker(images, image_ids), strict=True):
             scores = asdict(mask.scores) if mask.scores else None
             text = PngImagePlugin.PngInfo()

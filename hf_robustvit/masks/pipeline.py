@@ -52,18 +52,41 @@ class TokenCutOptions:
 
 
 @dataclass(frozen=True)
+class WorkingImage:
+    """What TokenCut keeps of an image, so that a batch of large ones fits in memory.
+
+    Attributes:
+        pixels: RGB, a whole number of patches high and wide.
+        size: (width, height) of the image itself.
+        is_flat: Whether the image has one colour.
+    """
+
+    pixels: Image.Image
+    size: tuple[int, int]
+    is_flat: bool
+
+
+@dataclass(frozen=True)
 class ObjectMask:
     """A mask before the quality gate.
 
     Attributes:
-        image: As large as its image, mode L, 0 or 255.
+        foreground: (H, W) bool, at the size it was made at.
+        size: (width, height) of its image.
         scores: What the gate judges; None where there is nothing to judge.
         problem: Why the mask is none, for example that its image has one colour.
     """
 
-    image: Image.Image
+    foreground: np.ndarray
+    size: tuple[int, int]
     scores: MaskScores | None = None
     problem: str | None = None
+
+    @property
+    def image(self) -> Image.Image:
+        """The mask as large as its image, mode L, 0 or 255."""
+        mask = Image.fromarray(self.foreground.astype(np.uint8) * 255)
+        return mask.resize(self.size, Image.Resampling.BILINEAR).point(lambda value: 255 * (value > 127))
 
 
 class TokenCut:
@@ -92,27 +115,28 @@ class TokenCut:
         """What the masks depend on, for masks.json; the revision is the commit that was loaded."""
         return {"source": "tokencut", **asdict(self.options), "backbone_revision": self.backbone.revision}
 
-    def prepare(self, image: Image.Image) -> Image.Image:
+    def prepare(self, image: Image.Image) -> WorkingImage:
         """Scale an RGB image of any size so that its longer side has `image_size` pixels, in whole patches."""
         scale = self.options.image_size / max(image.size) / self.backbone.patch_size
         width, height = (max(1, round(side * scale)) * self.backbone.patch_size for side in image.size)
-        return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        pixels = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        return WorkingImage(pixels, image.size, all(high - low < FLAT for low, high in image.getextrema()))
 
-    def __call__(self, images: list[Image.Image], image_ids: list[str]) -> list[ObjectMask]:
-        """The masks of some RGB images; those of one working size go through the backbone together."""
-        prepared = [self.prepare(image) for image in images]
+    def __call__(self, images: list[WorkingImage], image_ids: list[str]) -> list[ObjectMask]:
+        """The masks of some prepared images; those of one working size go through the backbone together."""
+        nothing = np.zeros((1, 1), dtype=bool)
         masks = [
-            ObjectMask(Image.new("L", image.size), problem="the image has one colour") if _is_flat(image) else None
+            ObjectMask(nothing, image.size, problem="the image has one colour") if image.is_flat else None
             for image in images
         ]
         by_size = defaultdict(list)
-        for index, image in enumerate(prepared):
-            if masks[index] is None:
-                by_size[image.size].append(index)
+        for index, image in enumerate(images):
+            if not image.is_flat:
+                by_size[image.pixels.size].append(index)
         for indices in by_size.values():
-            cuts = self._cut([prepared[index] for index in indices])
+            cuts = self._cut([images[index].pixels for index in indices])
             for index, cut in zip(indices, cuts, strict=True):
-                masks[index] = self._mask(prepared[index], cut, images[index].size)
+                masks[index] = self._mask(images[index], cut)
         return masks
 
     def _cut(self, images: list[Image.Image]) -> list[NormalizedCut]:
@@ -123,15 +147,10 @@ class TokenCut:
             return normalized_cuts(features, grid, self.options.tau)
         return [normalized_cut(one, grid, self.options.tau) for one in features.cpu().numpy()]
 
-    def _mask(self, image: Image.Image, cut: NormalizedCut, size: tuple[int, int]) -> ObjectMask:
+    def _mask(self, image: WorkingImage, cut: NormalizedCut) -> ObjectMask:
         patch, options = self.backbone.patch_size, self.options
         coarse = cut.foreground.repeat(patch, axis=0).repeat(patch, axis=1)
         sigmas = options.sigma_spatial, options.sigma_luma, options.sigma_chroma
-        mask, agreement = refine_mask(np.asarray(image), coarse, *sigmas)
+        mask, agreement = refine_mask(np.asarray(image.pixels), coarse, *sigmas)
         scores = MaskScores(float(mask.mean()), cut.num_components, agreement, cut.eigen_gap)
-        enlarged = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
-        return ObjectMask(enlarged.point(lambda value: 255 * (value > 127)), scores)
-
-
-def _is_flat(image: Image.Image) -> bool:
-    return all(high - low < FLAT for low, high in image.getextrema())
+        return ObjectMask(mask, image.size, scores)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mask_images import photograph, save_backbone
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model
 from transformers import AutoModel, ViTImageProcessorPil
 
@@ -54,3 +55,20 @@ def test_a_model_that_is_no_plain_vit_is_refused(tmp_path):
 def test_a_folder_without_a_model_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="--backbone: .*cannot be loaded"):
         load_backbone(str(tmp_path / "nothing"))
+
+
+def test_weights_are_float32_whatever_the_file_holds(tmp_path):
+    tiny_model("vit").base_model.half().save_pretrained(tmp_path)
+    ViTImageProcessorPil().save_pretrained(tmp_path)
+    features = load_backbone(str(tmp_path)).key_features([photograph(size=(32, 32))[0]])
+    assert features.dtype == torch.float32
+
+
+def test_missing_weights_are_refused(tmp_path):
+    save_backbone(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    key = next(name for name in weights if "layernorm_before.weight" in name)
+    del weights[key]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 weights \(first: .*layernorm_before.weight\): save it whole"):
+        load_backbone(str(tmp_path))

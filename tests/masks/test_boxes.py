@@ -30,9 +30,8 @@ def coco(tmp_path):
 def test_coco_boxes(coco):
     masker = BoxMasks(coco)
     image = Image.new("RGB", (40, 30))
-    two, outside, none, other_size = masker(
-        [image, image, image, Image.new("RGB", (20, 30))], ["cat/a.jpg", "dog/b.jpg", "dog/none.jpg", "cat/a.jpg"]
-    )
+    sizes = [masker.prepare(image) for image in (image, image, image, Image.new("RGB", (20, 30)))]
+    two, outside, none, other_size = masker(sizes, ["cat/a.jpg", "dog/b.jpg", "dog/none.jpg", "cat/a.png"])
     wanted = np.zeros((30, 40), dtype=np.uint8)
     wanted[5:15, 10:30] = wanted[25:, 0:3] = 255
     np.testing.assert_array_equal(two.image, wanted)
@@ -46,14 +45,24 @@ def test_coco_boxes(coco):
 def test_voc_counts_pixels_from_one(tmp_path):
     (tmp_path / "a.xml").write_text(VOC.format(name="a.jpg", objects=VOC_BOX.format(11, 6, 30, 15)))
     (tmp_path / "b.xml").write_text(VOC.format(name="b.jpg", objects=VOC_BOX.format(1, 1, 40, 30)))
-    image = Image.new("RGB", (40, 30))
-    part, whole = BoxMasks(tmp_path)([image, image], ["cat/a.jpg", "cat/b.jpg"])
+    part, whole = BoxMasks(tmp_path)([(40, 30)] * 2, ["cat/a.jpg", "cat/b.jpg"])
     wanted = np.zeros((30, 40), dtype=np.uint8)
     wanted[5:15, 10:30] = 255
     np.testing.assert_array_equal(part.image, wanted)
     assert np.asarray(whole.image).all()
-    (single,) = BoxMasks(tmp_path / "a.xml")([image], ["cat/a.jpg"])
+    (single,) = BoxMasks(tmp_path / "a.xml")([(40, 30)], ["cat/a.jpg"])
     assert single.problem is None
+
+
+@pytest.mark.parametrize("name", ["n01_1", "%s"])  # as some of ImageNet's files say
+def test_voc_files_are_found_by_their_own_name(tmp_path, name):
+    for folder in ("n01", "n02"):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        text = VOC.format(name=name, objects=VOC_BOX.format(1, 1, 10 + (folder == "n02"), 1))
+        (tmp_path / "train" / folder / "1.xml").write_text(text)
+    masks = BoxMasks(tmp_path)([(40, 30)] * 3, ["n01/1.JPEG", "n02/1.JPEG", "n03/1.JPEG"])
+    assert [np.count_nonzero(mask.image) for mask in masks] == [10, 11, 0]
+    assert masks[2].problem == f"{tmp_path.name} has no box for it"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +74,8 @@ def test_voc_counts_pixels_from_one(tmp_path):
         ("x.xml", "<annotation>", "x.xml cannot be read as Pascal VOC XML"),
         ("x.xml", "<annotation/>", "x.xml cannot be read as Pascal VOC XML"),
         ("x.xml", VOC.format(name="a.jpg", objects=""), "x.xml has no boxes"),
+        ("x.xml", '<!DOCTYPE a [<!ENTITY b "b">]><annotation>&b;</annotation>', ".*it declares a document type"),
+        ("x.xml", VOC.format(name="a.jpg", objects=VOC_BOX.format(1, "nan", 3, 4)), ".*are no corners of a box"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path, name, content, sentence):
@@ -76,7 +87,8 @@ def test_files_that_cannot_be_used(tmp_path, name, content, sentence):
 def test_missing_file_and_boxes_given_twice(tmp_path):
     with pytest.raises(UserError, match="--boxes .*nowhere.json cannot be read"):
         BoxMasks(tmp_path / "nowhere.json")
-    for name in "ab":
-        (tmp_path / f"{name}.xml").write_text(VOC.format(name="same.jpg", objects=VOC_BOX.format(1, 1, 9, 9)))
-    with pytest.raises(UserError, match="gives boxes of 'same.jpg' in two files"):
+    for folder in ("train/cat", "val/cat"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.xml").write_text(VOC.format(name="1.jpg", objects=VOC_BOX.format(1, 1, 9, 9)))
+    with pytest.raises(UserError, match="gives boxes of 'cat/1' in two files"):
         BoxMasks(tmp_path)

@@ -26,7 +26,8 @@ def by_colour(monkeypatch):
 
 def masks(backbone, images, **options):
     options = {"image_size": 160, "sigma_spatial": 8, **options}
-    return TokenCut(TokenCutOptions(backbone=backbone, **options))(images, [str(n) for n in range(len(images))])
+    tokencut = TokenCut(TokenCutOptions(backbone=backbone, **options))
+    return tokencut([tokencut.prepare(image) for image in images], [str(n) for n in range(len(images))])
 
 
 @pytest.mark.parametrize("eigensolver", ["scipy", "torch"])
@@ -70,9 +71,9 @@ def test_a_wide_image_takes_no_more_memory_than_its_pixels(backbone, by_colour):
     image, truth = Image.fromarray(pixels), np.zeros((500, 8000), dtype=bool)
     truth[:, 3000:4500] = True
     tokencut = TokenCut(TokenCutOptions(backbone=backbone, image_size=240, sigma_spatial=8))
-    assert tokencut.prepare(image).size == (240, 16)
+    assert tokencut.prepare(image).pixels.size == (240, 16)
     tracemalloc.start()
-    (mask,) = tokencut([image], ["wide"])
+    (mask,) = tokencut([tokencut.prepare(image)], ["wide"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6  # its patches at full size would make a graph of 62500 x 62500
