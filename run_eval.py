@@ -132,6 +132,7 @@ def main(arguments: EvaluationArguments) -> None:
             if not picture.exists() or picture.stat().st_mtime < newest_result:
                 benchmark_overlays(picture, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
         print(headline_table(results[-1], differences))
+    accelerator.end_training()  # several processes part before they exit
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ def run(trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: st
         pair_overlays(f"{output_dir}/relevance.png", shown, id2label, maps, eval_transform.mean, eval_transform.std)
         print(validation_table(before, after))
         print(f"\nThe model is in {output_dir}, its maps before and after in {output_dir}/relevance.png.")
+    trainer.accelerator.end_training()  # several processes part before they exit
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) 
         contact_sheet(sheet, rows, records, arguments.output_dir)
         print(summary(records))
         print(f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them.")
+    state.destroy_process_group()  # several processes part before they exit
 
 
 def load_images(folder: str) -> datasets.Dataset:

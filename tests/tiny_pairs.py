@@ -3,6 +3,7 @@
 import sys
 
 import torch
+from accelerate import PartialState
 from tiny_models import tiny_model
 
 from hf_robustvit.config import RobustViTConfig
@@ -68,3 +69,4 @@ if __name__ == "__main__":
     folder, batch, *methods = sys.argv[1:]
     for name in methods:
         train_once(f"{folder}/{name}", name, int(batch))
+    PartialState().destroy_process_group()

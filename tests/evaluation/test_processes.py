@@ -39,7 +39,9 @@ rows = rows.add_column("mask", [{"path": str(mask), "bytes": None} for mask in m
 data = BenchmarkData("toy-segmentation", rows, match_classes("toy", names, None, checkpoint.model.config))
 options = LoopOptions(batch_size=4, num_workers=1, skip_unreadable=True)
 result = evaluate_benchmark(checkpoint, data, folder / str(accelerator.num_processes), accelerator, options)
-print(f"{accelerator.process_index}/{accelerator.num_processes}: {result.num_images} images, {result.top1:.4f}")
+line = f"{accelerator.process_index}/{accelerator.num_processes}: {result.num_images} images, {result.top1:.4f}"
+sys.stdout.write(line + "\\n")  # in one piece, or the processes' lines could run together
+accelerator.end_training()
 """
 
 
