@@ -19,9 +19,8 @@ from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
+from hf_robustvit.model_files import TRAINING_RECORD
 
-
-RECORD_NAME = "robustvit.json"
 
 RECORDED_SETTINGS = (
     "lambda_relevance",
@@ -253,4 +252,4 @@ class RobustViTTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.record is not None:
             text = json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
-            (Path(output_dir or self.args.output_dir) / RECORD_NAME).write_text(text, encoding="utf-8")
+            (Path(output_dir or self.args.output_dir) / TRAINING_RECORD).write_text(text, encoding="utf-8")

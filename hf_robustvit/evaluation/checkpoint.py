@@ -12,8 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-
-TRAINING_RECORD = "robustvit.json"
+from hf_robustvit.model_files import TRAINING_RECORD
 
 
 @dataclass(frozen=True)
