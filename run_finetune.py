@@ -1,144 +1,27 @@
 """Fine-tune a Vision Transformer by its relevance maps; `python run_finetune.py --help` lists the settings."""
 
 import logging
-import os
-from dataclasses import dataclass, field
-
-import datasets
-from transformers import set_seed
 
 from dataset_scripts import load_training_pairs
-from hf_robustvit import RobustViTConfig, RobustViTTrainer, load_classifier
+from hf_robustvit import RobustViTConfig
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
-from hf_robustvit.data import (
-    EvalTransform,
-    TrainTransform,
-    check_pairs,
-    choose_training_images,
-    collate_pairs,
-    model_classes,
-    relabel,
-    with_pair_transform,
-)
-from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
-from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
+from hf_robustvit.finetuning import FinetuneArguments, finetune
+from hf_robustvit.masks import QualityGate, TokenCutOptions
 from hf_robustvit.reporting.tables import validation_table
-from hf_robustvit.trainer import checkpoint_to_resume
-
-
-logger = logging.getLogger("hf_robustvit")
-
-
-@dataclass
-class FinetuneArguments:
-    """The model, and the images it is fine-tuned on."""
-
-    model: str = field(metadata={"help": "Hub id, local folder, timm/<name> or cutouts-vit."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
-    dataset: str = field(
-        default="imagenet-s",
-        metadata={"help": "imagenet-s, cutouts, or a folder with images/<class>/* and masks/<class>/*.png."},
-    )
-    data_dir: str | None = field(
-        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        metadata={"help": "Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out."},
-    )
-    images_dir: str | None = field(
-        default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
-    )
-    masks: str = field(default="annotated", metadata={"help": "annotated, tokencut, or a folder of masks."})
-    ignore_unlabelled: bool = field(
-        default=False,
-        metadata={"help": "Pixels that ImageNet-S leaves open count in neither loss, not as background."},
-    )
-    num_classes: int | None = field(
-        default=None, metadata={"help": "Number of training classes; 500 for imagenet-s as in the paper, else all."}
-    )
-    samples_per_class: int = field(default=3, metadata={"help": "Number of training images of each class."})
-    class_seed: int | None = field(
-        default=None, metadata={"help": "Draws classes and images; left out, the first ones are taken."}
-    )
-    skip_unreadable: bool = field(
-        default=False, metadata={"help": "Leave out broken images and masks instead of stopping."}
-    )
 
 
 def main() -> None:
     arguments, config, *tokencut = parse_settings(FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
     logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
-    set_seed(config.seed)
-    checkpoint = checkpoint_to_resume(config)
-
     pairs = load_training_pairs(
         arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks, arguments.ignore_unlabelled
     )
-    model, image_processor, pairs, new_head = fit(arguments, pairs)
-    class_names = pairs.features["label"].names
-    num_classes = arguments.num_classes or (500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"])))
-    selection = choose_training_images(
-        pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
-    )
-    chosen = [pairs.select(selection.training_indices), pairs.select(selection.validation_indices)]
-    if arguments.masks == "tokencut":
-        chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", *tokencut, config.device)
-    with config.main_process_first():
-        training, validation = (check_pairs(part, skip=arguments.skip_unreadable) for part in chosen)
-
-    record = {
-        "base_model": arguments.model,
-        "base_revision": getattr(model.config, "_commit_hash", None),
-        "dataset": arguments.dataset,
-        "mask_source": arguments.masks,
-        "training_classes": selection.training_classes,
-        "held_out_classes": selection.held_out_classes,
-        "samples_per_class": arguments.samples_per_class,
-        "class_seed": arguments.class_seed,
-        "training_images": training["image_id"][:],
-        "validation_images": validation["image_id"][:],
-    }
-    eval_transform = EvalTransform(image_processor)
-    trainer = RobustViTTrainer(
-        model=model,
-        args=config,
-        new_head=new_head,
-        record=record,
-        train_dataset=with_pair_transform(training, TrainTransform(image_processor)),
-        eval_dataset=with_pair_transform(validation, eval_transform),
-        data_collator=collate_pairs,
-        processing_class=image_processor,
-    )
-    run(trainer, eval_transform, checkpoint)
-
-
-def fit(arguments: FinetuneArguments, pairs: datasets.Dataset):
-    """Load the model, and bring the data set's labels and the model's classes together."""
-    model, image_processor = load_classifier(arguments.model, revision=arguments.revision)
-    class_names = pairs.features["label"].names
-    indices = model_classes(class_names, model.config)
-    if indices is not None:
-        return model, image_processor, relabel(pairs, indices, model.config), False
-    model, image_processor = load_classifier(
-        arguments.model, revision=arguments.revision, id2label=dict(enumerate(class_names))
-    )
-    return model, image_processor, pairs, True
-
-
-def run(trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None) -> None:
-    """Train, and show the validation images' figures and maps before and after."""
-    validation = trainer.eval_dataset
-    shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
-    before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
-    trainer.train(resume_from_checkpoint=checkpoint)
-    after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
-    trainer.save_model()
-    trainer.save_state()
-    if trainer.is_world_process_zero():
-        output_dir, id2label = trainer.args.output_dir, trainer.model.config.id2label
-        maps = {"before": maps_before, "after": maps_after}
-        pair_overlays(f"{output_dir}/relevance.png", shown, id2label, maps, eval_transform.mean, eval_transform.std)
+    before, after = finetune(arguments, config, pairs, *tokencut)
+    if config.process_index == 0:
         print(validation_table(before, after))
-        print(f"\nThe model is in {output_dir}, its maps before and after in {output_dir}/relevance.png.")
-    trainer.accelerator.end_training()  # several processes part before they exit
+        print(
+            f"\nThe model is in {config.output_dir}, its maps before and after in {config.output_dir}/relevance.png."
+        )
 
 
 if __name__ == "__main__":
