@@ -1,17 +1,18 @@
 """How fast TokenCut's masks are made, against a plain implementation of the published procedure.
 
-    python benchmarks/masks.py [--images 8] [--rounds 3] [--size 480] [--model base | small | tiny]
+    python -m benchmarks.masks [--images 8] [--rounds 5] [--size 480] [--model base | small | tiny]
         [--eigensolver scipy | torch]
 
 The plain one takes one image at a time, solves the generalised eigenproblem of all patches densely in float64, and
 finds the cells of the bilateral grid and their neighbours by sorting. Both take the features of one random ViT, in
-alternation in one process. Equal masks are checked. What the backbone takes is timed apart and told with and without.
+turns in one process. Equal masks are checked. What the backbone takes is timed apart and told with and without.
 """
 
 import argparse
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,8 +22,10 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from scipy.sparse.linalg import cg
+from tqdm import tqdm
 from transformers import ViTConfig, ViTModel
 
+from benchmarks.common import machine, write_section
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.bilateral import refine_mask
 from hf_robustvit.masks.regions import intersection_over_union
@@ -42,9 +45,9 @@ class Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start = time.process_time()
         yield
-        self.seconds[name] += time.perf_counter() - start
+        self.seconds[name] += time.process_time() - start
 
 
 def plain_cut(features: np.ndarray, grid: tuple[int, int], tau: float = 0.2) -> np.ndarray:
@@ -151,20 +154,23 @@ def ours(
         return [refine_mask(picture, enlarge(cut.foreground))[0] for picture, cut in zip(pictures, cuts, strict=True)]
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def median_seconds(clocks: list[list[Clock]]) -> dict[str, float]:
+    """Seconds by name for all chunks: the sum of each chunk's median over the rounds, from clocks[round][chunk]."""
+    return {
+        part: sum(statistics.median(clock.seconds[part] for clock in chunk) for chunk in zip(*clocks, strict=True))
+        for part in clocks[0][0].seconds
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=480)
     parser.add_argument("--model", choices=SIZES, default="base")
     parser.add_argument("--eigensolver", choices=("scipy", "torch"), default="scipy")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
 
     hidden_size, heads = SIZES[arguments.model]
     torch.manual_seed(0)
@@ -173,41 +179,56 @@ def main() -> None:
     images = make_photographs(arguments.images, arguments.size)
     pictures = [np.asarray(image) for image in images]
     grid = (images[0].height // PATCH, images[0].width // PATCH)
-    centred = []
-
-    def run_backbone() -> None:
-        features = torch.cat([backbone.key_features([image]) for image in images]).numpy()
-        # Keys of random weights point nearly one way; what they differ in is left when the mean is taken off.
-        centred[:] = features - features.mean(axis=2, keepdims=True)
-
-    backbone_time = min(seconds(run_backbone) for _ in range(2))
-    features = np.stack(centred)
     batched = arguments.eigensolver == "torch"
-    runs = {
-        "plain": lambda clock: plain(features, pictures, grid, clock),
-        "hf_robustvit": lambda clock: ours(features, pictures, grid, clock, batched),
-    }
-    masks = {name: run(Clock()) for name, run in runs.items()}  # warm-up
-    agreement = [intersection_over_union(*pair) for pair in zip(*masks.values(), strict=True)]
-    print(f"{len(images)} images of {images[0].width}x{images[0].height}, {grid[0] * grid[1]} patches")
-    print(f"IoU of our masks with the plain ones: mean {np.mean(agreement):.4f}, least {min(agreement):.4f}")
+    chunk_size = len(images) if batched else 1
 
-    best = {}
-    for _ in range(arguments.rounds):
-        for name, run in runs.items():
-            clock = Clock()
-            run(clock)
-            if name not in best or sum(clock.seconds.values()) < sum(best[name].values()):
-                best[name] = clock.seconds
-    for name, parts in best.items():
-        total = sum(parts.values())
-        shares = ", ".join(f"{part} {1000 * value / len(images):.0f} ms" for part, value in parts.items())
-        whole = len(images) / (total + backbone_time)
-        print(f"{name:13s} {len(images) / total:6.2f} images/s ({shares}); {whole:.2f} with the backbone")
-    first, second = (sum(parts.values()) for parts in best.values())
-    print(f"the backbone takes {1000 * backbone_time / len(images):.0f} ms")
-    ratio, whole = first / second, (first + backbone_time) / (second + backbone_time)
-    print(f"ratio of the best rounds: {ratio:.2f}, with the backbone {whole:.2f}")
+    clocks = {"plain": [], "hf_robustvit": [], "backbone": []}
+    agreement = []
+    for _ in tqdm(range(1 + arguments.rounds)):  # the first warms up
+        for taken in clocks.values():
+            taken.append([])
+        for start in range(0, len(images), chunk_size):
+            chunk = slice(start, start + chunk_size)
+            clock = {name: Clock() for name in clocks}
+            with clock["backbone"]("backbone"):
+                features = torch.cat([backbone.key_features([image]) for image in images[chunk]]).numpy()
+            # Keys of random weights point nearly one way; what they differ in is left when the mean is taken off.
+            features = features - features.mean(axis=2, keepdims=True)
+            wanted = plain(features, pictures[chunk], grid, clock["plain"])
+            found = ours(features, pictures[chunk], grid, clock["hf_robustvit"], batched)
+            agreement += [intersection_over_union(*pair) for pair in zip(wanted, found, strict=True)]
+            for name, taken in clocks.items():
+                taken[-1].append(clock[name])
+
+    times = {name: median_seconds(taken[1:]) for name, taken in clocks.items()}
+    write_section(f"TokenCut's masks ({arguments.eigensolver} eigensolver)", report(arguments, grid, times, agreement))
+
+
+def report(
+    arguments: argparse.Namespace, grid: tuple[int, int], times: dict[str, dict[str, float]], agreement: list[float]
+) -> list[str]:
+    """The lines of the results' section."""
+    count, backbone = arguments.images, times.pop("backbone")["backbone"]
+    totals = {name: sum(parts.values()) for name, parts in times.items()}
+    ratio = totals["plain"] / totals["hf_robustvit"]
+    whole = (totals["plain"] + backbone) / (totals["hf_robustvit"] + backbone)
+    return [
+        f"{count} images of {arguments.size} pixels, {grid[0] * grid[1]} patches, features of a random "
+        f"ViT-{arguments.model}; image by image in turns, medians of {arguments.rounds} rounds, process time on one "
+        f"thread. {machine()}",
+        "",
+        "| procedure | cut, ms | bilateral solver, ms | images/s | images/s with the backbone |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {1000 * parts['cut'] / count:.0f} | {1000 * parts['bilateral solver'] / count:.0f} "
+            f"| {count / totals[name]:.2f} | {count / (totals[name] + backbone):.2f} |"
+            for name, parts in times.items()
+        ),
+        "",
+        f"The plain procedure takes {ratio:.2f} times as long (wanted: at least 3), {whole:.2f} times with the "
+        f"backbone's {1000 * backbone / count:.0f} ms, which both share. IoU of the masks with the plain ones: mean "
+        f"{np.mean(agreement):.4f}, least {min(agreement):.4f}.",
+    ]
 
 
 if __name__ == "__main__":

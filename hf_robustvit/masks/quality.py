@@ -35,10 +35,10 @@ class QualityGate:
         default=20, metadata={"help": "Most pieces the object's side of the cut may fall into, on the patch grid."}
     )
     min_agreement: float = field(
-        default=0.0, metadata={"help": "Smallest IoU between the mask before and after its refinement."}
+        default=0.2, metadata={"help": "Smallest IoU between the mask before and after its refinement."}
     )
     min_eigen_gap: float = field(
-        default=0.01, metadata={"help": "Smallest distance of the cut's eigenvalue to the next one."}
+        default=0.1, metadata={"help": "Smallest distance of the cut's eigenvalue to the next one."}
     )
 
     def __post_init__(self):

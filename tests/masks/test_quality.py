@@ -1,8 +1,12 @@
 """Every threshold of the quality gate, and its reason."""
 
+import numpy as np
 import pytest
 
+from hf_robustvit.cutouts.scenes import SCENES, draw_scene
+from hf_robustvit.cutouts.splits import render
 from hf_robustvit.errors import UserError
+from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 
 
@@ -20,7 +24,7 @@ def test_a_good_mask_has_no_reason():
         ({"area": 0.97}, "mask covers 97.0% of the image, more than 90.0%"),
         ({"components": 21}, "foreground falls into 21 pieces, more than 20"),
         ({"agreement": 0.4}, "refined and unrefined mask have IoU 0.40, less than 0.60"),
-        ({"eigen_gap": 0.001}, "eigen-gap of the cut is 0.0010, less than 0.0100"),
+        ({"eigen_gap": 0.001}, "eigen-gap of the cut is 0.0010, less than 0.1000"),
     ],
 )
 def test_each_reason(score, sentence):
@@ -31,3 +35,13 @@ def test_each_reason(score, sentence):
 def test_thresholds_that_do_not_fit(thresholds):
     with pytest.raises(UserError, match="--min_area"):
         QualityGate(**thresholds)
+
+
+def test_scenes_without_an_object_are_rejected_and_objects_kept():
+    tokencut = TokenCut(TokenCutOptions(backbone="cutouts-vit", image_size=128, sigma_spatial=8))
+    rng = np.random.default_rng(0)
+    scenes = [draw_scene(scene, rng) for scene in SCENES]
+    objects = [render("dev", index).image for index in range(10)]
+    masks = tokencut([tokencut.prepare(picture) for picture in scenes + objects], [""] * 20)
+    kept = [mask.scores is not None and QualityGate().reason(mask.scores) is None for mask in masks]
+    assert sum(kept[:10]) <= 1 and sum(kept[10:]) == 10

@@ -105,7 +105,7 @@ def test_cutouts_take_masks_from_a_folder(cutouts, tmp_path, caplog):
 
 
 def test_tokencut_on_cutouts_reports_the_iou_with_the_exact_masks(cutouts, finetune, tmp_path):
-    flags = ("--min_eigen_gap", 0, "--min_area", 0, "--max_area", 1, "--max_components", 999)
+    flags = ("--min_agreement", 0, "--min_eigen_gap", 0, "--min_area", 0, "--max_area", 1, "--max_components", 999)
     record = finetune("cutouts", "tokencut", *flags)
     report = json.loads((tmp_path / "out/tokencut/masks.json").read_text())["images"]
     assert set(record["training_images"]) | set(record["validation_images"]) == report.keys()
