@@ -1,0 +1,105 @@
+"""Evaluation from beginning to end: load the models, score them on every benchmark, compare, and show their maps."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from accelerate import Accelerator
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.models import load_classifier
+from hf_robustvit.reporting.evaluation import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.overlays import benchmark_overlays
+
+
+@dataclass
+class EvaluationArguments:
+    """The models, the data sets they are evaluated on, and how."""
+
+    model: str = field(metadata={"help": 'Hub id, local folder, "timm/<name>" or "cutouts-vit".'})
+    dataset: list[str] = field(
+        metadata={
+            "help": "Names of benchmarks, or folders with images/<class>/*. Groups: cutouts (the embedded benchmark), "
+            "all (the ImageNet benchmarks for a model of 1000 classes, the others for any other model)."
+        }
+    )
+    output_dir: str = field(metadata={"help": "Where results go; what is finished there is not run again."})
+    baseline: str | None = field(
+        default=None, metadata={"help": "A second model, to compare with on the same images."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Hub revision of --model."})
+    baseline_revision: str | None = field(default=None, metadata={"help": "Hub revision of --baseline."})
+    data_dir: str | None = field(
+        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
+        metadata={"help": "Folder of the data set, or of several by their names. Default: $HF_ROBUSTVIT_DATA."},
+    )
+    preprocessing: Literal["checkpoint", "paper"] = field(
+        default="checkpoint",
+        metadata={"help": "The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5."},
+    )
+    crop_border: int = field(
+        default=0, metadata={"help": "Pixels cut from each side first; ObjectNet's authors cut 2, the paper 0."}
+    )
+    skip_unreadable: bool = field(
+        default=False, metadata={"help": "Leave out images that cannot be read, and list them, instead of stopping."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Images in a batch, in each process."})
+    num_workers: int = field(
+        default=min(8, os.cpu_count() or 1), metadata={"help": "Processes that read images, for each process."}
+    )
+    bf16: bool = field(default=False, metadata={"help": "Run the model in bfloat16 autocast."})
+
+
+def evaluate(
+    arguments: EvaluationArguments,
+    load_data: Callable[[list[Checkpoint]], list[list[BenchmarkData]]],
+    accelerator: Accelerator,
+) -> str:
+    """Evaluate the model, and the baseline if there is one, and compare them.
+
+    Args:
+        arguments: What is evaluated, and how.
+        load_data: Gives the data sets; each once for every checkpoint, since models differ in their classes.
+        accelerator: The processes and the device.
+
+    Returns:
+        The headline table; what else was found is in the output folder.
+
+    Raises:
+        UserError: A model or an image cannot be read, or data sets do not fit.
+    """
+    options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)
+    output_dir = Path(arguments.output_dir)
+
+    # The baseline comes first, and everything is loaded before anything runs: a mistake shows at once.
+    models = [(arguments.model, arguments.revision, output_dir)]
+    if arguments.baseline:
+        models.insert(0, (arguments.baseline, arguments.baseline_revision, output_dir / BASELINE_FOLDER))
+    checkpoints = [Checkpoint.of(name, revision, *load_classifier(name, revision)) for name, revision, _ in models]
+    with accelerator.main_process_first():
+        data = load_data(checkpoints)
+    if len({sets[0].name for sets in data}) < len(data):
+        raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
+
+    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
+    results = [
+        [evaluate_benchmark(checkpoint, sets[position], folder, accelerator, options, **run) for sets in data]
+        for position, (checkpoint, (_, _, folder)) in enumerate(zip(checkpoints, models, strict=True))
+    ]
+    differences = []
+    if accelerator.is_main_process:
+        differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
+        write_report(output_dir, results[-1], differences)
+        titles = ["before", "after"] if arguments.baseline else ["model"]
+        for sets in data:
+            name = sets[-1].name
+            picture = output_dir / "overlays" / f"{name}.png"
+            newest_result = max((folder / f"{name}.json").stat().st_mtime for _, _, folder in models)
+            if not picture.exists() or picture.stat().st_mtime < newest_result:
+                benchmark_overlays(picture, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
+    return headline_table(results[-1], differences)

@@ -1,0 +1,35 @@
+"""Which images stand for what changed: chosen by a rule, never by hand."""
+
+from typing import Literal
+
+import pandas as pd
+
+from hf_robustvit.evaluation.accuracy import outcomes
+
+
+KINDS = ("same", "corrected", "broken")
+
+
+def choose_examples(
+    before: pd.DataFrame, after: pd.DataFrame, kind: Literal["same", "corrected", "broken"], count: int
+) -> list[str]:
+    """The images that show one kind of change: the first of each class, then the second, and so on.
+
+    The order within a class is that of the data set, that of the classes that of their first such image. Nothing else
+    counts, so the images are as good or as bad as any (the paper's Fig. 15 takes the first ones, too).
+
+    Args:
+        before: The baseline's predictions, paired with the model's by `pair_predictions`.
+        after: The model's.
+        kind: "same", right in both; "corrected", wrong before and right after; "broken", right before and wrong after.
+        count: How many at most.
+
+    Returns:
+        Their image_ids, in the order they were chosen in.
+    """
+    right_before, right_after = outcomes(before)["top1"], outcomes(after)["top1"]
+    wanted = {"same": right_before & right_after, "corrected": ~right_before & right_after}
+    wanted["broken"] = right_before & ~right_after
+    classes = after["class_name"][wanted[kind]]
+    rank = classes.groupby(classes).cumcount()
+    return rank.sort_values(kind="stable").index[:count].tolist()
