@@ -13,14 +13,14 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from dataset_scripts import BENCHMARKS, imagenet_indices, load_benchmark
-from dataset_scripts.image_mask_folder import load_image_mask_folder
+from dataset_scripts import BENCHMARKS
+from dataset_scripts.benchmark_data import load_data
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
 from hf_robustvit.errors import unknown_name
 from hf_robustvit.evaluating import EvaluationArguments, evaluate
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.label_spaces import IMAGENET_CLASSES, match_classes
+from hf_robustvit.evaluation.label_spaces import IMAGENET_CLASSES
 
 
 def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
@@ -38,20 +38,6 @@ def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
         if name not in BENCHMARKS and not Path(name).is_dir():
             raise unknown_name("--dataset", name, [*BENCHMARKS, *groups])
     return list(dict.fromkeys(names))
-
-
-def load_data(name: str, data_dir: str | None, checkpoints: list[Checkpoint]) -> list[BenchmarkData]:
-    """Load a data set and find its classes among those of each model."""
-    if name in BENCHMARKS:
-        rows, indices = load_benchmark(name, data_dir), imagenet_indices(name, data_dir)
-    else:
-        rows, indices = load_image_mask_folder(name, with_masks=False), None
-        name = Path(name).resolve().name
-    if "label" not in rows.column_names:
-        return [BenchmarkData(name, rows, None) for _ in checkpoints]
-    classes = rows.features["label"].names
-    spaces = [match_classes(name, classes, indices, checkpoint.model.config) for checkpoint in checkpoints]
-    return [BenchmarkData(name, rows, space) for space in spaces]
 
 
 def main(arguments: EvaluationArguments) -> None:

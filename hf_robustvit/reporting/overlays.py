@@ -1,7 +1,7 @@
 """Pictures of what models look at: image, mask, and each model's relevance map over the image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,17 +145,35 @@ def benchmark_overlays(
 
     Args:
         path: PNG file to write.
-        data: The benchmark. Where it has masks they are shown, and the image is squashed to the input size instead of
-            cropped, as in the segmentation test.
+        data: The benchmark.
+        checkpoints, preprocessing, crop_border: As for `example_overlays`.
+    """
+    labels = data.rows["label"][:] if data.label_space else [0] * len(data.rows)
+    by_class = np.argsort(labels, kind="stable")
+    rows = by_class[np.linspace(0, len(by_class) - 1, min(NUM_SHOWN, len(by_class)), dtype=int)]
+    example_overlays(path, replace(data, rows=data.rows.select(rows)), checkpoints, preprocessing, crop_border)
+
+
+def example_overlays(
+    path: str | Path,
+    data: BenchmarkData,
+    checkpoints: Mapping[str, Checkpoint],
+    preprocessing: Preprocessing = "checkpoint",
+    crop_border: int = 0,
+) -> None:
+    """Draw all images of a data set for every model; nothing where none can be read.
+
+    Args:
+        path: PNG or PDF file to write.
+        data: The images. Where they have masks these are shown, and the image is squashed to the input size instead
+            of cropped, as in the segmentation test.
         checkpoints: Column title -> model.
         preprocessing: As for `evaluate_benchmark`.
         crop_border: As for `evaluate_benchmark`.
     """
-    has_masks = "mask" in data.rows.column_names
+    rows = data.rows
+    has_masks = "mask" in rows.column_names
     processor_for = segmentation_image_processor if has_masks else benchmark_image_processor
-    labels = data.rows["label"][:] if data.label_space else [0] * len(data.rows)
-    by_class = np.argsort(labels, kind="stable")
-    rows = data.rows.select(by_class[np.linspace(0, len(by_class) - 1, min(NUM_SHOWN, len(by_class)), dtype=int)])
     explained = {}
     for title, checkpoint in checkpoints.items():
         processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)

@@ -1,0 +1,212 @@
+"""A run: one model, fine-tuned in one way and scored on benchmarks. Each is made once and then read."""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from transformers import HfArgumentParser
+
+from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, read_result, replacing
+from hf_robustvit.experiments.claims import claim
+from hf_robustvit.experiments.suites import Suite
+from hf_robustvit.finetuning import FinetuneArguments, finetune
+from hf_robustvit.interpolation import interpolate_weights
+from hf_robustvit.masks import QualityGate, TokenCutOptions
+from hf_robustvit.models import load_classifier
+
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 2.0  # seconds between two looks at runs that other processes make
+
+
+@dataclass(frozen=True)
+class Run:
+    """What decides a model's weights.
+
+    Attributes:
+        model: The original model, as `load_classifier` takes it.
+        settings: Flags of run_finetune.py, sorted; none of them is the original model itself.
+        share: Share of the fine-tuned weights in an interpolation with the original ones (WiSE-FT).
+    """
+
+    model: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, model: str, settings: Mapping[str, Any] | None, share: float = 1.0) -> "Run":
+        """A run from a dict of settings; None is the original model."""
+        return cls(model, tuple(sorted((settings or {}).items())), share)
+
+    @property
+    def is_original(self) -> bool:
+        return not self.settings
+
+    @property
+    def finetuned(self) -> "Run":
+        """The run whose weights an interpolation starts from."""
+        return Run(self.model, self.settings)
+
+    @property
+    def title(self) -> str:
+        """The model and the method, for folders and logs."""
+        settings = dict(self.settings)
+        parts = [self.model, "original" if self.is_original else settings.get("method", "robustvit")]
+        parts += [f"share {self.share:g}"] if self.share != 1 else []
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where data come from; the experiments know no data set by themselves.
+
+    Attributes:
+        training_pairs: From the value of `--masks` to the image-mask pairs.
+        benchmark: From a benchmark's name and a model to the data set with its classes among the model's.
+    """
+
+    training_pairs: Callable[[str], datasets.Dataset]
+    benchmark: Callable[[str, Checkpoint], BenchmarkData]
+
+
+class Workshop:
+    """Makes runs, each once, in OUT/runs/<title>-<key>: `model/`, `validation.json` and `results/`.
+
+    Args:
+        root: OUT, which several processes and machines may share.
+        suite: What the runs are trained and scored on.
+        sources: Loads the data.
+        accelerator: The device.
+    """
+
+    def __init__(self, root: Path, suite: Suite, sources: Sources, accelerator: Accelerator):
+        self.root, self.suite, self.accelerator = root, suite, accelerator
+        self._training_pairs = cache(sources.training_pairs)
+        self._load_benchmark = sources.benchmark
+        self._benchmarks: dict[tuple[str, ...], BenchmarkData] = {}
+        self._originals = cache(self._load_original)
+
+    def folder(self, run: Run) -> Path:
+        """The run's folder. Its name changes with the settings, the original weights and the training images."""
+        decisive = [self.suite.dataset, run.settings, run.share, self._originals(run.model).weights]
+        if not run.is_original:
+            decisive.append(self._training_pairs(dict(run.settings).get("masks", "annotated"))._fingerprint)
+        key = hashlib.sha256(json.dumps(decisive, default=str).encode()).hexdigest()[:10]
+        return self.root / "runs" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', run.title)}-{key}"
+
+    def make_all(self, needs: Mapping[Run, Iterable[str]]) -> None:
+        """Make the runs with their benchmarks, save what other processes are making, and wait for these.
+
+        Args:
+            needs: Run -> names of benchmarks.
+        """
+        waiting = dict(needs)
+        while waiting:
+            before = len(waiting)
+            for run, benchmarks in list(waiting.items()):
+                if not self.is_finished(run, benchmarks) and (run.share == 1 or self._is_trained(run.finetuned)):
+                    with claim(self.folder(run)) as is_ours:
+                        if is_ours:
+                            logger.info("%s (%d of %d runs are left)", run.title, len(waiting), len(needs))
+                            self._make(run, benchmarks)
+                if self.is_finished(run, benchmarks):
+                    del waiting[run]
+            if len(waiting) == before:  # others are making them
+                time.sleep(PAUSE)
+
+    def is_finished(self, run: Run, benchmarks: Iterable[str]) -> bool:
+        """Whether a run needs no more work: its model is there, and every benchmark's result on today's data."""
+        if not (run.is_original or self._is_trained(run)):
+            return False
+        checkpoint = self._originals(run.model)
+        for name in benchmarks:
+            stored = read_result(self.folder(run) / "results", name)
+            if stored is None or stored.data != self.benchmark(name, checkpoint).rows._fingerprint:
+                return False
+        return True
+
+    def checkpoint(self, run: Run) -> Checkpoint:
+        """The run's model."""
+        if run.is_original:
+            return self._originals(run.model)
+        folder = self.folder(run)
+        checkpoint = Checkpoint.of(str(folder / "model"), None, *load_classifier(folder / "model"))
+        return replace(checkpoint, name=folder.name)  # whatever machine OUT is looked at from
+
+    def benchmark(self, name: str, checkpoint: Checkpoint) -> BenchmarkData:
+        """A benchmark, cut down to the suite's number of images, which part its rows equally."""
+        key = (name, *checkpoint.model.config.id2label.values())
+        if key not in self._benchmarks:
+            data, limit = self._load_benchmark(name, checkpoint), self.suite.images_per_benchmark
+            if limit is not None and limit < len(data.rows):
+                data = replace(data, rows=data.rows.select(np.linspace(0, len(data.rows) - 1, limit, dtype=int)))
+            self._benchmarks[key] = data
+        return self._benchmarks[key]
+
+    def result(self, run: Run, benchmark: str) -> BenchmarkResult:
+        """A finished run's figures."""
+        return read_result(self.folder(run) / "results", benchmark)
+
+    def predictions(self, run: Run, benchmark: str) -> pd.DataFrame:
+        """A finished run's predictions."""
+        return read_predictions(self.folder(run) / "results", benchmark)
+
+    def validation(self, run: Run) -> dict[str, dict[str, float]]:
+        """The validation images' figures `before` and `after` the fine-tuning of a finished run."""
+        return json.loads((self.folder(run) / "validation.json").read_text(encoding="utf-8"))
+
+    def _load_original(self, model: str) -> Checkpoint:
+        return Checkpoint.of(model, None, *load_classifier(model))
+
+    def _is_trained(self, run: Run) -> bool:
+        return (self.folder(run) / "validation.json").is_file()
+
+    def _make(self, run: Run, benchmarks: Sequence[str]) -> None:
+        folder = self.folder(run)
+        if not run.is_original and not self._is_trained(run):
+            validation = self._finetune(run, folder) if run.share == 1 else self._interpolate(run, folder)
+            with replacing(folder / "validation.json") as path:
+                path.write_text(json.dumps(validation, indent=2) + "\n", encoding="utf-8")
+        checkpoint = self.checkpoint(run)
+        options = LoopOptions(self.suite.eval_batch_size, self.suite.num_workers)
+        for name in benchmarks:
+            data = self.benchmark(name, checkpoint)
+            evaluate_benchmark(checkpoint, data, folder / "results", self.accelerator, options)
+
+    def _finetune(self, run: Run, folder: Path) -> dict[str, dict[str, float]]:
+        settings = dict(run.settings) | {
+            "model": run.model,
+            "dataset": self.suite.dataset,
+            "output_dir": str(folder / "model"),
+            "resume_from_checkpoint": "true",  # a run that was killed goes on
+        }
+        types = (FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
+        arguments, config, *tokencut = HfArgumentParser(types).parse_dict(settings)
+        before, after = finetune(arguments, config, self._training_pairs(arguments.masks), *tokencut)
+        for checkpoint in (folder / "model").glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        return {"before": before, "after": after}
+
+    def _interpolate(self, run: Run, folder: Path) -> dict[str, float]:
+        original, finetuned = self._originals(run.model), self.checkpoint(run.finetuned)
+        model = interpolate_weights(original.model, finetuned.model, run.share)
+        model.save_pretrained(folder / "model")
+        original.image_processor.save_pretrained(folder / "model")
+        return {"share": run.share}

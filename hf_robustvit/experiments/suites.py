@@ -1,0 +1,151 @@
+"""What the paper's experiments are made on: ImageNet as in the paper, or Cutouts on a laptop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hf_robustvit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Models, data and settings.
+
+    Attributes:
+        dataset: What is fine-tuned on.
+        models: The paper's short name -> the model.
+        natural, synthetic: Column title -> benchmark: those of Tab. 1, and those of Tab. 2.
+        segmentation: The benchmark of the segmentation test.
+        with_masks: Benchmarks with masks, for the oracle.
+        harmed_shown: Columns whose most harmed classes are shown (Fig. 15).
+        settings: Flags of run_finetune.py for every run.
+        method_settings: Further flags, by method.
+        half_settings: Flags that train on half of the classes, where `settings` trains on all.
+        sample_counts, class_counts: What Fig. 7 varies.
+        learning_rates: What the search of section 4 looks at, rising.
+        base_models, ablation_models: The models of Tab. 10 and of Tab. 4, by their short names.
+        images_per_benchmark: How many images of a benchmark are used; None is all.
+        eval_batch_size, num_workers: How the benchmarks' images are fed.
+    """
+
+    dataset: str
+    models: Mapping[str, str]
+    natural: Mapping[str, str]
+    synthetic: Mapping[str, str]
+    segmentation: str
+    with_masks: tuple[str, ...]
+    harmed_shown: tuple[str, ...]
+    settings: Mapping[str, Any]
+    sample_counts: tuple[int, ...]
+    class_counts: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    base_models: tuple[str, ...]
+    ablation_models: tuple[str, ...]
+    method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    half_settings: Mapping[str, Any] = field(default_factory=dict)
+    images_per_benchmark: int | None = None
+    eval_batch_size: int = 64
+    num_workers: int = 4
+
+    @property
+    def benchmarks(self) -> dict[str, str]:
+        """All columns of the paper's tables but the segmentation test."""
+        return {**self.natural, **self.synthetic}
+
+    def with_models(self, names: list[str] | None) -> "Suite":
+        """The suite with other models: short names of the paper, or anything `load_classifier` takes."""
+        if not names:
+            return self
+        models = {name: self.models.get(name, name) for name in names}
+        chosen = tuple(models)
+        return replace(self, models=models, base_models=chosen, ablation_models=chosen)
+
+
+IMAGENET = Suite(
+    dataset="imagenet-s",
+    models={
+        "ViT-B": "google/vit-base-patch16-224",
+        "ViT-L": "google/vit-large-patch16-224",
+        "AR-S": "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
+        "AR-B": "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
+        "AR-L": "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
+        "DeiT-S": "facebook/deit-small-patch16-224",
+        "DeiT-B": "facebook/deit-base-patch16-224",
+    },
+    natural={
+        "INet val": "imagenet-val",
+        "INet-A": "imagenet-a",
+        "INet-R": "imagenet-r",
+        "Sketch": "imagenet-sketch",
+        "INet-v2": "imagenet-v2",
+        "ObjNet": "objectnet",
+    },
+    synthetic={
+        "SI-loc.": "si-score-location",
+        "SI-rot.": "si-score-rotation",
+        "SI-size": "si-score-size",
+    },
+    segmentation="imagenet-segmentation",
+    with_masks=("imagenet-s",),
+    harmed_shown=("INet-A", "INet-v2"),
+    settings={"num_classes": 500, "samples_per_class": 3, "dataloader_num_workers": 4},
+    method_settings={"robustvit": {"classification_target": "predicted"}},
+    sample_counts=(1, 2, 3, 5),
+    class_counts=(125, 250, 500, 750),
+    learning_rates=(5e-7, 7e-7, 9e-7, 1e-6, 2e-6, 3e-6, 4e-6, 5e-6),
+    base_models=("ViT-B", "AR-B", "DeiT-B"),
+    ablation_models=("ViT-B", "DeiT-B"),
+)
+
+# The demo's setting (examples/cutouts.yaml) on fewer images and more epochs; docs/cutouts.md tells how it was found.
+CUTOUTS = Suite(
+    dataset="cutouts",
+    models={"cutouts-vit": "cutouts-vit"},
+    natural={name: f"cutouts-{name}" for name in ("val", "a", "r", "sketch", "v2", "viewpoint")},
+    synthetic={name: f"cutouts-{name}" for name in ("location", "rotation", "size")},
+    segmentation="cutouts-segmentation",
+    with_masks=tuple(f"cutouts-{name}" for name in ("val", "a", "v2", "viewpoint", "size")),
+    harmed_shown=("a", "v2"),
+    settings={
+        "num_classes": 30,
+        "samples_per_class": 30,
+        "trainable_layers": 1,
+        "learning_rate": 2e-4,
+        "num_train_epochs": 8,
+        "per_device_train_batch_size": 16,
+        "backbone": "cutouts-vit",
+        "image_size": 128,
+    },
+    method_settings={"robustvit": {"classification_target": "label", "lambda_foreground": 10.0}},
+    half_settings={"num_classes": 15, "samples_per_class": 60},
+    sample_counts=(3, 10, 30, 60),
+    class_counts=(10, 15, 20, 30),
+    learning_rates=(5e-5, 1e-4, 2e-4, 4e-4),
+    base_models=("cutouts-vit",),
+    ablation_models=("cutouts-vit",),
+    eval_batch_size=100,
+    num_workers=0,
+)
+
+# The same on so few images that everything is done in minutes: it shows that things run, not how good they are.
+QUICK = {
+    "settings": {"samples_per_class": 10, "num_train_epochs": 4},
+    "half_settings": {"num_classes": 15, "samples_per_class": 20},
+    "sample_counts": (3, 10, 20),
+    "class_counts": (10, 20, 30),
+    "learning_rates": (1e-4, 2e-4, 4e-4),
+    "images_per_benchmark": 300,
+}
+
+
+def choose_suite(name: str, quick: bool) -> Suite:
+    """The suite of a name.
+
+    Raises:
+        UserError: `quick` is asked of a suite that has no quick form.
+    """
+    if not quick:
+        return {"imagenet": IMAGENET, "cutouts": CUTOUTS}[name]
+    if name != "cutouts":
+        raise UserError("--quick is for --suite cutouts; a smaller ImageNet run has --models and fewer experiments.")
+    return replace(CUTOUTS, **QUICK | {"settings": {**CUTOUTS.settings, **QUICK["settings"]}})

@@ -1,0 +1,137 @@
+"""Figures of the experiments, PNG and PDF: told apart by marker, hatch and label, not by colour alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hf_robustvit.evaluation.results import replacing
+
+
+# Okabe and Ito's colours, which differ in lightness as well and so survive a grey print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442", "#999999")
+MARKERS = "osD^vP*Xh"
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Write `<stem>.png` and `<stem>.pdf`."""
+    for ending in (".png", ".pdf"):
+        with replacing(stem.with_suffix(ending)) as path:
+            figure.savefig(path, dpi=150, format=ending[1:])
+
+
+def plot_class_groups(changes: pd.DataFrame, title: str, stem: Path) -> None:
+    """Fig. 4: the mean change on training and on held-out classes, data set by data set.
+
+    Args:
+        changes: `dataset` (its title), `classes` ("training" or "held-out"), `change`, and `low` and `high`, the ends
+            of its interval, in percentage points.
+        title: Stands above.
+        stem: Path without an ending.
+    """
+    names = list(dict.fromkeys(changes["dataset"]))
+    figure = Figure(figsize=(1.6 + 0.85 * len(names), 3.6), layout="constrained")
+    axes = figure.subplots()
+    for offset, classes, colour, hatch in ((-0.2, "training", COLOURS[0], ""), (0.2, "held-out", COLOURS[1], "//")):
+        shown = changes[changes["classes"] == classes]
+        places = shown["dataset"].map(names.index) + offset
+        error = [shown["change"] - shown["low"], shown["high"] - shown["change"]]
+        bars = axes.bar(places, shown["change"], 0.38, color=colour, hatch=hatch, edgecolor="white")
+        axes.errorbar(places, shown["change"], error, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        bars.set_label(f"{classes} classes")
+    axes.set_xticks(range(len(names)), names)
+    _finish(axes, title, "", "change (percentage points)")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.legend(frameon=False)
+    save_figure(figure, stem)
+
+
+def plot_sensitivity(panels: Sequence[tuple[str, pd.DataFrame]], title: str, stem: Path) -> None:
+    """Fig. 7: the change of the accuracy over a quantity, one line for each data set.
+
+    Args:
+        panels: (name of the quantity, data frame of `quantity`, `dataset` (its title), `change`, `low`, `high`).
+        title: Stands above.
+        stem: Path without an ending.
+    """
+    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+    figure.suptitle(title)
+    for axes, (quantity, changes) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        for number, (name, line) in enumerate(changes.groupby("dataset", sort=False)):
+            line = line.sort_values("quantity")
+            # A little apart, so that the intervals can be seen.
+            places = line["quantity"] * (1 + 0.012 * (number - changes["dataset"].nunique() / 2))
+            error = [line["change"] - line["low"], line["high"] - line["change"]]
+            axes.errorbar(
+                places, line["change"], error, label=name, color=COLOURS[number % len(COLOURS)],
+                marker=MARKERS[number % len(MARKERS)], markersize=5, linewidth=1.2, elinewidth=0.6, capsize=2,
+            )
+        axes.set_xscale("log")
+        ticks = sorted(changes["quantity"].unique())
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        _finish(axes, "", quantity, "change of top-1 accuracy (percentage points)")
+        axes.axhline(0, color="black", linewidth=0.8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save_figure(figure, stem)
+
+
+def plot_learning_rates(figures: pd.DataFrame, chosen: float | None, title: str, stem: Path) -> None:
+    """Section 4's search: accuracy and classification loss on the validation images over the learning rate.
+
+    Args:
+        figures: `rate`, and `accuracy_change` (percentage points) and `loss_change` from before the fine-tuning.
+        chosen: The rate that the rule takes, if any.
+        title: Stands above.
+        stem: Path without an ending.
+    """
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure.suptitle(title)
+    panels = (("accuracy_change", "validation accuracy,\nchange (points)"), ("loss_change", "classification loss,\nchange"))
+    for axes, (column, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        axes.plot(figures["rate"], figures[column], color=COLOURS[0], marker="o")
+        if chosen is not None:
+            axes.axvline(chosen, color=COLOURS[1], linestyle="--", label=f"chosen: {chosen:g}")
+            axes.legend(frameon=False)
+        axes.set_xscale("log")
+        axes.set_xticks(figures["rate"], [f"{rate:g}" for rate in figures["rate"]], rotation=30)
+        axes.minorticks_off()
+        _finish(axes, "", "learning rate", label)
+        axes.axhline(0, color="black", linewidth=0.8)
+    save_figure(figure, stem)
+
+
+def plot_subsets(
+    images: np.ndarray, titles: Sequence[str], subsets: Sequence[Sequence[tuple[str, np.ndarray]]], stem: Path
+) -> None:
+    """Fig. 5: images, and the few pixels of each that are enough for a class; the rest is white.
+
+    Args:
+        images: (images, height, width, 3) in [0, 1].
+        titles: What each is.
+        subsets: For each image (caption, (height, width) bool) for each class.
+        stem: Path without an ending.
+    """
+    columns = 1 + len(subsets[0])
+    figure = Figure(figsize=(1.9 * columns, 2.25 * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, (image, title, found) in enumerate(zip(images, titles, subsets, strict=True)):
+        pictures = [(title, image), *((caption, np.where(mask[..., None], image, 1.0)) for caption, mask in found)]
+        for axes, (caption, picture) in zip(grid[row], pictures, strict=True):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_title(caption.replace("$", r"\$"), fontsize=8)
+            axes.set_xticks([])
+            axes.set_yticks([])
+    save_figure(figure, stem)
+
+
+def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
