@@ -33,7 +33,6 @@ from hf_robustvit.reporting.experiment_figures import (
     plot_subsets,
 )
 from hf_robustvit.reporting.experiment_tables import (
-    FIGURE_TITLES,
     Cell,
     accuracy_cells,
     average_changes,
@@ -48,7 +47,9 @@ NUM_EXAMPLES = 4
 NUM_RANDOM_CLASSES = 5
 CONFIDENT = 0.9
 BACKGROUND_CENTRED = 0.5  # of the relevance outside the mask
-STAR = "A star marks a difference from the original that is significant (McNemar, Holm over the data sets); bold is best."
+STAR = (
+    "A star marks a difference from the original that is significant (McNemar, Holm over the data sets); bold is best."
+)
 MAP_FIGURES = ["relevance_in_mask", "insertion", "deletion", "top1_grey_background", "top1_swapped_background"]
 
 
@@ -169,9 +170,16 @@ def class_groups(book: Book) -> str:
                     else Cell()
                     for _, row in by_dataset.iterrows()
                 ]
-        changes = shown.groupby(["classes", "dataset"], sort=False)["difference"].mean().unstack().reindex(columns=suite.benchmarks)
+        changes = (
+            shown.groupby(["classes", "dataset"], sort=False)["difference"]
+            .mean()
+            .unstack()
+            .reindex(columns=suite.benchmarks)
+        )
         for classes, row in changes.iterrows():
-            rows["Avg. change", classes, OURS.label] = [Cell(f"{change:+.1f}") if change == change else Cell() for change in row]
+            rows["Avg. change", classes, OURS.label] = [
+                Cell(f"{change:+.1f}") if change == change else Cell() for change in row
+            ]
         cells = pd.DataFrame.from_dict(rows, orient="index", columns=list(suite.benchmarks))
         cells.index = pd.MultiIndex.from_tuples(cells.index, names=["model", "classes", "method"])
         caption = f"{book.experiment.title}. {title} accuracy, percent. {STAR}"
@@ -182,7 +190,9 @@ def class_groups(book: Book) -> str:
         for end in ("low", "high"):
             means[end] = means["difference"] + (means[end] - means["difference"]) * narrow
         caption = f"Mean change of {title.lower()} accuracy on the two halves of the classes, with 95 % intervals"
-        plot_class_groups(means.rename(columns={"difference": "change"}), caption, book.folder / f"{book.name}-{figure}")
+        plot_class_groups(
+            means.rename(columns={"difference": "change"}), caption, book.folder / f"{book.name}-{figure}"
+        )
         parts.append(book.figure(f"{book.name}-{figure}", caption))
     return "\n".join(parts)
 
@@ -215,9 +225,12 @@ def learning_rates(book: Book) -> str:
         figures = pd.DataFrame(
             {
                 "rate": rates,
-                "accuracy_change": [100 * (b["eval_accuracy"] - a["eval_accuracy"]) for a, b in zip(before, after, strict=True)],
+                "accuracy_change": [
+                    100 * (b["eval_accuracy"] - a["eval_accuracy"]) for a, b in zip(before, after, strict=True)
+                ],
                 "loss_change": [
-                    b["eval_classification_loss"] - a["eval_classification_loss"] for a, b in zip(before, after, strict=True)
+                    b["eval_classification_loss"] - a["eval_classification_loss"]
+                    for a, b in zip(before, after, strict=True)
                 ],
                 "relevance_in_mask": [100 * b["eval_relevance_in_mask"] for b in after],
             }
@@ -229,7 +242,13 @@ def learning_rates(book: Book) -> str:
             figures.to_csv(path, index=False)
         header = ["rate", "accuracy, change", "classification loss, change", "relevance in mask", ""]
         lines = [
-            [f"{row.rate:g}", f"{row.accuracy_change:+.2f}", f"{row.loss_change:+.4f}", f"{row.relevance_in_mask:.1f}", "chosen" if row.rate == chosen else ""]
+            [
+                f"{row.rate:g}",
+                f"{row.accuracy_change:+.2f}",
+                f"{row.loss_change:+.4f}",
+                f"{row.relevance_in_mask:.1f}",
+                "chosen" if row.rate == chosen else "",
+            ]
             for row in figures.itertuples()
         ]
         sentence = f"{model}: the rule takes {chosen:g}." if chosen else f"{model}: no rate of the grid fits the rule."
@@ -240,7 +259,9 @@ def learning_rates(book: Book) -> str:
 def per_class(book: Book) -> str:
     """Fig. 8-14: which classes gain and which lose, benchmark by benchmark."""
     parts = []
-    ((model, run),) = {(model, run) for model, recipe, run in book.experiment.rows(book.workshop.suite) if recipe is OURS}
+    ((model, run),) = {
+        (model, run) for model, recipe, run in book.experiment.rows(book.workshop.suite) if recipe is OURS
+    }
     for title, name in book.workshop.suite.benchmarks.items():
         improved, harmed = most_changed(class_changes(*_paired(book, run, name)))
         caption = f"{model} on {title}: change of top-1 accuracy by class, at most 50 of each kind"
@@ -252,7 +273,7 @@ def per_class(book: Book) -> str:
 
 
 def examples(book: Book) -> str:
-    """Fig. 1: maps on the background or on little of the object; Fig. 2, 3 and 6: kept, corrected and broken; Fig. 15."""
+    """Fig. 1: maps on the background; Fig. 2, 3 and 6: kept, corrected and broken; Fig. 15: the most harmed classes."""
     suite, parts = book.workshop.suite, []
     for model, recipe, run in book.experiment.rows(suite):
         if recipe is not OURS:
@@ -260,7 +281,9 @@ def examples(book: Book) -> str:
         originals = Run.of(run.model, None)
         checkpoints = {"original": book.workshop.checkpoint(originals), "fine-tuned": book.workshop.checkpoint(run)}
 
-        def draw(benchmark: str, image_ids: list[str], kind: str, rule: str, model=model, checkpoints=checkpoints) -> None:
+        def draw(
+            benchmark: str, image_ids: list[str], kind: str, rule: str, model=model, checkpoints=checkpoints
+        ) -> None:
             if not image_ids:
                 parts.append(f"{model}, {benchmark}, {kind}: no such image.\n")
                 return
@@ -272,7 +295,9 @@ def examples(book: Book) -> str:
 
         first = "the first image of each class, in the data set's order"
         for name in suite.benchmarks.values():
-            kinds = ("same", "corrected", "broken") if name == next(iter(suite.benchmarks.values())) else ("corrected",)
+            kinds = (
+                ("same", "corrected", "broken") if name == next(iter(suite.benchmarks.values())) else ("corrected",)
+            )
             before, after = _paired(book, run, name)
             for kind in kinds:
                 draw(name, choose_examples(before, after, kind, NUM_EXAMPLES), kind, first)
@@ -351,7 +376,17 @@ def oracle(book: Book) -> str:
             plain, with_oracle = outcomes(predictions)["top1"].to_numpy(), frame["top1_oracle"].to_numpy()
             ends = [100 * end for end in difference_interval(plain, with_oracle)]
             gain = 100 * (with_oracle.mean() - plain.mean())
-            rows.append([model, name, len(frame), f"{100 * plain.mean():.1f}", f"{100 * with_oracle.mean():.1f}", f"{gain:+.1f}", interval(ends)])
+            rows.append(
+                [
+                    model,
+                    name,
+                    len(frame),
+                    f"{100 * plain.mean():.1f}",
+                    f"{100 * with_oracle.mean():.1f}",
+                    f"{gain:+.1f}",
+                    interval(ends),
+                ]
+            )
     header = ["model", "data set", "n", "top-1", "top-1 with the oracle", "headroom", "95 % interval"]
     with replacing(book.folder / f"{book.name}.csv") as path:
         pd.DataFrame(rows, columns=header).to_csv(path, index=False)

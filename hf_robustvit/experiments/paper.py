@@ -122,7 +122,9 @@ class Experiment:
     def rows(self, suite: Suite) -> list[tuple[str, Recipe, Run]]:
         """(short name of the model, recipe, run) for every row, models together."""
         names = self.models(suite) if self.models else suite.models
-        made = [(name, recipe, recipe.run(suite, suite.models[name])) for name in names for recipe in self.recipes(suite)]
+        made = [
+            (name, recipe, recipe.run(suite, suite.models[name])) for name in names for recipe in self.recipes(suite)
+        ]
         return [row for row in made if row[2] is not None]
 
 
@@ -153,12 +155,18 @@ def first_model(suite: Suite) -> Sequence[str]:
 EXPERIMENTS: dict[str, Experiment] = {
     "table1": Experiment("Robustness on natural images (Tab. 1)", table1, "natural_table"),
     "table2": Experiment("Robustness on SI-Score (Tab. 2)", table1, "synthetic_table"),
-    "table3": Experiment("Relevance maps against masks (Tab. 3)", table3, "segmentation_table", None, segmentation_only),
+    "table3": Experiment(
+        "Relevance maps against masks (Tab. 3)", table3, "segmentation_table", None, segmentation_only
+    ),
     "table4": Experiment("Ablations (Tab. 4 and 12)", table4, "accuracy_tables", ablation_models),
     "controls": Experiment("Controls: is it the masks?", controls, "accuracy_tables", ablation_models),
     "seeds": Experiment("Random training classes and images (Tab. 8 and 9)", seeds, "seed_tables"),
-    "classes": Experiment("Training and held-out classes (Fig. 4, Tab. 10 and 11)", classes, "class_groups", base_models),
-    "sensitivity": Experiment("Samples per class, number of classes (Fig. 7)", sensitivity, "sensitivity", first_model),
+    "classes": Experiment(
+        "Training and held-out classes (Fig. 4, Tab. 10 and 11)", classes, "class_groups", base_models
+    ),
+    "sensitivity": Experiment(
+        "Samples per class, number of classes (Fig. 7)", sensitivity, "sensitivity", first_model
+    ),
     "lr-search": Experiment(
         "Search for the learning rate (section 4)", learning_rate_search, "learning_rates", None, nothing
     ),

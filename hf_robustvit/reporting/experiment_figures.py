@@ -59,15 +59,25 @@ def plot_sensitivity(panels: Sequence[tuple[str, pd.DataFrame]], title: str, ste
     """
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
     figure.suptitle(title)
-    for axes, (quantity, changes) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    for axes, (quantity, changes) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
+    ):
         for number, (name, line) in enumerate(changes.groupby("dataset", sort=False)):
             line = line.sort_values("quantity")
             # A little apart, so that the intervals can be seen.
             places = line["quantity"] * (1 + 0.012 * (number - changes["dataset"].nunique() / 2))
             error = [line["change"] - line["low"], line["high"] - line["change"]]
             axes.errorbar(
-                places, line["change"], error, label=name, color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)], markersize=5, linewidth=1.2, elinewidth=0.6, capsize=2,
+                places,
+                line["change"],
+                error,
+                label=name,
+                color=COLOURS[number % len(COLOURS)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=5,
+                linewidth=1.2,
+                elinewidth=0.6,
+                capsize=2,
             )
         axes.set_xscale("log")
         ticks = sorted(changes["quantity"].unique())
@@ -90,7 +100,10 @@ def plot_learning_rates(figures: pd.DataFrame, chosen: float | None, title: str,
     """
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     figure.suptitle(title)
-    panels = (("accuracy_change", "validation accuracy,\nchange (points)"), ("loss_change", "classification loss,\nchange"))
+    panels = (
+        ("accuracy_change", "validation accuracy,\nchange (points)"),
+        ("loss_change", "classification loss,\nchange"),
+    )
     for axes, (column, label) in zip(figure.subplots(1, 2), panels, strict=True):
         axes.plot(figures["rate"], figures[column], color=COLOURS[0], marker="o")
         if chosen is not None:

@@ -64,14 +64,13 @@ def accuracy_cells(results: pd.DataFrame, datasets: dict[str, str], figures: lis
         A data frame of `Cell`, rows (model, method), columns (data set, figure).
     """
     titles = {name: title for title, name in datasets.items()}
-    shown = results[
-        results["dataset"].isin(titles) & results["figure"].isin(figures) & (results["classes"] == "all")
-    ]
+    shown = results[results["dataset"].isin(titles) & results["figure"].isin(figures) & (results["classes"] == "all")]
     sign = shown["figure"].map(lambda figure: -1 if figure in LOWER_IS_BETTER else 1)
     best = (sign * shown["value"]).groupby([shown[name] for name in ("model", "dataset", "figure")]).transform("max")
     cells = [
         Cell(
-            f"{row.value:.1f}" + (f" ({row.difference:+.1f})" if with_changes and row.difference == row.difference else ""),
+            f"{row.value:.1f}"
+            + (f" ({row.difference:+.1f})" if with_changes and row.difference == row.difference else ""),
             # Alone in its column nothing is best.
             is_best=bool(is_best) and (shown["method"].nunique() > 1),
             is_significant=row.significant is True,
@@ -115,8 +114,14 @@ def write_table(stem: Path, cells: pd.DataFrame, caption: str) -> str:
     Returns:
         The Markdown text, caption included.
     """
-    header = [*cells.index.names, *(" ".join(dict.fromkeys(column)) if isinstance(column, tuple) else column for column in cells.columns)]
-    rows = [[*(key if isinstance(key, tuple) else (key,)), *(cell.markdown for cell in row)] for key, row in zip(cells.index, cells.to_numpy(), strict=True)]
+    header = [
+        *cells.index.names,
+        *(" ".join(dict.fromkeys(column)) if isinstance(column, tuple) else column for column in cells.columns),
+    ]
+    rows = [
+        [*(key if isinstance(key, tuple) else (key,)), *(cell.markdown for cell in row)]
+        for key, row in zip(cells.index, cells.to_numpy(), strict=True)
+    ]
     text = f"{caption}\n\n{markdown_table(header, rows)}\n"
     latex = cells.map(lambda cell: cell.latex).rename(index=_escape_latex, columns=_escape_latex)
     latex = latex.to_latex(
