@@ -88,5 +88,7 @@ def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:
 
 
 if __name__ == "__main__":
+    # The names come first, without a flag.
+    flags = sys.argv[1:] if sys.argv[1:2] and sys.argv[1].startswith("-") else ["--names", *sys.argv[1:]]
     with exit_on_user_error():
-        main(*parse_settings(ExperimentArguments))
+        main(*parse_settings(ExperimentArguments, arguments=flags))
