@@ -42,7 +42,7 @@ def sufficient_input_subset(
         target: The class.
         threshold: The probability that is enough, in [0, 1].
         share_per_step: Of the pixels that are left, how many go in one step, at least one; a smaller share finds
-            smaller and surer subsets in more steps (about log(pixels) / share, each of one forward and one backward pass).
+            smaller and surer subsets in more steps: about log(pixels) / share, each a forward and a backward pass.
 
     Returns:
         The smallest sufficient set that was met; without one, the set of the highest confidence.

@@ -53,8 +53,8 @@ def test_the_confidence_is_the_models_on_these_pixels_and_nothing_else_changes()
     model, image = tiny_model("vit"), torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         subset = sufficient_input_subset(model, image.clone(), target=3, threshold=0.6)
-    probabilities = model(image[None] * subset.mask).logits.softmax(dim=1)[0]
+    probabilities = model(image[None] * subset.mask).logits.softmax(dim=1)[0].detach()
     assert subset.confidence == pytest.approx(float(probabilities[3]), abs=1e-5)
-    whole = float(model(image[None]).logits.softmax(dim=1)[0, 3])
+    whole = float(model(image[None]).logits.softmax(dim=1)[0, 3].detach())
     assert subset.confidence > whole
     assert all(weight.grad is None for weight in model.parameters())
