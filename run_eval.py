@@ -23,6 +23,9 @@ from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import IMAGENET_CLASSES
 
 
+logger = logging.getLogger(__name__)
+
+
 def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
     """Replace the groups by their members, and check that every name is a benchmark or a folder."""
     groups = {

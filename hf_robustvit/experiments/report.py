@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from hf_robustvit.evaluation.results import replacing
-from hf_robustvit.experiments.pages import Book, write_page
-from hf_robustvit.experiments.paper import Experiment
+from hf_robustvit.experiments.book import Book, Experiment
 from hf_robustvit.experiments.results import tidy_results
 from hf_robustvit.experiments.runs import Run, Workshop
+from hf_robustvit.experiments.tables import maps_or_model
 
 
 def make_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) -> None:
@@ -37,7 +37,21 @@ def show_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) 
         (workshop.root / name).mkdir(parents=True, exist_ok=True)
         with replacing(workshop.root / name / "results.parquet") as path:
             results.to_parquet(path, index=False)
-        yield write_page(Book(name, experiment, workshop, results))
+        yield _write_page(Book(name, experiment, workshop, results))
     parts = [pd.read_parquet(path) for path in sorted(workshop.root.glob("*/results.parquet"))]
     with replacing(workshop.root / "results.parquet") as path:
         pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
+
+
+def _write_page(book: Book) -> Path:
+    """Write an experiment's tables, figures and page.
+
+    Returns:
+        The page's path, OUT/<name>/<name>.md.
+    """
+    book.folder.mkdir(parents=True, exist_ok=True)
+    parts = [f"# {book.experiment.title}\n", book.experiment.show(book), maps_or_model(book)]
+    page = book.folder / f"{book.name}.md"
+    with replacing(page) as path:
+        path.write_text("\n".join(part for part in parts if part), encoding="utf-8")
+    return page

@@ -5,7 +5,8 @@ import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
 from hf_robustvit.evaluation.results import BenchmarkResult
-from hf_robustvit.experiments.paper import Experiment, Recipe
+from hf_robustvit.experiments.book import Experiment
+from hf_robustvit.experiments.recipes import Recipe
 from hf_robustvit.experiments.runs import Run, Workshop
 
 

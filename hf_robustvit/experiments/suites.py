@@ -52,6 +52,11 @@ class Suite:
         """All columns of the paper's tables but the segmentation test."""
         return {**self.natural, **self.synthetic}
 
+    @property
+    def first_model(self) -> list[str]:
+        """The short name of the model of the paper's Fig. 7 to 14."""
+        return list(self.models)[:1]
+
     def with_models(self, names: list[str] | None) -> "Suite":
         """The suite with other models: short names of the paper, or anything `load_classifier` takes."""
         if not names:

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from PIL import Image
 from planted_benchmarks import photographs, plain_logits
 
+from dataset_scripts.benchmark_data import load_data
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.imagenet_classes import IMAGENET_A, IMAGENET_R, WNIDS
-from run_eval import load_data
 
 
 SETS_BY_WNID = {

@@ -10,10 +10,10 @@ from PIL import Image
 from planted_benchmarks import vit
 
 from dataset_scripts import BENCHMARKS, hub, load_benchmark
+from dataset_scripts.benchmark_data import load_data
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.imagenet_classes import IMAGENET_A, IMAGENET_R, WNIDS
-from run_eval import load_data
 
 
 @pytest.fixture

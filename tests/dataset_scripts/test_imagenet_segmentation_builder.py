@@ -9,12 +9,12 @@ from accelerate import Accelerator
 from planted_benchmarks import vit
 
 from dataset_scripts import load_benchmark
+from dataset_scripts.benchmark_data import load_data
 from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
-from run_eval import load_data
 
 
 @pytest.fixture

@@ -1,0 +1,131 @@
+"""The paper's figures of single images and classes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hf_robustvit.evaluation.benchmark import BenchmarkData
+from hf_robustvit.evaluation.examples import choose_examples
+from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
+from hf_robustvit.evaluation.per_class import class_changes, most_changed
+from hf_robustvit.evaluation.results import replacing
+from hf_robustvit.evaluation.sis import sufficient_input_subset
+from hf_robustvit.experiments.book import Book
+from hf_robustvit.experiments.recipes import OURS
+from hf_robustvit.experiments.runs import Run
+from hf_robustvit.reporting.experiment_figures import plot_subsets
+from hf_robustvit.reporting.overlays import denormalize, example_overlays
+from hf_robustvit.reporting.per_class import plot_class_changes
+from hf_robustvit.reporting.tables import markdown_table
+
+
+NUM_EXAMPLES = 4
+NUM_RANDOM_CLASSES = 5
+CONFIDENT = 0.9
+SALIENT_RULE = (
+    f"the {NUM_EXAMPLES} images with the least relevance in the mask among those that the original is sure of "
+    f"(confidence of {CONFIDENT:.0%} or more)"
+)
+
+
+def per_class(book: Book) -> str:
+    """Fig. 8-14: which classes gain and which lose, benchmark by benchmark."""
+    parts = []
+    ((model, run),) = {
+        (model, run) for model, recipe, run in book.experiment.rows(book.workshop.suite) if recipe is OURS
+    }
+    for title, name in book.workshop.suite.benchmarks.items():
+        improved, harmed = most_changed(class_changes(*book.paired_predictions(run, name)))
+        caption = f"{model} on {title}: change of top-1 accuracy by class, at most 50 of each kind"
+        for ending in ("png", "pdf"):
+            with replacing(book.folder / f"{name}.{ending}") as path:
+                plot_class_changes(improved, harmed, title, path)
+        parts.append(book.figure(name, caption))
+    return "\n".join(parts)
+
+
+def examples(book: Book) -> str:
+    """Fig. 1: maps on the background; Fig. 2, 3, 6: kept, corrected and broken; Fig. 15: the most harmed classes."""
+    suite, parts = book.workshop.suite, []
+    for model, recipe, run in book.experiment.rows(suite):
+        if recipe is not OURS:
+            continue
+        originals = Run.of(run.model, None)
+        checkpoints = {"original": book.workshop.checkpoint(originals), "fine-tuned": book.workshop.checkpoint(run)}
+
+        def draw(
+            benchmark: str, image_ids: list[str], kind: str, rule: str, model=model, checkpoints=checkpoints
+        ) -> None:
+            if not image_ids:
+                parts.append(f"{model}, {benchmark}, {kind}: no such image.\n")
+                return
+            data = _rows_of(book.workshop.benchmark(benchmark, checkpoints["original"]), image_ids)
+            stem = f"{model}-{benchmark}-{kind}"
+            for ending in ("png", "pdf"):
+                example_overlays(book.folder / f"{stem}.{ending}", data, checkpoints)
+            parts.append(book.figure(stem, f"{model}, {benchmark}, {kind}: {rule}"))
+
+        first = "the first image of each class, in the data set's order"
+        for name in suite.benchmarks.values():
+            kinds = (
+                ("same", "corrected", "broken") if name == next(iter(suite.benchmarks.values())) else ("corrected",)
+            )
+            before, after = book.paired_predictions(run, name)
+            for kind in kinds:
+                draw(name, choose_examples(before, after, kind, NUM_EXAMPLES), kind, first)
+        for name in (suite.natural[title] for title in list(suite.natural) if title in suite.harmed_shown):
+            before, after = book.paired_predictions(run, name)
+            _, harmed = most_changed(class_changes(before, after), count=2)
+            broken = choose_examples(before, after, "broken", len(after))
+            classes = after["class_name"]
+            chosen = [i for c in harmed["class_name"] for i in [i for i in broken if classes[i] == c][:3]]
+            draw(name, chosen, "most-harmed", "the first three broken images of the two classes most harmed")
+        predictions = book.workshop.predictions(originals, suite.segmentation)
+        draw(suite.segmentation, _salient_issues(predictions), "salient-issues", SALIENT_RULE)
+    return "\n".join(parts)
+
+
+def _salient_issues(predictions: pd.DataFrame) -> list[str]:
+    """Fig. 1's issue of background-centred relevance, by `SALIENT_RULE`."""
+    confident = np.stack(predictions["top5_probabilities"])[:, 0] >= CONFIDENT
+    worst = predictions[confident].sort_values("relevance_in_mask", kind="stable")
+    return worst["image_id"].head(NUM_EXAMPLES).tolist()
+
+
+def sis(book: Book) -> str:
+    """Fig. 5: for a few images, the pixels that are enough for the predicted class and for classes drawn at random."""
+    suite = book.workshop.suite
+    ((model, run),) = {(model, run) for model, _, run in book.experiment.rows(suite)}
+    checkpoint = book.workshop.checkpoint(run)
+    data = book.workshop.benchmark(next(iter(suite.benchmarks.values())), checkpoint)
+    rows = data.rows.select(np.linspace(0, len(data.rows) - 1, NUM_EXAMPLES, dtype=int))
+    processor = benchmark_image_processor("checkpoint", checkpoint.image_processor, checkpoint.model.config)
+    images = [BenchmarkImages(rows, processor)[row]["pixel_values"] for row in range(len(rows))]
+    names = checkpoint.model.config.id2label
+    random_classes = np.random.default_rng(0).choice(len(names), NUM_RANDOM_CLASSES, replace=False).tolist()
+    titles, subsets, lines = [], [], []
+    for pixel_values in images:
+        with torch.no_grad():
+            probabilities = checkpoint.model(pixel_values[None]).logits.softmax(dim=1)[0]
+        predicted = int(probabilities.argmax())
+        titles.append(f"{names[predicted]} {probabilities[predicted]:.0%}")
+        found = []
+        for target in (predicted, *random_classes):
+            subset = sufficient_input_subset(checkpoint.model, pixel_values, target, CONFIDENT)
+            share = float(subset.mask.float().mean())
+            found.append((f"{names[target]} {subset.confidence:.0%}", np.asarray(subset.mask)))
+            lines.append([titles[-1], names[target], f"{100 * subset.confidence:.1f}", f"{100 * share:.1f}"])
+        subsets.append(found)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
+    plot_subsets(denormalize(torch.stack(images), mean, std), titles, subsets, book.folder / book.name)
+    rule = f"images that part {data.name} equally; the predicted class, then {NUM_RANDOM_CLASSES} drawn with seed 0"
+    caption = f"{model}: pixels that are enough for a class ({rule})"
+    table = markdown_table(["image", "class", "confidence, %", "pixels kept, %"], lines)
+    return f"{book.figure(book.name, caption)}\n{table}\n"
+
+
+def _rows_of(data: BenchmarkData, image_ids: list[str]) -> BenchmarkData:
+    position = {image_id: row for row, image_id in enumerate(data.rows["image_id"])}
+    return replace(data, rows=data.rows.select([position[image_id] for image_id in image_ids]))

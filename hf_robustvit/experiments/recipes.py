@@ -1,0 +1,68 @@
+"""Ways to treat a model: the rows of the paper's tables, and the controls it does not have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hf_robustvit.config import PAPER_MODELS, PAPER_SETTINGS
+from hf_robustvit.experiments.runs import Run
+from hf_robustvit.experiments.suites import Suite
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of a table: a way to treat a model.
+
+    Attributes:
+        label: The row's name.
+        settings: Flags of run_finetune.py beyond the suite's; None leaves the model as it is.
+        share: Share of the fine-tuned weights (WiSE-FT).
+    """
+
+    label: str
+    settings: Mapping[str, Any] | None
+    share: float = 1.0
+
+    def run(self, suite: Suite, model: str) -> Run | None:
+        """The run on a model; None where the paper has no settings of the method for it."""
+        if self.settings is None:
+            return Run.of(model, None)
+        method = self.settings.get("method", "robustvit")
+        if PAPER_MODELS.get(model, "ViT-B") not in PAPER_SETTINGS[method]:
+            return None
+        settings = {"masks": "annotated", "method": method, **suite.settings, **suite.method_settings.get(method, {})}
+        return Run.of(model, settings | self.settings, self.share)
+
+
+ORIGINAL = Recipe("Original", None)
+GRADMASK = Recipe("GradMask", {"method": "gradmask"})
+RRR = Recipe("RRR", {"method": "rrr"})
+OURS = Recipe("Ours", {})
+OURS_UNANNOTATED = Recipe("Ours, TokenCut's masks", {"masks": "tokencut"})
+
+# Tab. 4 and 12, and what nobody has published: the gradients inside the map differentiated too.
+ABLATIONS = (
+    ORIGINAL,
+    OURS,
+    Recipe("w/o classification loss (Eq. 4)", {"lambda_classification": 0.0}),
+    Recipe("w/o background loss (Eq. 1)", {"lambda_background": 0.0}),
+    Recipe("w/o foreground loss (Eq. 2)", {"lambda_foreground": 0.0}),
+    Recipe("w/ confidence (Eq. 4)", {"classification_target": "predicted"}),
+    Recipe("w/ ground-truth", {"classification_target": "label"}),
+    Recipe("w/ second order", {"second_order": True}),
+)
+
+# What tells an effect of the masks from one of fine-tuning, of augmentation or of any map.
+CONTROLS = (
+    ORIGINAL,
+    Recipe("Plain fine-tuning", {"method": "finetune"}),
+    Recipe("Confidence only", {"lambda_relevance": 0.0, "classification_target": "predicted"}),
+    Recipe("Random mask", {"masks": "random"}),
+    Recipe("Mask of the whole image", {"masks": "whole"}),
+    Recipe("Another image's mask", {"masks": "other"}),
+    Recipe("Backgrounds swapped, no mask loss", {"method": "finetune", "swap_backgrounds": True}),
+    Recipe("Ours, half-way (WiSE-FT)", {}, share=0.5),
+    OURS,
+)
+
+SEEDS = (0, 1, 2)

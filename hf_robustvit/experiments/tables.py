@@ -1,0 +1,152 @@
+"""The paper's tables."""
+
+import numpy as np
+import pandas as pd
+
+from hf_robustvit.experiments.book import Book
+from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS
+from hf_robustvit.reporting.experiment_figures import plot_class_groups, plot_sensitivity
+from hf_robustvit.reporting.experiment_tables import Cell, accuracy_cells, average_changes, write_table
+
+
+STAR = (
+    "A star marks a difference from the original that is significant (McNemar, Holm over the data sets); bold is best."
+)
+MAP_FIGURES = ["relevance_in_mask", "insertion", "deletion", "top1_grey_background", "top1_swapped_background"]
+
+
+def natural_table(book: Book) -> str:
+    """Tab. 1: top-1 and top-5 on the natural benchmarks, and the mean change over the models."""
+    return _robustness_table(book, book.workshop.suite.natural, with_changes=False)
+
+
+def synthetic_table(book: Book) -> str:
+    """Tab. 2: the same on SI-Score, with the changes in brackets."""
+    return _robustness_table(book, book.workshop.suite.synthetic, with_changes=True)
+
+
+def _robustness_table(book: Book, datasets: dict[str, str], with_changes: bool) -> str:
+    figures = ["top1", "top5"]
+    cells = accuracy_cells(book.results, datasets, figures, with_changes)
+    methods = [OURS.label, OURS_UNANNOTATED.label]
+    cells = pd.concat([cells, average_changes(book.results, datasets, figures, methods)])
+    return write_table(book.folder / book.name, cells, f"{book.experiment.title}, percent. {STAR}")
+
+
+def segmentation_table(book: Book) -> str:
+    """Tab. 3: the maps against the masks."""
+    suite = book.workshop.suite
+    cells = accuracy_cells(
+        book.results, {"": suite.segmentation}, ["pixel_accuracy", "mean_iou", "mean_average_precision"]
+    )
+    caption = f"{book.experiment.title}, percent. A star: the paired-bootstrap interval of the difference excludes 0."
+    return write_table(book.folder / book.name, cells, caption)
+
+
+def accuracy_tables(book: Book) -> str:
+    """Tab. 4 and 12: top-1, then top-5, of every way to fine-tune on all benchmarks."""
+    tables = []
+    for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
+        cells = accuracy_cells(book.results, book.workshop.suite.benchmarks, [figure])
+        caption = f"{book.experiment.title}. {title} accuracy, percent. {STAR}"
+        tables.append(write_table(book.folder / f"{book.name}-{figure}", cells, caption))
+    return "\n".join(tables)
+
+
+def seed_tables(book: Book) -> str:
+    """Tab. 8 and 9: mean and standard deviation over the seeds."""
+    suite, tables = book.workshop.suite, []
+    for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
+        shown = book.results[(book.results["figure"] == figure) & (book.results["classes"] == "all")]
+        rows = {}
+        for (model, is_seed), group in shown.groupby(["model", shown["seed"].notna()], sort=False):
+            values = group.groupby("dataset")["value"].agg(["mean", "std"])
+            rows[model, OURS.label if is_seed else "Original"] = [
+                Cell(f"{mean:.1f}±{std:.1f}" if is_seed else f"{mean:.1f}")
+                for mean, std in values.loc[list(suite.benchmarks.values())].to_numpy()
+            ]
+        cells = pd.DataFrame.from_dict(rows, orient="index", columns=list(suite.benchmarks))
+        cells.index = pd.MultiIndex.from_tuples(cells.index, names=["model", "method"])
+        caption = (
+            f"{book.experiment.title}. {title} accuracy, percent: mean and standard deviation over the class seeds "
+            f"{', '.join(map(str, SEEDS))}."
+        )
+        tables.append(write_table(book.folder / f"{book.name}-{figure}", cells, caption))
+    return "\n".join(tables)
+
+
+def class_groups(book: Book) -> str:
+    """Tab. 10 and 11 and Fig. 4: training and held-out classes apart."""
+    suite, parts = book.workshop.suite, []
+    groups = book.results[book.results["classes"].isin(["training", "held-out"])]
+    titles = {name: title for title, name in suite.benchmarks.items()}
+    groups = groups[groups["dataset"].isin(titles)].assign(dataset=lambda rows: rows["dataset"].map(titles))
+    for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
+        shown = groups[groups["figure"] == figure]
+        rows = {}
+        for (model, classes), group in shown.groupby(["model", "classes"], sort=False):
+            by_dataset = group.set_index("dataset").reindex(suite.benchmarks)
+            for method, column in (("Original", "original"), (OURS.label, "value")):
+                rows[model, classes, method] = [
+                    Cell(is_significant=method == OURS.label and row.significant is True, text=f"{row[column]:.1f}")
+                    if row[column] == row[column]
+                    else Cell()
+                    for _, row in by_dataset.iterrows()
+                ]
+        changes = (
+            shown.groupby(["classes", "dataset"], sort=False)["difference"]
+            .mean()
+            .unstack()
+            .reindex(columns=suite.benchmarks)
+        )
+        for classes, row in changes.iterrows():
+            rows["Avg. change", classes, OURS.label] = [
+                Cell(f"{change:+.1f}") if change == change else Cell() for change in row
+            ]
+        cells = pd.DataFrame.from_dict(rows, orient="index", columns=list(suite.benchmarks))
+        cells.index = pd.MultiIndex.from_tuples(cells.index, names=["model", "classes", "method"])
+        caption = f"{book.experiment.title}. {title} accuracy, percent. {STAR}"
+        parts.append(write_table(book.folder / f"{book.name}-{figure}", cells, caption))
+        means = shown.groupby(["dataset", "classes"], sort=False)[["difference", "low", "high"]].mean().reset_index()
+        # Of several models the interval of the mean is narrower than the mean interval: by the root of their number.
+        narrow = 1 / np.sqrt(shown["model"].nunique())
+        for end in ("low", "high"):
+            means[end] = means["difference"] + (means[end] - means["difference"]) * narrow
+        caption = f"Mean change of {title.lower()} accuracy on the two halves of the classes, with 95 % intervals"
+        plot_class_groups(
+            means.rename(columns={"difference": "change"}), caption, book.folder / f"{book.name}-{figure}"
+        )
+        parts.append(book.figure(f"{book.name}-{figure}", caption))
+    return "\n".join(parts)
+
+
+def sensitivity(book: Book) -> str:
+    """Fig. 7: more samples per class, more classes."""
+    titles = {name: title for title, name in book.workshop.suite.benchmarks.items()}
+    shown = book.results[(book.results["figure"] == "top1") & (book.results["classes"] == "all")]
+    shown = shown[shown["dataset"].isin(titles) & shown["difference"].notna()]
+    shown = shown.assign(
+        dataset=shown["dataset"].map(titles),
+        change=shown["difference"],
+        quantity=shown["method"].str.extract(r"^(\d+)")[0].astype(int),
+    )
+    quantities = ("samples per class", "classes")
+    panels = [(name, shown[shown["method"].str.fullmatch(rf"\d+ {name}")]) for name in quantities]
+    caption = "Change of top-1 accuracy over the size of the training set, with paired 95 % intervals"
+    plot_sensitivity(panels, "", book.folder / book.name)
+    return book.figure(book.name, caption) + "\n" + accuracy_tables(book)
+
+
+def maps_or_model(book: Book) -> str:
+    """The section that every page with fine-tuned models has."""
+    figures = [name for name in MAP_FIGURES if (book.results["figure"] == name).any()]
+    if not figures or not book.results["difference"].notna().any():
+        return ""
+    cells = accuracy_cells(book.results, {"": book.workshop.suite.segmentation}, figures)
+    caption = (
+        f"On {book.workshop.suite.segmentation}, percent. Relevance in the mask tells whether the map changed; the "
+        "other columns whether the model did: the areas under the insertion curve (more is better) and the deletion "
+        "curve (less is better), and the accuracy without the true background. A star marks a significant difference."
+    )
+    table = write_table(book.folder / f"{book.name}-maps-or-model", cells, caption)
+    return f"## Did the model change, or only its map?\n\n{table}"
