@@ -11,16 +11,20 @@ OUT/baseline/..., OUT/comparison.json and OUT/per_class/...; OUT/overlays/<datas
 import logging
 from pathlib import Path
 
+import datasets
 from accelerate import Accelerator
 
 from dataset_scripts import BENCHMARKS, imagenet_indices, load_benchmark
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
-from hf_robustvit.errors import unknown_name
+from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.evaluating import EvaluationArguments, evaluate
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import IMAGENET_CLASSES, match_classes
+
+
+logger = logging.getLogger(__name__)
 
 
 def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
@@ -42,16 +46,27 @@ def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
 
 def load_data(name: str, data_dir: str | None, checkpoints: list[Checkpoint]) -> list[BenchmarkData]:
     """Load a data set and find its classes among those of each model."""
-    if name in BENCHMARKS:
+    is_own_folder = name not in BENCHMARKS
+    if not is_own_folder:
         rows, indices = load_benchmark(name, data_dir), imagenet_indices(name, data_dir)
     else:
-        rows, indices = load_image_mask_folder(name, with_masks=False), None
+        rows, indices = load_folder(name), None
         name = Path(name).resolve().name
     if "label" not in rows.column_names:
         return [BenchmarkData(name, rows, None) for _ in checkpoints]
     classes = rows.features["label"].names
     spaces = [match_classes(name, classes, indices, checkpoint.model.config) for checkpoint in checkpoints]
-    return [BenchmarkData(name, rows, space) for space in spaces]
+    return [BenchmarkData(name, rows, space, is_own_folder) for space in spaces]
+
+
+def load_folder(path: str) -> datasets.Dataset:
+    """Load a folder of one's own, with its masks if every image has one."""
+    if (Path(path) / "masks").is_dir():
+        try:
+            return load_image_mask_folder(path)
+        except UserError as error:
+            logger.warning("%s is evaluated without masks: %s", path, error)
+    return load_image_mask_folder(path, with_masks=False)
 
 
 def main(arguments: EvaluationArguments) -> None:

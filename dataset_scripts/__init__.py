@@ -20,6 +20,7 @@ from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
+from hf_robustvit.data import MASK_CONTROLS
 from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.imagenet_classes import SI_SCORE, WNIDS
@@ -104,7 +105,7 @@ def load_training_pairs(
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
         masks: "annotated"; a folder of masks/<class>/*.png to take instead of the data set's own, where images that
             run_masks.py rejected are left out; or "tokencut" for masks that the caller makes: then a folder's rows
-            have no mask.
+            have no mask; or a control of `MASK_CONTROLS`, which the caller makes of the annotated masks.
         ignore: Also mark, in `ignore`, the pixels that ImageNet-S's annotators left open.
 
     Returns:
@@ -113,7 +114,7 @@ def load_training_pairs(
     Raises:
         UserError: There is no such data set, or its folder does not fit.
     """
-    masks_dir = None if masks in ("annotated", "tokencut") else os.path.abspath(masks)
+    masks_dir = None if masks in ("annotated", "tokencut", *MASK_CONTROLS) else os.path.abspath(masks)
     if ignore and (name != "imagenet-s" or masks != "annotated"):
         raise UserError("--ignore_unlabelled is for --dataset imagenet-s with its annotated masks: leave it out.")
     if name == "imagenet-s":

@@ -48,6 +48,13 @@ class EvaluationArguments:
     skip_unreadable: bool = field(
         default=False, metadata={"help": "Leave out images that cannot be read, and list them, instead of stopping."}
     )
+    oracle: bool = field(
+        default=False,
+        metadata={
+            "help": "On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
+            "forbidden to attend to the background."
+        },
+    )
     batch_size: int = field(default=64, metadata={"help": "Images in a batch, in each process."})
     num_workers: int = field(
         default=min(8, os.cpu_count() or 1), metadata={"help": "Processes that read images, for each process."}
@@ -88,7 +95,12 @@ def evaluate(
 
     run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
     results = [
-        [evaluate_benchmark(checkpoint, sets[position], folder, accelerator, options, **run) for sets in data]
+        [
+            evaluate_benchmark(
+                checkpoint, sets[position], folder, accelerator, options, oracle=arguments.oracle, **run
+            )
+            for sets in data
+        ]
         for position, (checkpoint, (_, _, folder)) in enumerate(zip(checkpoints, models, strict=True))
     ]
     differences = []

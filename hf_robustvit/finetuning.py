@@ -9,15 +9,19 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import (
+    MASK_CONTROLS,
     EvalTransform,
+    SwapBackgrounds,
     TrainTransform,
     check_pairs,
     choose_training_images,
     collate_pairs,
+    control_masks,
     model_classes,
     relabel,
     with_pair_transform,
 )
+from hf_robustvit.errors import UserError
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
@@ -41,7 +45,16 @@ class FinetuneArguments:
     images_dir: str | None = field(
         default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
     )
-    masks: str = field(default="annotated", metadata={"help": "annotated, tokencut, or a folder of masks."})
+    masks: str = field(
+        default="annotated",
+        metadata={
+            "help": "annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
+            "whole (all is foreground), other (another image's mask)."
+        },
+    )
+    swap_backgrounds: bool = field(
+        default=False, metadata={"help": "Show every other training image, by chance, on another one's background."}
+    )
     ignore_unlabelled: bool = field(
         default=False,
         metadata={"help": "Pixels that ImageNet-S leaves open count in neither loss, not as background."},
@@ -80,6 +93,11 @@ def finetune(
     Raises:
         UserError: The settings do not fit the data or the model, or images cannot be read.
     """
+    if arguments.swap_backgrounds and arguments.masks in MASK_CONTROLS:
+        raise UserError(
+            f"--swap_backgrounds cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
+            "one of them out."
+        )
     set_seed(config.seed)
     checkpoint = checkpoint_to_resume(config)
     model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
@@ -92,13 +110,20 @@ def finetune(
     if arguments.masks == "tokencut":
         chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
     with config.main_process_first():
-        training, validation = (check_pairs(part, skip=arguments.skip_unreadable) for part in chosen)
+        chosen = [check_pairs(part, skip=arguments.skip_unreadable) for part in chosen]
+        if arguments.masks in MASK_CONTROLS:
+            chosen = [control_masks(part, arguments.masks, config.seed) for part in chosen]
+    training, validation = chosen
+    train_transform, eval_transform = TrainTransform(image_processor), EvalTransform(image_processor)
+    if arguments.swap_backgrounds:
+        train_transform = SwapBackgrounds(train_transform, training)
 
     record = {
         "base_model": arguments.model,
         "base_revision": getattr(model.config, "_commit_hash", None),
         "dataset": arguments.dataset,
         "mask_source": arguments.masks,
+        "swap_backgrounds": arguments.swap_backgrounds,
         "training_classes": selection.training_classes,
         "held_out_classes": selection.held_out_classes,
         "samples_per_class": arguments.samples_per_class,
@@ -106,13 +131,12 @@ def finetune(
         "training_images": training["image_id"][:],
         "validation_images": validation["image_id"][:],
     }
-    eval_transform = EvalTransform(image_processor)
     trainer = RobustViTTrainer(
         model=model,
         args=config,
         new_head=new_head,
         record=record,
-        train_dataset=with_pair_transform(training, TrainTransform(image_processor)),
+        train_dataset=with_pair_transform(training, train_transform),
         eval_dataset=with_pair_transform(validation, eval_transform),
         data_collator=collate_pairs,
         processing_class=image_processor,

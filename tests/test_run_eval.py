@@ -92,6 +92,53 @@ def test_two_models_are_compared(workshop, tmp_path, capsys):
     assert "## Training and held-out classes" in report and table.strip() in report
 
 
+def with_masks(workshop, folder):
+    """The folder with a mask for each image, the left half of it."""
+    shutil.copytree(workshop / "pets", folder)
+    for path in (folder / "images").rglob("*.*"):
+        with Image.open(path) as image:
+            mask = Image.new("L", image.size, 0)
+        mask.paste(255, (0, 0, mask.width // 2, mask.height))
+        target = folder / "masks" / path.parent.name / f"{path.stem}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        mask.save(target)
+    return folder
+
+
+def test_a_folder_with_masks_tells_whether_the_model_changed(workshop, tmp_path, caplog):
+    folder = with_masks(workshop, tmp_path / "masked")
+    flags = ("--dataset", folder, workshop / "pets", "--oracle")
+    evaluate(workshop, tmp_path / "out", *flags, "--baseline", workshop / "before")
+    result = json.loads((tmp_path / "out" / "masked.json").read_text())
+    figures = ("relevance_in_mask", "insertion", "deletion", "top1_grey_background", "top1_swapped_background")
+    predictions = pd.read_parquet(tmp_path / "out" / "masked.predictions.parquet")
+    for figure in (*figures, "top1_oracle"):
+        assert result[figure] == pytest.approx(100 * predictions[figure].mean())
+        assert json.loads((tmp_path / "out" / "pets.json").read_text())[figure] is None
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["differences"]
+    rows = {row["figure"]: row for row in rows if row["dataset"] == "masked" and row["classes"] == "all"}
+    assert all(rows[figure]["after"] == pytest.approx(result[figure]) for figure in figures)
+    assert rows["insertion"]["p"] is None and rows["top1_grey_background"]["p"] is not None
+    report = (tmp_path / "out" / "results.md").read_text()
+    section = report.split("## Did the model change, or only its map?")[1]
+    assert all(f"| {figure} " in section for figure in figures)
+    headroom = result["top1_oracle"] - result["top1"]
+    assert f"{headroom:+.2f}" in section.split("## What a perfect map could gain")[1]
+
+    evaluate(workshop, tmp_path / "alone", "--dataset", folder)
+    section = (tmp_path / "alone" / "results.md").read_text().split("## Did the model change, or only its map?")[1]
+    assert f"{result['deletion']:.2f}" in section and "perfect map" not in section
+
+
+def test_a_folder_where_a_mask_is_missing_is_evaluated_without_masks(workshop, tmp_path, caplog):
+    folder = with_masks(workshop, tmp_path / "masked")
+    next((folder / "masks").rglob("*.png")).unlink()
+    evaluate(workshop, tmp_path / "out", "--dataset", folder)
+    assert "is evaluated without masks: 1 of 60 images have no mask" in caplog.text
+    result = json.loads((tmp_path / "out" / "masked.json").read_text())
+    assert result["num_images"] == 60 and result["insertion"] is None
+
+
 def test_a_second_run_calls_no_model(workshop, tmp_path, monkeypatch):
     flags = ("--dataset", workshop / "pets", "--baseline", workshop / "before")
     evaluate(workshop, tmp_path, *flags)

@@ -89,6 +89,20 @@ def test_a_file_of_settings(folder, model_dir, tmp_path):
     assert (tmp_path / "out" / "robustvit.json").exists()
 
 
+@pytest.mark.parametrize("flags", [("--masks", "whole"), ("--masks", "other"), ("--swap_backgrounds",)])
+def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypatch, flags):
+    out = tmp_path / "out"
+    arguments = ["--model", model_dir, "--dataset", folder, "--output_dir", out, "--num_train_epochs", 1, *flags]
+    monkeypatch.setattr(sys, "argv", ["run_finetune.py", *map(str, arguments), "--use_cpu"])
+    run_finetune.main()
+    record = json.loads((out / "robustvit.json").read_text())
+    assert record["mask_source"] == (flags[1] if flags[0] == "--masks" else "annotated")
+    assert record["swap_backgrounds"] == (flags[0] == "--swap_backgrounds")
+    if "whole" in flags:
+        last = json.loads((out / "trainer_state.json").read_text())["log_history"][-1]
+        assert last["eval_relevance_in_mask"] == pytest.approx(1) and last["eval_background_loss"] == 0
+
+
 def break_mask_size(folder):
     Image.new("L", (20, 40), 255).save(folder / "masks" / "ant" / "0.png")
     return ()
@@ -121,6 +135,7 @@ def break_image(folder):
         (lambda folder: ("--num_classes", "7"), r"--num_classes 7: the data set has images of 3 classes only"),
         (lambda folder: ("--samples_per_class", "9"), r"--samples_per_class 9: .*'ant' has 5"),
         (lambda folder: ("--dataset", "imagenet-s"), r"--data_dir"),
+        (lambda folder: ("--masks", "random", "--swap_backgrounds"), r"--masks random marks none: leave one of them"),
     ],
 )
 def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sentence, monkeypatch, capsys):

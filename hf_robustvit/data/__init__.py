@@ -1,6 +1,8 @@
-"""Image-mask pairs: reading and checking them, joint transforms, batches, and the choice of classes and samples."""
+"""Image-mask pairs: reading and checking them, joint transforms, controls, batches, and the choice of images."""
 
+from hf_robustvit.data.background import SwapBackgrounds
 from hf_robustvit.data.collator import collate_pairs
+from hf_robustvit.data.controls import MASK_CONTROLS, control_masks
 from hf_robustvit.data.labels import model_classes, relabel
 from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, read_pair
 from hf_robustvit.data.selection import Selection, choose_training_images
@@ -8,13 +10,16 @@ from hf_robustvit.data.transforms import EvalTransform, TrainTransform, with_pai
 
 
 __all__ = [
+    "MASK_CONTROLS",
     "EvalTransform",
     "PairError",
     "Selection",
+    "SwapBackgrounds",
     "TrainTransform",
     "check_pairs",
     "choose_training_images",
     "collate_pairs",
+    "control_masks",
     "foreground_mask",
     "model_classes",
     "read_pair",

@@ -5,10 +5,12 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
+from hf_robustvit.evaluation.backgrounds import BACKGROUND_FIGURES
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import BenchmarkImages
 from hf_robustvit.evaluation.label_spaces import LabelSpace
 from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
+from hf_robustvit.evaluation.oracle import ORACLE_FIGURE
 from hf_robustvit.evaluation.statistics import accuracy_interval
 from hf_robustvit.metrics import TopKAccuracy
 
@@ -80,7 +82,8 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether each image was classified correctly, in every protocol that `predict`'s columns allow.
 
     Returns:
-        Bool columns `top1`, `top5`; `top1_subset`, `top5_subset` and `top1_any` where they have a meaning.
+        Bool columns `top1`, `top5`; `top1_subset`, `top5_subset` and `top1_any` where they have a meaning; those of
+        `background_outcomes` and `oracle_accuracy` where the rows have them.
     """
     label = frame["label"].to_numpy()[:, None]
     hits = np.stack(frame["top5_indices"]) == label  # (images, guesses)
@@ -91,6 +94,7 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     if "labels" in frame:
         pairs = zip(frame["top5_indices"], frame["labels"], strict=True)
         correct["top1_any"] = np.array([guesses[0] in labels for guesses, labels in pairs])
+    correct |= {name: frame[name].to_numpy() for name in (*BACKGROUND_FIGURES, ORACLE_FIGURE) if name in frame}
     return pd.DataFrame(correct, index=frame.index)
 
 

@@ -12,8 +12,10 @@ import pandas as pd
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from hf_robustvit.evaluation.accuracy import accuracies, predict
+from hf_robustvit.evaluation.accuracy import accuracies, outcomes, predict
+from hf_robustvit.evaluation.backgrounds import background_outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.faithfulness import faithfulness_figures, measure_faithfulness
 from hf_robustvit.evaluation.images import (
     BenchmarkImages,
     Preprocessing,
@@ -22,8 +24,10 @@ from hf_robustvit.evaluation.images import (
 )
 from hf_robustvit.evaluation.label_spaces import LabelSpace
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.oracle import ORACLE_FIGURE, ForegroundImages, oracle_accuracy
 from hf_robustvit.evaluation.results import BenchmarkResult, read_result, write_result
 from hf_robustvit.evaluation.segmentation import count_segmentation, segmentation_figures
+from hf_robustvit.evaluation.statistics import difference_interval
 
 
 logger = logging.getLogger(__name__)
@@ -34,18 +38,27 @@ class BenchmarkData:
     """A data set to evaluate on.
 
     Attributes:
-        name: Its name; one that ends in "segmentation" also gets the segmentation test.
-        rows: `image`, `label`, `image_id`, and `mask` for the segmentation test. A segmentation set may lack `label`.
+        name: Its name; one that ends in "segmentation" also gets the tests that need masks: the segmentation test, and
+            whether the model follows its map.
+        rows: `image`, `label`, `image_id`, and `mask` for these tests. A segmentation set may lack `label`.
         label_space: How its classes meet the model's; None where it has no labels.
+        is_own_folder: A folder of the user's own, which gets these tests under any name.
     """
 
     name: str
     rows: datasets.Dataset
     label_space: LabelSpace | None
+    is_own_folder: bool = False
 
     @property
     def has_masks(self) -> bool:
-        return self.name.endswith("segmentation") and "mask" in self.rows.column_names
+        """Whether the tests that need masks are run on it."""
+        return (self.is_own_folder or self.name.endswith("segmentation")) and "mask" in self.rows.column_names
+
+    @property
+    def allows_oracle(self) -> bool:
+        """Whether it has the masks and labels that the oracle needs."""
+        return self.label_space is not None and "mask" in self.rows.column_names
 
 
 def evaluate_benchmark(
@@ -56,6 +69,7 @@ def evaluate_benchmark(
     options: LoopOptions,
     preprocessing: Preprocessing = "checkpoint",
     crop_border: int = 0,
+    oracle: bool = False,
 ) -> BenchmarkResult:
     """Evaluate a model on a benchmark and write `<name>.json` and `<name>.predictions.parquet`.
 
@@ -69,6 +83,7 @@ def evaluate_benchmark(
         options: How images are fed, and the precision.
         preprocessing: "checkpoint" or "paper"; see `benchmark_image_processor`.
         crop_border: Pixels cut from each side of an image first.
+        oracle: Also measure `oracle_accuracy`, where the set has masks and labels.
 
     Raises:
         UserError: An image cannot be read and `options.skip_unreadable` is off, or none can be read.
@@ -87,18 +102,23 @@ def evaluate_benchmark(
         weights=checkpoint.weights,
         data=data.rows._fingerprint,  # changes with the cached files and with every transformation since
     )
-    stored = _finished(output_dir, planned, options)
+    oracle = oracle and data.allows_oracle
+    stored = _finished(output_dir, planned, options, oracle)
     if stored:
         return stored
 
     checkpoint.model.to(accelerator.device).eval()
-    frame, figures = pd.DataFrame({"image_id": data.rows["image_id"][:]}), {}
-    if data.label_space:
-        predictions = _predictions(checkpoint, data, planned.protocol, options, accelerator)
-        frame, figures = frame.merge(predictions, on="image_id"), figures | accuracies(predictions)
-    if data.has_masks:
-        counts = _segmentation(checkpoint, data, planned.protocol, options, accelerator)
-        frame, figures = frame.merge(counts, on="image_id"), figures | segmentation_figures(counts)
+    measurements = {
+        _predictions: data.label_space is not None,
+        _segmentation: data.has_masks,
+        _faithfulness: data.has_masks,
+        _backgrounds: data.has_masks and data.label_space is not None,
+        _oracle: oracle,
+    }
+    frame = pd.DataFrame({"image_id": data.rows["image_id"][:]})
+    for measure in (measure for measure, applies in measurements.items() if applies):
+        frame = frame.merge(measure(checkpoint, data, planned.protocol, options, accelerator), on="image_id")
+    figures = _figures(data, frame)
 
     readable = set(frame["image_id"])
     unreadable = [image_id for image_id in data.rows["image_id"] if image_id not in readable]
@@ -107,6 +127,26 @@ def evaluate_benchmark(
         write_result(output_dir, result, frame)
     accelerator.wait_for_everyone()
     return result
+
+
+def _figures(data: BenchmarkData, frame: pd.DataFrame) -> dict:
+    """All figures of a result, from the rows of all its measurements."""
+    figures = {}
+    if data.label_space:
+        figures |= accuracies(frame)
+    if data.has_masks:
+        figures |= segmentation_figures(frame) | faithfulness_figures(frame)
+    if ORACLE_FIGURE in frame:
+        correct = outcomes(frame)
+        interval = difference_interval(correct["top1"].to_numpy(), correct[ORACLE_FIGURE].to_numpy())
+        figures["oracle_headroom_ci95"] = [100 * bound for bound in interval]
+        headroom = figures[ORACLE_FIGURE] - figures["top1"]
+        logger.info(
+            "%s: with attention to the object only, top-1 is %.2f instead of %.2f, %+.2f [%.2f, %.2f]: the headroom "
+            "of a perfect map",
+            *(data.name, figures[ORACLE_FIGURE], figures["top1"], headroom, *figures["oracle_headroom_ci95"]),
+        )
+    return figures
 
 
 def _predictions(
@@ -120,7 +160,7 @@ def _predictions(
     processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
     images = BenchmarkImages(data.rows, processor, protocol["crop_border"])
     labels = np.asarray(data.rows["label"][:])
-    with _fast_attention(checkpoint.model):
+    with _attention(checkpoint.model, "sdpa"):
         return predict(checkpoint, images, labels, data.label_space, options, accelerator, data.name)
 
 
@@ -131,20 +171,73 @@ def _segmentation(
     options: LoopOptions,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    config = checkpoint.model.config
-    processor = segmentation_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    images = BenchmarkImages(data.rows, processor, protocol["crop_border"], with_masks=True)
+    images = _squashed_images(checkpoint, data, protocol)
     return count_segmentation(checkpoint, images, options, accelerator, f"{data.name}: maps")
 
 
-def _finished(output_dir: Path, planned: BenchmarkResult, options: LoopOptions) -> BenchmarkResult | None:
-    """The result on disk, if it is the one that is planned."""
+def _faithfulness(
+    checkpoint: Checkpoint,
+    data: BenchmarkData,
+    protocol: dict,
+    options: LoopOptions,
+    accelerator: Accelerator,
+) -> pd.DataFrame:
+    images = _squashed_images(checkpoint, data, protocol)
+    with _attention(checkpoint.model, "lean"):  # the same maps, and the many other forward passes are as fast as SDPA
+        return measure_faithfulness(checkpoint, images, options, accelerator, f"{data.name}: insertion and deletion")
+
+
+def _backgrounds(
+    checkpoint: Checkpoint,
+    data: BenchmarkData,
+    protocol: dict,
+    options: LoopOptions,
+    accelerator: Accelerator,
+) -> pd.DataFrame:
+    config = checkpoint.model.config
+    processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
+    run = (protocol["crop_border"], data.label_space, options, accelerator, data.name)
+    with _attention(checkpoint.model, "sdpa"):
+        return background_outcomes(checkpoint, data.rows, processor, *run)
+
+
+def _oracle(
+    checkpoint: Checkpoint,
+    data: BenchmarkData,
+    protocol: dict,
+    options: LoopOptions,
+    accelerator: Accelerator,
+) -> pd.DataFrame:
+    config = checkpoint.model.config
+    processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
+    images = ForegroundImages(data.rows, processor, protocol["crop_border"], with_masks=True)
+    labels = np.asarray(data.rows["label"][:])
+    with _attention(checkpoint.model, "sdpa"):
+        return oracle_accuracy(
+            checkpoint, images, labels, data.label_space, options, accelerator, f"{data.name}: oracle"
+        )
+
+
+def _squashed_images(checkpoint: Checkpoint, data: BenchmarkData, protocol: dict) -> BenchmarkImages:
+    """The images with their masks as the segmentation test takes them."""
+    config = checkpoint.model.config
+    processor = segmentation_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
+    return BenchmarkImages(data.rows, processor, protocol["crop_border"], with_masks=True)
+
+
+def _finished(
+    output_dir: Path, planned: BenchmarkResult, options: LoopOptions, oracle: bool
+) -> BenchmarkResult | None:
+    """The result on disk, if it is the one that is planned and nothing that is asked for is missing."""
     stored = read_result(output_dir, planned.dataset)
     if stored is None:
         return None
     if stored.same_run(planned) and (options.skip_unreadable or not stored.unreadable):
-        logger.info("%s is finished in %s and not run again", planned.dataset, output_dir)
-        return stored
+        if stored.top1_oracle is not None or not oracle:
+            logger.info("%s is finished in %s and not run again", planned.dataset, output_dir)
+            return stored
+        logger.info("%s has no oracle in %s and is run again", planned.dataset, output_dir)
+        return None
     logger.warning(
         "%s in %s was made by another model, data set or protocol and is run again", planned.dataset, output_dir
     )
@@ -152,10 +245,10 @@ def _finished(output_dir: Path, planned: BenchmarkResult, options: LoopOptions) 
 
 
 @contextlib.contextmanager
-def _fast_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Attention that keeps no weights, while none are needed."""
+def _attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Another attention function for a while: one that keeps no weights where none are needed."""
     loaded_with = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(implementation)
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
 """Before and after on the same images: paired differences, their intervals, and tests over all data sets."""
 
+import functools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.accuracy import outcomes
+from hf_robustvit.evaluation.faithfulness import FAITHFULNESS_FIGURES
 from hf_robustvit.evaluation.statistics import bootstrap_interval, difference_interval, holm, mcnemar_p
 from hf_robustvit.metrics import segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
@@ -24,15 +26,15 @@ class Difference:
 
     Attributes:
         dataset: The data set.
-        figure: "top1", "top5", "top1_subset", "top5_subset", "top1_any", or a figure of the segmentation test.
+        figure: A column of `outcomes`, or a figure of the segmentation test or of `measure_faithfulness`.
         classes: "all", or the "training" or "held-out" classes of the fine-tuned model.
         n: Number of images, each scored by both models.
         before, after: The figure of the baseline and of the model.
         difference: After minus before.
         interval95: Paired-bootstrap interval of the difference.
-        p: McNemar's exact p; None for the segmentation test, whose images are not simply right or wrong.
+        p: McNemar's exact p; None where images are not simply right or wrong: the segmentation test, faithfulness.
         p_holm: The same after Holm's adjustment over the data sets, within one figure and choice of classes.
-        significant: `p_holm` is below 0.05; for the segmentation test, the interval excludes 0.
+        significant: `p_holm` is below 0.05; where there is none, the interval excludes 0.
     """
 
     dataset: str
@@ -83,7 +85,12 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
                 differences.append(_accuracy_difference(dataset, figure, classes, *pair))
     if COUNTS[0] in after:
         counts = np.stack([before[list(COUNTS)], after[list(COUNTS)]], axis=1)  # (images, 2, 7)
-        differences += [_segmentation_difference(dataset, figure, counts) for figure in SEGMENTATION_FIGURES]
+        for figure in SEGMENTATION_FIGURES:
+            score = functools.partial(_segmentation_score, figure)
+            differences.append(_resampled_difference(dataset, figure, counts, score))
+    for figure in after.columns.intersection(before.columns).intersection(FAITHFULNESS_FIGURES, sort=False):
+        values = np.stack([before[figure], after[figure]], axis=1)  # (images, 2)
+        differences.append(_resampled_difference(dataset, figure, values, np.mean))
     return differences
 
 
@@ -126,18 +133,26 @@ def _accuracy_difference(dataset: str, figure: str, classes: str, before: np.nda
     )
 
 
-def _segmentation_difference(dataset: str, figure: str, counts: np.ndarray) -> Difference:
-    def change(sample: np.ndarray) -> float:
-        return segmentation_scores(sample[:, 1])[figure] - segmentation_scores(sample[:, 0])[figure]
+def _segmentation_score(figure: str, counts: np.ndarray) -> float:
+    return segmentation_scores(counts)[figure]
 
-    low, high = bootstrap_interval(change, counts)
+
+def _resampled_difference(
+    dataset: str, figure: str, pairs: np.ndarray, score: Callable[[np.ndarray], float]
+) -> Difference:
+    """A difference with the paired-bootstrap interval; `pairs` is (images, 2, ...), `score` takes (images, ...)."""
+
+    def change(sample: np.ndarray) -> float:
+        return score(sample[:, 1]) - score(sample[:, 0])
+
+    low, high = bootstrap_interval(change, pairs)
     return Difference(
         dataset=dataset,
         figure=figure,
         classes="all",
-        n=len(counts),
-        before=100 * segmentation_scores(counts[:, 0])[figure],
-        after=100 * segmentation_scores(counts[:, 1])[figure],
-        difference=100 * change(counts),
+        n=len(pairs),
+        before=100 * float(score(pairs[:, 0])),
+        after=100 * float(score(pairs[:, 1])),
+        difference=100 * float(change(pairs)),
         interval95=(100 * low, 100 * high),
     )

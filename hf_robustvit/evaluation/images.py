@@ -60,11 +60,10 @@ class BenchmarkImages(torch.utils.data.Dataset):
             pictures = self._read(index)
         except UnreadableImage:
             item = {"index": index, "pixel_values": self.blank, "readable": False}
-            return item | {column: torch.zeros(height, width, dtype=torch.int8) for column in self.columns[1:]}
+            return item | {column: self._mask(Image.new("L", (width, height))) for column in self.columns[1:]}
         item = {"index": index, "pixel_values": self._pixel_values(pictures["image"]), "readable": True}
         if "mask" in pictures:
-            mask = np.asarray(pictures["mask"].resize((width, height), Image.Resampling.NEAREST))
-            item["mask"] = torch.from_numpy((mask > 127).astype(np.int8))
+            item["mask"] = self._mask(pictures["mask"])
         return item
 
     def reason_unreadable(self, index: int) -> str | None:
@@ -81,6 +80,11 @@ class BenchmarkImages(torch.utils.data.Dataset):
         if len({picture.size for picture in pictures.values()}) > 1:
             raise UnreadableImage("its mask has another size, {0.width}x{0.height}".format(pictures["mask"]))
         return pictures
+
+    def _mask(self, mask: Image.Image) -> torch.Tensor:
+        height, width = self.blank.shape[-2:]
+        squashed = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
+        return torch.from_numpy((squashed > 127).astype(np.int8))  # (H, W)
 
     def _pixel_values(self, image: Image.Image) -> torch.Tensor:
         return self.image_processor(image, return_tensors="pt")["pixel_values"][0]  # (3, H, W)

@@ -35,6 +35,10 @@ class BenchmarkResult:
         per_class: Class name -> top1, top5, n.
         train_classes, held_out_classes: top1, top5, n of the classes the model was fine-tuned on, and of the others.
         pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with bootstrap intervals.
+        relevance_in_mask, insertion, deletion: See `measure_faithfulness`; for sets with masks.
+        top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `background_outcomes`.
+        top1_oracle: Top-1 when the CLS token is forbidden to attend to the background, where that was asked for.
+        oracle_headroom_ci95: Paired interval of top1_oracle minus top1.
         unreadable: Names of the images left out because they could not be read.
         protocol: preprocessing, label_space, crop_border, precision.
         weights: Fingerprint of the model's weights.
@@ -64,6 +68,13 @@ class BenchmarkResult:
     mean_iou_ci95: list[float] | None = None
     mean_average_precision: float | None = None
     mean_average_precision_ci95: list[float] | None = None
+    relevance_in_mask: float | None = None
+    insertion: float | None = None
+    deletion: float | None = None
+    top1_grey_background: float | None = None
+    top1_swapped_background: float | None = None
+    top1_oracle: float | None = None
+    oracle_headroom_ci95: list[float] | None = None
     unreadable: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in RECORDED_PACKAGES})
 

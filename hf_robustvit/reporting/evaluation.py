@@ -7,15 +7,40 @@ from pathlib import Path
 
 import pandas as pd
 
-from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
+from hf_robustvit.evaluation.backgrounds import BACKGROUND_FIGURES
+from hf_robustvit.evaluation.comparison import (
+    SEGMENTATION_FIGURES,
+    Difference,
+    adjust,
+    compare,
+    pair_predictions,
+)
+from hf_robustvit.evaluation.faithfulness import FAITHFULNESS_FIGURES
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, replacing
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.reporting.per_class import plot_class_changes, plot_class_groups
-from hf_robustvit.reporting.tables import class_changes_table, comparison_table, results_table
+from hf_robustvit.reporting.tables import (
+    class_changes_table,
+    comparison_table,
+    figures_table,
+    oracle_table,
+    results_table,
+)
 
 
 BASELINE_FOLDER = "baseline"
+CHANGE_FIGURES = (*FAITHFULNESS_FIGURES, *BACKGROUND_FIGURES)
+CHANGE_NOTE = (
+    "Fine-tuning by relevance moves the map by design: `relevance_in_mask`, the share of it on the object, only says "
+    "that this worked. The model itself changed for the better if its top-1 with a greyed or swapped background rose "
+    "too; and the map tells what the model decides by if `insertion` is high and `deletion` low (the mean probability "
+    "of the class while its most relevant patches are put on an empty image, or taken from the whole one)."
+)
+ORACLE_NOTE = (
+    "Top-1 when the CLS token is forbidden to attend to the background: about what a perfect map could gain. Where "
+    "the headroom's interval does not lie above 0, fine-tuning by relevance has little to offer on that data set."
+)
 READABLE = dict(zip(WNIDS, NAMES, strict=True))
 
 
@@ -64,8 +89,8 @@ def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Dif
     """The table a run ends with: top-1 before and after and the segmentation test, or one model's figures."""
     if not differences:
         return results_table(results)
-    shown = [item for item in differences if item.classes == "all" and (item.figure == "top1" or item.p is None)]
-    return comparison_table(shown)
+    figures = ("top1", *SEGMENTATION_FIGURES)
+    return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
 
 
 def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> None:
@@ -78,6 +103,12 @@ def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differenc
     groups = [item for item in differences if item.classes != "all" and item.figure in ("top1", "top5")]
     if groups:
         parts += ["## Training and held-out classes", comparison_table(groups)]
+    if any(result.insertion is not None for result in results):
+        moved = [item for item in differences if item.classes == "all" and item.figure in CHANGE_FIGURES]
+        table = comparison_table(moved) if moved else figures_table(results, CHANGE_FIGURES)
+        parts += ["## Did the model change, or only its map?", CHANGE_NOTE, table]
+    if any(result.top1_oracle is not None for result in results):
+        parts += ["## What a perfect map could gain", ORACLE_NOTE, oracle_table(results)]
     _write_text(output_dir / "results.md", "\n\n".join(parts))
 
 

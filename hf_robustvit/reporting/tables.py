@@ -59,6 +59,30 @@ def results_table(results: Iterable[BenchmarkResult]) -> str:
     return markdown_table(["dataset", "images", "top1", "95 % interval", *figures], rows)
 
 
+def figures_table(results: Iterable[BenchmarkResult], figures: Sequence[str]) -> str:
+    """Chosen figures of one model, percent, on the data sets that have any of them."""
+    rows = [[result.dataset, result.num_images, *(getattr(result, name) for name in figures)] for result in results]
+    rows = [row for row in rows if any(value is not None for value in row[2:])]
+    return markdown_table(["dataset", "images", *figures], rows)
+
+
+def oracle_table(results: Iterable[BenchmarkResult]) -> str:
+    """Top-1 of the model and of the oracle with the paired difference, on the data sets that have it."""
+    rows = [
+        [
+            result.dataset,
+            result.num_images,
+            result.top1,
+            result.top1_oracle,
+            f"{result.top1_oracle - result.top1:+.2f}",
+            interval(result.oracle_headroom_ci95),
+        ]
+        for result in results
+        if result.top1_oracle is not None
+    ]
+    return markdown_table(["dataset", "images", "top1", "top1_oracle", "headroom", "95 % interval"], rows)
+
+
 def comparison_table(differences: Iterable[Difference]) -> str:
     """Differences between two models, percentage points; a star marks the significant ones."""
     header = ["dataset", "figure", "classes", "n", "before", "after", "difference", "95 % interval", "p", "Holm p", ""]

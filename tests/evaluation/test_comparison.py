@@ -91,6 +91,23 @@ def test_segmentation_is_compared_by_resampling_images():
     assert pixel_accuracy.p_holm is None and pixel_accuracy.significant
 
 
+def test_other_backgrounds_are_tested_like_accuracies_and_shares_by_resampling():
+    rng = np.random.default_rng(0)
+    hits = np.arange(80) < 40
+    shares = rng.random(80)
+    before = predictions(hits, top1_grey_background=~hits, top1_oracle=hits, insertion=shares)
+    after = predictions(hits, top1_grey_background=np.arange(80) >= 30, insertion=shares + 0.1, deletion=shares)
+    by_figure = {item.figure: item for item in compare("set", *paired(before, after))}
+    assert set(by_figure) == {"top1", "top5", "top1_grey_background", "insertion"}, "only what both models have"
+    grey, insertion = by_figure["top1_grey_background"], by_figure["insertion"]
+    assert (grey.before, grey.after, grey.p) == (50, 62.5, pytest.approx(2 / 2**10))
+    assert insertion.before == pytest.approx(100 * shares.mean()) and insertion.difference == pytest.approx(10)
+    assert insertion.interval95 == pytest.approx((10, 10)), "every image gained as much"
+    assert insertion.p is None
+    adjust([insertion])
+    assert insertion.significant
+
+
 def test_holm_runs_over_the_data_sets_of_one_figure():
     gains, differences = (6, 7, 9), []
     for gain in gains:

@@ -1,0 +1,89 @@
+"""Other surroundings for an object: its background greyed, or taken from another image."""
+
+from typing import Any
+
+import datasets
+import numpy as np
+import PIL.Image
+import PIL.ImageFilter
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from hf_robustvit.data.pairs import read_pair, undecoded
+from hf_robustvit.data.transforms import PairTransform
+from hf_robustvit.errors import UserError
+
+
+GREY = (128, 128, 128)
+SWAPPED_SHARE = 0.5
+
+
+def grey_background(image: PIL.Image.Image, mask: PIL.Image.Image) -> PIL.Image.Image:
+    """The object on even grey.
+
+    Args:
+        image: Mode RGB.
+        mask: Mode L, of the same size; where it is soft, image and grey are mixed.
+    """
+    return PIL.Image.composite(image, PIL.Image.new("RGB", image.size, GREY), mask)
+
+
+def fill_object(image: PIL.Image.Image, mask: PIL.Image.Image) -> PIL.Image.Image:
+    """The background without its object, whose pixels take the nearest background colour, a little blurred.
+
+    Args:
+        image: Mode RGB.
+        mask: Mode L, of the same size; whatever is not black is the object. An image without background becomes grey.
+    """
+    is_object = np.asarray(mask) > 0  # (height, width)
+    if is_object.all():
+        return PIL.Image.new("RGB", image.size, GREY)
+    rows, columns = distance_transform_edt(is_object, return_distances=False, return_indices=True)
+    filled = PIL.Image.fromarray(np.asarray(image)[rows, columns])
+    blurred = filled.filter(PIL.ImageFilter.GaussianBlur(max(image.size) / 64))
+    return PIL.Image.composite(blurred, image, PIL.Image.fromarray(is_object))
+
+
+def swap_background(image: PIL.Image.Image, mask: PIL.Image.Image, background: PIL.Image.Image) -> PIL.Image.Image:
+    """The object on another background.
+
+    Args:
+        image: Mode RGB.
+        mask: Mode L, of the same size; where it is soft, image and background are mixed.
+        background: Mode RGB, stretched to the image's size; see `fill_object` for one without its own object.
+    """
+    return PIL.Image.composite(image, background.resize(image.size, PIL.Image.Resampling.BILINEAR), mask)
+
+
+class SwapBackgrounds:
+    """Shows every other image, by chance, on the background of another training image, before a transform.
+
+    Called as `PairTransform` is, with the same columns in and out. The mask stays the object's.
+
+    Args:
+        transform: What is done to the image and its mask afterwards.
+        pairs: The training images with their masks, whose backgrounds are used.
+
+    Raises:
+        UserError: There is one image only.
+    """
+
+    def __init__(self, transform: PairTransform, pairs: datasets.Dataset):
+        if len(pairs) < 2:
+            raise UserError("--swap_backgrounds: there is one training image only; choose more images.")
+        self.transform = transform
+        self.pairs = undecoded(pairs.with_format(None)).select_columns(["image", "mask", "image_id"])
+        self.rows = {image_id: row for row, image_id in enumerate(pairs["image_id"])}
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
+        rows = [self._swap(dict(zip(batch, row, strict=True))) for row in zip(*batch.values(), strict=True)]
+        return self.transform({column: [row[column] for row in rows] for column in batch})
+
+    def _swap(self, row: dict[str, Any]) -> dict[str, Any]:
+        # torch's global generator, for `TrainTransform`'s reasons.
+        if torch.rand(()) >= SWAPPED_SHARE:
+            return row
+        further = 1 + int(torch.randint(len(self.pairs) - 1, ()))
+        other = self.pairs[(self.rows[row["image_id"]] + further) % len(self.pairs)]
+        image, mask = read_pair(row)
+        return row | {"image": swap_background(image, mask, fill_object(*read_pair(other))), "mask": mask}

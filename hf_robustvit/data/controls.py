@@ -1,0 +1,100 @@
+"""Masks that tell an effect of the object's mask from an effect of any mask at all."""
+
+import hashlib
+from collections.abc import Sequence
+
+import datasets
+import numpy as np
+import PIL.Image
+
+from hf_robustvit.data.pairs import read_pair, undecoded
+from hf_robustvit.errors import UserError, unknown_name
+
+
+MASK_CONTROLS = ("random", "whole", "other")
+
+# A random mask is cut from noise of so many values a side: its blobs are of an object's size, not of a pixel's.
+NOISE_GRID = 6
+
+
+def control_masks(pairs: datasets.Dataset, control: str, seed: int) -> datasets.Dataset:
+    """Replace the masks of a data set by a control's.
+
+    Args:
+        pairs: Rows as `read_pair` takes them, with `mask`.
+        control: "random", smooth blobs with as much foreground as the image's own mask; "whole", all is foreground;
+            "other", the mask of another image, stretched to this one's size.
+        seed: Of the random masks (each depends on it and on its image_id alone) and of who gets whose mask.
+
+    Returns:
+        The same rows with new masks, mode L, of the size their image is displayed in.
+
+    Raises:
+        UserError: There is no such control, or there is one image only and no other mask; or as `read_pair`.
+    """
+    if control not in MASK_CONTROLS:
+        raise unknown_name("--masks", control, MASK_CONTROLS)
+    if control == "other" and len(pairs) < 2:
+        raise UserError("--masks other: there is one image only, so no other's mask to give it; choose more images.")
+    sources = undecoded(pairs.with_format(None)).select_columns(["image", "mask", "image_id"])
+    others = draw_others(range(len(pairs)), seed)
+
+    def make(row: dict, index: int) -> dict[str, PIL.Image.Image]:
+        image, mask = read_pair(row)
+        if control == "random":
+            return {"mask": random_mask(mask, f"{seed}/{row['image_id']}")}
+        if control == "whole":
+            return {"mask": PIL.Image.new("L", image.size, 255)}
+        _, other = read_pair(sources[int(others[index])])
+        return {"mask": other.resize(image.size, PIL.Image.Resampling.BILINEAR)}
+
+    masks = sources.map(
+        make,
+        with_indices=True,
+        remove_columns=sources.column_names,
+        features=datasets.Features({"mask": datasets.Image()}),
+        # Files change without a change of the data set's fingerprint: no result may be kept for a later run.
+        keep_in_memory=True,
+        desc=f"Masks of the control {control!r}",
+    )
+    return datasets.concatenate_datasets([pairs.remove_columns("mask"), masks], axis=1)
+
+
+def random_mask(mask: PIL.Image.Image, key: str) -> PIL.Image.Image:
+    """Smooth random blobs, black and white, that cover the same share of the image as a mask does.
+
+    Args:
+        mask: Mode L; a soft mask counts by its mean.
+        key: The same key and size always give the same noise.
+    """
+    digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
+    rng = np.random.default_rng(int.from_bytes(digest, "big"))
+    noise = PIL.Image.fromarray(rng.standard_normal((NOISE_GRID, NOISE_GRID)).astype(np.float32))
+    heights = np.asarray(noise.resize(mask.size, PIL.Image.Resampling.BICUBIC))  # (height, width)
+    count = max(1, round(heights.size * float(np.asarray(mask).mean()) / 255))
+    highest = np.argsort(-heights, axis=None, kind="stable")[:count]
+    pixels = np.zeros(heights.size, dtype=np.uint8)
+    pixels[highest] = 255
+    return PIL.Image.fromarray(pixels.reshape(heights.shape))
+
+
+def draw_others(groups: Sequence[int], seed: int) -> np.ndarray:
+    """Give every row another one: a random permutation that leaves no row in its place, nor in its group.
+
+    The rows are put in an order in which groups are together, and each takes the one as many places further on as the
+    largest group has rows. Where that group has more than half of the rows, some of its rows must take one of their
+    own group.
+
+    Args:
+        groups: The group of each row, for example its class; with a group each, any other row will do.
+        seed: Of the order of the groups, and of the rows in each.
+
+    Returns:
+        (rows,) int64, the other row of each; a single row has only itself.
+    """
+    names, group, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(group)), rng.permutation(len(names))[group]))
+    others = np.empty_like(order)
+    others[order] = np.roll(order, -(sizes.max() % len(order) or 1))
+    return others

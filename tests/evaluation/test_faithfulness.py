@@ -1,0 +1,94 @@
+"""Insertion, deletion and relevance in the mask where they can be computed by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from planted_benchmarks import box_masks, dataset_of, photographs, vit
+from torch.nn import functional
+
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.faithfulness import faithfulness_figures, measure_faithfulness, perturbation_areas
+from hf_robustvit.evaluation.images import BenchmarkImages, segmentation_image_processor
+from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.relevance import explain
+
+
+class LinearInPatches(torch.nn.Module):
+    """Two classes; the probability of the second is the sum of the weights of the patches that are there."""
+
+    def __init__(self, weights: torch.Tensor):
+        super().__init__()
+        self.weights = weights  # (rows, columns), sum at most 1
+
+    def forward(self, pixel_values):
+        there = functional.avg_pool2d(pixel_values[:, 0], 4)  # (batch, rows, columns): 1 or 0
+        probability = (there * self.weights).sum(dim=(1, 2))
+        return SimpleNamespace(logits=torch.stack([1 - probability, probability], dim=1).clamp(min=1e-30).log())
+
+
+WEIGHTS = torch.tensor([[0.05, 0.3, 0.1], [0.2, 0.05, 0.2]])
+
+
+def test_areas_of_a_model_linear_in_its_patches():
+    relevance = torch.tensor([[[1.0, 6, 3], [5, 2, 4]], [[6.0, 1, 4], [2, 5, 3]]])  # as the weights, and the reverse
+    pixels, target = torch.ones(2, 3, 8, 12), torch.tensor([1, 1])
+    insertion, deletion = perturbation_areas(LinearInPatches(WEIGHTS), pixels, relevance, target)
+    for row, order in enumerate([[0.3, 0.2, 0.2, 0.1, 0.05, 0.05], [0.05, 0.05, 0.1, 0.2, 0.2, 0.3]]):
+        curve = np.concatenate([[0], np.cumsum(order)])
+        assert insertion[row] == pytest.approx(np.mean((curve[1:] + curve[:-1]) / 2), abs=1e-6)
+        # What is deleted is missing from the whole: for a linear model the two areas add up to the whole's score.
+        assert deletion[row] == pytest.approx(sum(order) - float(insertion[row]), abs=1e-6)
+    assert insertion[0] > insertion[1] and deletion[0] < deletion[1]
+
+
+def test_fewer_steps_take_several_patches_at_a_time():
+    relevance = torch.tensor([[[1.0, 6, 3], [5, 2, 4]]])
+    insertion, _ = perturbation_areas(
+        LinearInPatches(WEIGHTS), torch.ones(1, 3, 8, 12), relevance, torch.tensor([1]), steps=4
+    )
+    curve = [0, 0.5, 0.7, 0.8, 0.9]  # after 0, 2, 3, 4 and 6 of 6 patches: round(1.5) = 2, round(4.5) = 4
+    shares = np.array([0, 2, 3, 4, 6]) / 6
+    assert insertion[0] == pytest.approx(np.trapezoid(curve, shares), abs=1e-6)
+
+
+def test_the_followed_class_is_the_target():
+    relevance = torch.rand(1, 2, 3, generator=torch.Generator().manual_seed(0))
+    model, pixels = LinearInPatches(WEIGHTS), torch.ones(1, 3, 8, 12)
+    second, first = (perturbation_areas(model, pixels, relevance, torch.tensor([target])) for target in (1, 0))
+    assert first[0] == pytest.approx(1 - float(second[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("attention", ["eager", "lean"])
+def test_every_image_of_a_benchmark(tmp_path, attention):
+    model, processor = vit(12)
+    model.set_attn_implementation(attention)
+    paths = photographs(tmp_path / "images", count=10)
+    masks = box_masks(paths, tmp_path / "masks")
+    rows = dataset_of(paths, [0] * 10, [f"c{index}" for index in range(12)])
+    rows = rows.add_column("mask", [{"path": str(mask), "bytes": None} for mask in masks])
+    squash = segmentation_image_processor("checkpoint", processor, model.config)
+    images = BenchmarkImages(rows, squash, with_masks=True)
+    checkpoint = Checkpoint("tiny", None, model, processor)
+    frame = measure_faithfulness(checkpoint, images, LoopOptions(batch_size=4), Accelerator(cpu=True), "toy")
+    assert frame["image_id"].tolist() == [path.name for path in paths]
+
+    for number, row in enumerate(frame.itertuples()):
+        pixels = images[number]["pixel_values"][None]
+        explanation = explain(model, pixels)
+        mask = np.array(Image.open(masks[number]).resize((32, 32), Image.Resampling.NEAREST)) > 0
+        heat = explanation.relevance[0, 0].detach().numpy()
+        assert row.relevance_in_mask == pytest.approx(heat[mask].sum() / heat.sum(), abs=1e-4)
+        # The 16 patches two by two, in plain loops.
+        order = np.argsort(-explanation.patch_relevance[0].detach().numpy().ravel(), kind="stable")
+        for name, start in (("insertion", np.zeros(16)), ("deletion", np.ones(16))):
+            visible, heights = start, []
+            for patches in [order[:0], *order.reshape(8, 2)]:
+                visible[patches] = 1 - visible[patches]
+                shown = torch.tensor(np.kron(visible.reshape(4, 4), np.ones((8, 8))), dtype=torch.float32)
+                heights.append(float(model(pixels * shown).logits.softmax(dim=1)[0, explanation.target].detach()))
+            assert getattr(row, name) == pytest.approx(np.trapezoid(heights, dx=1 / 8), abs=1e-4)
+    assert faithfulness_figures(frame)["deletion"] == pytest.approx(100 * frame["deletion"].mean())
