@@ -21,13 +21,11 @@ from huggingface_hub.errors import (
 
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
-from hf_robustvit.model_files import TRAINING_RECORD
+from hf_robustvit.model_files import CARD, RESULTS, TRAINING_RECORD
 
 
 logger = logging.getLogger(__name__)
 
-CARD = "README.md"
-RESULTS = "results"
 # What a stranger needs to use and trust the model. A list of what is pushed, not of what is left out: an output folder
 # also holds optimizer states, pickles and logs, and whatever its owner put there.
 PUSHED_FILES = (
@@ -103,8 +101,11 @@ class HubRepository:
             commit_message: First line of the commit.
 
         Raises:
-            UserError: The push failed; the message says why, and the command that repeats it.
+            UserError: It is no model's folder, or the push failed; then the message says why, and which command
+                repeats it.
         """
+        if not Path(folder, CARD).is_file():
+            raise UserError(f"{folder} holds no {CARD}, so it is no output folder of run_finetune.py: name that one.")
         api = HfApi()
         try:
             # The full name, with the user's own where it was left out.
@@ -157,9 +158,7 @@ class HubRepository:
         if isinstance(error, HFValidationError):
             return "this is no name for a repository, which is <user>/<name> of letters, digits, '-', '_' and '.'"
         if status == 401 or isinstance(error, LocalTokenNotFoundError):
-            return (
-                "you are not logged in, or the token is not valid (401): log in with `hf auth login` or set HF_TOKEN"
-            )
+            return "the Hub takes no token of yours (401): log in with `hf auth login`, or set HF_TOKEN"
         if status == 403:
             return "the token may not write there (403): give a name of your own, or a token with write access"
         if status == 404:

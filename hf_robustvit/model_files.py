@@ -23,6 +23,8 @@ from hf_robustvit.errors import UserError, unknown_name
 
 # What a fine-tuned model keeps beside its weights: the method, its settings and the images it was trained on.
 TRAINING_RECORD = "robustvit.json"
+# Its card, and the results of its evaluations.
+CARD, RESULTS = "README.md", "results"
 
 _EMBEDDED = {"cutouts-vit": Path(__file__).parent / "cutouts" / "assets" / "cutouts-vit"}
 # The paper's models (Tab. 1) and the embedded ones: suggested when a name is not found.
