@@ -21,6 +21,7 @@ from hf_robustvit.data import (
 )
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
+from hf_robustvit.model_files import commit_of
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.model_card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
@@ -106,7 +107,7 @@ def finetune(
 
     record = {
         "base_model": arguments.model,
-        "base_revision": getattr(model.config, "_commit_hash", None),
+        "base_revision": commit_of(arguments.model, arguments.revision),
         "base_licence": base_licence(arguments.model, arguments.revision),
         "dataset": arguments.dataset,
         "mask_source": arguments.masks,

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,8 @@ class HubRepository:
             return f"there is no such repository or revision {self.revision or 'main'} (404)"
         if isinstance(error, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE forbids to ask the Hub"
+        if isinstance(error, JSONDecodeError):
+            return "the Hub did not answer as it should"
         detail = str(error).strip().partition("\n")[0].rstrip(".")
         if isinstance(error, HTTPError) and status is None:
             return f"the Hub cannot be reached, or the connection broke ({detail})"
@@ -176,7 +179,7 @@ def _persistently(call: Callable[..., Any], *args, **kwargs) -> Any:
     for wait in WAITS:
         try:
             return call(*args, **kwargs)
-        except HTTPError as error:
+        except (HTTPError, JSONDecodeError) as error:  # the second where the client reads an error page as an answer
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
             logger.warning("The Hub did not answer as it should (%s); trying again.", str(error).partition("\n")[0])

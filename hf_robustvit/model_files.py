@@ -84,6 +84,19 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         raise _not_downloaded(name, filename, error) from error
 
 
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """The commit of a model that was loaded from the Hub, and so is in the cache; None for any other.
+
+    Args:
+        name: The model as it was loaded.
+        revision: As it was asked for.
+    """
+    if Path(name).is_dir():
+        return None
+    config_file = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config_file).parent.name if isinstance(config_file, str) else None
+
+
 def _not_downloaded(name: str, filename: str, cause: BaseException | None) -> UserError:
     if isinstance(cause, HfHubHTTPError):  # the Hub answered
         return UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(cause)}")

@@ -88,7 +88,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).lstrip("/")
         if self.fails():
             return
-        if path.startswith("api/models/"):
+        if path.startswith("api/models/") and "/tree/" in path:
+            self.tree(*path.removeprefix("api/models/").split("/tree/"))
+        elif path.startswith("api/models/"):
             repository, _, rest = path.removeprefix("api/models/").partition("/revision/")
             self.model_info(repository, rest or "main")
         elif path == "api/whoami-v2":
@@ -166,6 +168,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         ]
         info = {"id": repository, "modelId": repository, "sha": folder.name, "private": False, "tags": []}
         self.answer_json(info | {"siblings": siblings, "downloads": 0, "likes": 0})
+
+    def tree(self, repository: str, revision: str) -> None:
+        folder = self.hub.folder(repository, revision)
+        files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        self.answer_json(
+            [{"type": "file", "path": name, "size": path.stat().st_size, "oid": name} for name, path in files.items()]
+        )
 
     def file(self, repository: str, revision: str, filename: str) -> None:
         folder = self.hub.folder(repository, revision)
