@@ -94,7 +94,7 @@ def overlay_grid(
     from matplotlib.figure import Figure  # takes a second to import
 
     titles = ["image", *(["mask"] if masks is not None else []), *explained]
-    figure = Figure(figsize=(2.1 * len(titles), 2.35 * len(images)), layout="constrained")
+    figure = Figure(figsize=(2.1 * len(titles), 2.35 * len(images) + 0.35), layout="constrained")
     axes = figure.subplots(len(images), len(titles), squeeze=False)
     for row, image in enumerate(images):
         pictures = [(image, labels[row])]
