@@ -1,6 +1,6 @@
 """docs/quickstart.md: its ten commands, as they stand there, on tiny photos, tiny models and a Hub on this machine."""
 
-import os
+import json
 import re
 import subprocess
 import sys
@@ -27,10 +27,6 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
     for script in ("run_masks.py", "run_finetune.py", "run_eval.py"):
         (folder / script).symlink_to(ROOT / script)
-    (folder / "bin").mkdir()
-    python = folder / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
     for photos, count in (("photos", 4), ("test-photos", 3), ("snow-photos", 2)):
         for class_number, name in enumerate(CLASSES):
             (folder / photos / "images" / name).mkdir(parents=True)
@@ -39,19 +35,15 @@ def place(tmp_path_factory):
                 image.save(folder / photos / "images" / name / f"{number}.jpg")
     save_model(folder / "hub/google/vit-base-patch16-224" / MAIN, [f"class {index}" for index in range(1000)])
     save_backbone(folder / "hub/facebook/dino-vitb16" / MAIN, patch_size=16, image_size=64)
-    printed = []
+    (folder / "commands.json").write_text(json.dumps(COMMANDS))
     with LoopbackHub(folder / "hub") as hub:
         environment = hub.environment(TOKEN, PYTHONPATH=str(ROOT), HF_HOME=str(folder / "cache"))
-        environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
         for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE"):
             environment.pop(name)
-        for command in COMMANDS:
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-            )
-            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-            printed.append(done.stdout)
-    return folder, hub, printed
+        command = [sys.executable, Path(__file__).parent / "forked_commands.py", "commands.json"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return folder, hub, [(folder / f"{number}.out").read_text() for number in range(len(COMMANDS))]
 
 
 def test_there_are_ten(place):
@@ -64,8 +56,10 @@ def test_the_commands_leave_what_the_document_says(place):
         with Image.open(folder / "out" / name) as picture:
             assert picture.width > 100
     assert (folder / "out/results/overlays/test-photos.png").is_file()
-    assert "masks accepted" in printed[0] and "| test-photos " in printed[3] and printed[3].strip() in printed[4]
-    assert "| class 10 " in printed[5] + printed[6] or "| class " in printed[6]
+    assert "masks accepted" in printed[0]
+    rows = [line for line in printed[3].splitlines() if line.startswith("| test-photos ")]
+    assert rows and all(row in printed[4] for row in rows)
+    assert printed[5].count("%") == printed[6].count("%") == 5 and printed[5] != printed[6]
 
 
 def test_the_hub_has_the_model_with_all_its_results(place):
@@ -81,6 +75,6 @@ def test_the_hub_has_the_model_with_all_its_results(place):
     assert 'pipeline("image-classification", model="you/birds")' in card.text
     assert "Before is google/vit-base-patch16-224, after is this model" in card.text
     assert "Masks: the folder masks" in card.text
-    assert printed[8].startswith("[{'label': 'class ")
+    assert "[{'label': 'class " in printed[8]
     written = [path for path in folder.rglob("*") if path.is_file()]
     assert len(written) > 50 and not [path for path in written if TOKEN.encode() in path.read_bytes()]
