@@ -29,8 +29,8 @@ class ExplainedBatch:
     """What one model says of a batch of images.
 
     Attributes:
-        maps: (batch, height, width) float32 in [0, 1], relevance for the predicted class.
-        predictions: The predicted classes' names.
+        maps: (batch, height, width) float32 in [0, 1], relevance for the explained class.
+        predictions: The explained classes' names: the predicted ones, unless others were asked for.
         confidences: Their probabilities.
     """
 
@@ -39,18 +39,22 @@ class ExplainedBatch:
     confidences: list[float]
 
 
-def explain_batch(model: PreTrainedModel, pixel_values: torch.Tensor) -> ExplainedBatch:
-    """Explain each image's predicted class.
+def explain_batch(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: torch.Tensor | None = None
+) -> ExplainedBatch:
+    """Explain each image's predicted class, or a given one.
 
     Args:
+        model: The classifier.
         pixel_values: (batch, 3, height, width), normalised, on any device.
+        target: (batch,) int64, class indices; `None` takes the predicted ones.
     """
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        explanation = explain(model, pixel_values.to(model.device))
+        explanation = explain(model, pixel_values.to(model.device), target)
     model.train(was_training)
-    confidences = explanation.logits.float().softmax(dim=-1).amax(dim=-1)
+    confidences = explanation.logits.float().softmax(dim=-1).gather(1, explanation.target[:, None])[:, 0]
     return ExplainedBatch(
         maps=explanation.relevance[:, 0].float().cpu().numpy(),
         predictions=[model.config.id2label[index] for index in explanation.target.tolist()],
@@ -90,7 +94,7 @@ def overlay_grid(
     from matplotlib.figure import Figure  # takes a second to import
 
     titles = ["image", *(["mask"] if masks is not None else []), *explained]
-    figure = Figure(figsize=(2.1 * len(titles), 2.35 * len(images)), layout="constrained")
+    figure = Figure(figsize=(2.1 * len(titles), 2.35 * len(images) + 0.35), layout="constrained")
     axes = figure.subplots(len(images), len(titles), squeeze=False)
     for row, image in enumerate(images):
         pictures = [(image, labels[row])]
