@@ -37,17 +37,24 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000
 MAX_ASPECT_RATIO = 10
 MAX_FILE_SIZE = "20mb"
-# A longer picture is made smaller when it arrives: no model sees more, and every visitor's picture is kept.
+# A longer picture is made smaller when it arrives: no model sees more, and a visitor's picture is kept for a while.
 LONGEST_SIDE = 1024
+KEPT_SECONDS = 3600
 # Small pictures are enlarged to about this many pixels, so that the browser does not blur them.
 SHOWN_SIDE = 448
 
 
+# Gradio's gallery has columns of at least 100 pixels and a height of its own.
+STYLE = """
+#examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(80px, 1fr)); grid-auto-rows: auto }
+#examples .grid-container { padding: 0 }
+#examples .fixed-height { min-height: 0; max-height: none }
+"""
 TITLE = "What does it look at?"
 INTRODUCTION = (
-    "Two models, one picture: what each predicts, and where in the picture it finds the evidence for a class; the "
-    "brighter, the more. The examples are drawn objects, none of them where it usually stands: a demonstration, not "
-    "evidence about photographs."
+    "What a model predicts for a picture, and where in the picture it finds the evidence for a class: the brighter, "
+    "the more. The examples are drawn objects, none of them where it usually stands: a demonstration, not evidence "
+    "about photographs."
 )
 ALONE = " Only the original is shown so far: `make demo` makes the fine-tuned model."
 
@@ -217,81 +224,93 @@ def enlarged(picture: Image.Image) -> Image.Image:
 
 
 def build(classifiers: list[Classifier]) -> "gradio.Blocks":
-    """The page that shows what the models say."""
+    """The page that shows what the models say.
+
+    Raises:
+        UserError: gradio is not installed.
+    """
     gradio = _import_gradio()
     examples = [example(index) for index in range(NUM_EXAMPLES)]
-    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        picture = gradio.State(time_to_live=3600)  # what the models are asked about
-        gradio.Markdown(f"# {TITLE}\n{INTRODUCTION}{'' if len(classifiers) > 1 else ALONE}")
-        with gradio.Row():
-            with gradio.Column(min_width=260):
-                shown = gradio.Image(label="Picture", interactive=False, buttons=[], format="png", elem_id="picture")
-                upload = gradio.UploadButton("Upload a picture", file_types=["image"], elem_id="upload")
-                names = [PREDICTED, *common_class_names(classifiers)]
-                target = gradio.Dropdown(names, value=PREDICTED, label="Explain", elem_id="target")
-            panels = []
-            for position, each in enumerate(classifiers):
-                panels += _panel(gradio, position, each.title)
-        gallery = gradio.Gallery(
-            [(enlarged(image), caption) for image, caption in examples],
-            label="Examples",
-            columns=NUM_EXAMPLES // 2,
-            height="auto",
-            allow_preview=False,
-            buttons=[],
-            format="png",
-            elem_id="examples",
-        )
 
-        def answers(image: Image.Image, class_name: str) -> list[Any]:
-            """What the panels show: for each model the map, then the predictions."""
-            updates = []
-            for each in classifiers:
-                answer = ask(each, image, class_name)
-                label = f"{each.title}: relevance for {answer.explained}"
-                updates += [gradio.Image(answer.overlay, label=label), answer.confidences]
-            return updates
+    def panels_of(image: Image.Image, class_name: str) -> list[Any]:
+        answers = [ask(classifier, image, class_name) for classifier in classifiers]
+        return [
+            part
+            for answer in answers
+            for part in (gradio.Image(answer.overlay, label=f"map for {answer.explained}"), answer.confidences)
+        ]
 
-        def show(image: Image.Image, caption: str) -> list[Any]:
-            return [image, gradio.Image(enlarged(image), label=caption), PREDICTED, *answers(image, PREDICTED)]
+    def show(image: Image.Image, caption: str) -> list[Any]:
+        return [image, gradio.Image(enlarged(image), label=caption), PREDICTED, *panels_of(image, PREDICTED)]
 
-        def show_example(event: gradio.SelectData) -> list[Any]:
-            return show(*examples[event.index])
+    def show_example(event: gradio.SelectData) -> list[Any]:
+        return show(*examples[event.index])
 
-        def show_upload(path: str) -> list[Any]:
-            try:
-                return show(read_upload(path), "Your picture")
-            except UserError as error:
-                # The message is shown as HTML, and decoders quote what they found in the file.
-                raise gradio.Error(html.escape(str(error)), title="Not shown", print_exception=False) from error
+    def show_upload(path: str) -> list[Any]:
+        try:
+            return show(read_upload(path), "your picture")
+        except UserError as error:
+            # The message is shown as HTML, and decoders quote what they found in the file.
+            raise gradio.Error(html.escape(str(error)), title="Not shown", print_exception=False) from error
 
-        # One at a time: explaining puts hooks on a model, and two pictures at once would meet in them.
-        one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "models", "api_visibility": "private"}
+    def explain_class(image: Image.Image | None, class_name: str) -> list[Any]:
+        if image is None:  # the server forgets a picture after a while
+            raise gradio.Error("Pick an example or upload a picture again.", title="Not shown", print_exception=False)
+        return panels_of(image, class_name)
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+        picture = gradio.State(time_to_live=KEPT_SECONDS)  # what the models are asked about
+        gallery, shown, upload, target, panels = _lay_out(gradio, classifiers, examples)
         everything = [picture, shown, target, *panels]
-        page.load(lambda: show(*examples[0]), None, everything, **one_at_a_time)
-        gallery.select(show_example, None, everything, **one_at_a_time)
-        upload.upload(show_upload, upload, everything, **one_at_a_time)
-        target.input(answers, [picture, target], panels, **one_at_a_time)
+        # One at a time: explaining puts hooks on a model, and two pictures at once would meet in them.
+        queue = {"concurrency_limit": 1, "concurrency_id": "models", "api_visibility": "private"}
+        page.load(lambda: show(*examples[0]), None, everything, **queue)
+        gallery.select(show_example, None, everything, **queue)
+        upload.upload(show_upload, upload, everything, **queue)
+        target.input(explain_class, [picture, target], panels, **queue)
     return page
 
 
-def _panel(gradio, position: int, title: str) -> list[Any]:
-    with gradio.Column(min_width=260):
-        return [
-            gradio.Image(label=title, interactive=False, buttons=[], format="png", elem_id=f"map-{position}"),
-            gradio.Label(num_top_classes=5, label=f"{title}: predictions", elem_id=f"predictions-{position}"),
-        ]
+def _lay_out(gradio, classifiers: list[Classifier], examples: list[tuple[Image.Image, str]]) -> tuple:
+    """The gallery, the picture, the upload, the class to explain, and each model's map and predictions."""
+    plain = {"format": "png", "buttons": []}
+    gradio.Markdown(f"# {TITLE}\n{INTRODUCTION}{'' if len(classifiers) > 1 else ALONE}")
+    gallery = gradio.Gallery(
+        [(enlarged(image), caption.split(",")[0]) for image, caption in examples],
+        show_label=False,
+        allow_preview=False,
+        elem_id="examples",
+        **plain,
+    )
+    panels = []
+    with gradio.Row():
+        with gradio.Column(min_width=280):
+            gradio.Markdown("### Picture")
+            shown = gradio.Image(interactive=False, elem_id="picture", **plain)
+            upload = gradio.UploadButton("Upload a picture", file_types=["image"], elem_id="upload")
+            names = [PREDICTED, *common_class_names(classifiers)]
+            target = gradio.Dropdown(names, value=PREDICTED, label="Explain", elem_id="target")
+        with gradio.Column(scale=len(classifiers), min_width=280), gradio.Row():
+            for position, classifier in enumerate(classifiers):
+                with gradio.Column(min_width=140):
+                    gradio.Markdown(f"### {classifier.title}")
+                    panels.append(gradio.Image(interactive=False, elem_id=f"map-{position}", **plain))
+                    panels.append(gradio.Label(num_top_classes=5, show_label=False, elem_id=f"predictions-{position}"))
+    return gallery, shown, upload, target, panels
 
 
-def launch(arguments: DemoArguments, **options: Any) -> None:
+def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
     """Load the models and serve the page until it is interrupted.
 
     Args:
         arguments: What is shown, and on which port.
         **options: Further arguments of gradio's `Blocks.launch`.
 
+    Returns:
+        The page.
+
     Raises:
-        UserError: A model cannot be loaded, or the port is taken.
+        UserError: A model cannot be loaded, gradio is not installed, or the port is taken.
     """
     page = build(load_classifiers(arguments))
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from elsewhere
@@ -302,11 +321,13 @@ def launch(arguments: DemoArguments, **options: Any) -> None:
             state_session_capacity=100,
             ssr_mode=False,
             footer_links=[],
+            css=STYLE,
             theme=_import_gradio().themes.Default(**fonts),
             **options,
         )
     except OSError as error:
         raise UserError(f"--port: {arguments.port} cannot be used: {error}") from error
+    return page
 
 
 def _import_gradio():
