@@ -176,7 +176,9 @@ def read_upload(path: str | Path) -> Image.Image:
         raise
     # Pillow's readers raise almost anything on broken headers: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        raise UserError(f"The file is no picture that can be read: choose a {', '.join(FORMATS)}.") from error
+        raise UserError(
+            f"The file is no picture that can be read: choose a {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+        ) from error
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return picture
 
@@ -246,16 +248,19 @@ def build(classifiers: list[Classifier]) -> "gradio.Blocks":
     def show_example(event: gradio.SelectData) -> list[Any]:
         return show(*examples[event.index])
 
-    def show_upload(path: str) -> list[Any]:
+    def take_upload(path: str) -> Image.Image:
         try:
-            return show(read_upload(path), "your picture")
+            return read_upload(path)
         except UserError as error:
             # The message is shown as HTML, and decoders quote what they found in the file.
-            raise gradio.Error(html.escape(str(error)), title="Not shown", print_exception=False) from error
+            raise gradio.Error(html.escape(str(error)), print_exception=False) from error
+
+    def show_upload(image: Image.Image) -> list[Any]:
+        return show(image, "your picture")
 
     def explain_class(image: Image.Image | None, class_name: str) -> list[Any]:
         if image is None:  # the server forgets a picture after a while
-            raise gradio.Error("Pick an example or upload a picture again.", title="Not shown", print_exception=False)
+            raise gradio.Error("Pick an example or upload a picture again.", print_exception=False)
         return panels_of(image, class_name)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
@@ -266,7 +271,8 @@ def build(classifiers: list[Classifier]) -> "gradio.Blocks":
         queue = {"concurrency_limit": 1, "concurrency_id": "models", "api_visibility": "private"}
         page.load(lambda: show(*examples[0]), None, everything, **queue)
         gallery.select(show_example, None, everything, **queue)
-        upload.upload(show_upload, upload, everything, **queue)
+        # In two steps: what is refused leaves the page as it is.
+        upload.upload(take_upload, upload, picture, **queue).success(show_upload, picture, everything, **queue)
         target.input(explain_class, [picture, target], panels, **queue)
     return page
 

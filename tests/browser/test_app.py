@@ -169,6 +169,7 @@ def test_an_upload_is_explained_and_the_class_is_the_predicted_one_again(page, c
 def test_a_bad_file_is_refused_and_the_picture_stays(page, classifiers, content, message):
     upload(page, f"{HTML_NAME}.png", content)
     expect(page.get_by_text(message)).to_be_visible(timeout=WAIT)
+    expect(page.locator("#map-0")).not_to_contain_text("Error")
     assert page.title() == "What does it look at?"
     assert page.locator("img[src=x]").count() == 0
     expect_answers(page, classifiers, example(0)[0])
