@@ -163,8 +163,9 @@ def test_an_upload_is_explained_and_the_class_is_the_predicted_one_again(page, c
         (png_header(5000, 1), "too narrow"),
         (png(render("val", 0).image)[:-2000], "truncated"),
         (b"<script>document.title=1</script>", "no picture that can be read"),
+        (bytes(21_000_000), "exceed the maximum allowed size"),
     ],
-    ids=["bomb", "huge", "narrow", "truncated", "html"],
+    ids=["bomb", "huge", "narrow", "truncated", "html", "heavy"],
 )
 def test_a_bad_file_is_refused_and_the_picture_stays(page, classifiers, content, message):
     upload(page, f"{HTML_NAME}.png", content)
