@@ -43,7 +43,6 @@ KEPT_SECONDS = 3600
 # Small pictures are enlarged to about this many pixels, so that the browser does not blur them.
 SHOWN_SIDE = 448
 
-
 # Gradio's gallery has columns of at least 100 pixels and a height of its own.
 STYLE = """
 #examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(80px, 1fr)); grid-auto-rows: auto }
@@ -280,7 +279,7 @@ def build(classifiers: list[Classifier]) -> "gradio.Blocks":
 def _lay_out(gradio, classifiers: list[Classifier], examples: list[tuple[Image.Image, str]]) -> tuple:
     """The gallery, the picture, the upload, the class to explain, and each model's map and predictions."""
     plain = {"format": "png", "buttons": []}
-    gradio.Markdown(f"# {TITLE}\n{INTRODUCTION}{'' if len(classifiers) > 1 else ALONE}")
+    gradio.Markdown(f"# {TITLE}\n{INTRODUCTION}{ALONE if classifiers[-1].title == 'Original' else ''}")
     gallery = gradio.Gallery(
         [(enlarged(image), caption.split(",")[0]) for image, caption in examples],
         show_label=False,
@@ -316,7 +315,7 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
         The page.
 
     Raises:
-        UserError: A model cannot be loaded, gradio is not installed, or the port is taken.
+        UserError: A model cannot be loaded, gradio is not installed, or the port cannot be used.
     """
     page = build(load_classifiers(arguments))
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from elsewhere
@@ -331,7 +330,7 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
             theme=_import_gradio().themes.Default(**fonts),
             **options,
         )
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # taken, or above 65535
         raise UserError(f"--port: {arguments.port} cannot be used: {error}") from error
     return page
 

@@ -1,8 +1,10 @@
 """What the demo shows: which models, which pictures, and what they say; and the Space folder."""
 
+import dataclasses
 import json
 import re
 import runpy
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from hf_robustvit.demo import (
     Classifier,
     DemoArguments,
     ask,
+    build,
     common_class_names,
     distinct_class_names,
     enlarged,
@@ -185,17 +188,21 @@ def test_bad_uploads_are_told_without_the_visitors_file_name(tmp_path):
         assert "name" not in str(refused.value) and str(tmp_path) not in str(refused.value)
 
 
-def test_a_taken_port_is_told(tmp_path, monkeypatch):
-    gradio = pytest.importorskip("gradio")
+def test_only_a_fresh_clone_is_told_to_make_the_other_model():
+    tiny = tiny_classifier()
+    original, fine_tuned = (dataclasses.replace(tiny, title=title) for title in ("Original", "Fine-tuned"))
+    for shown, told in (([original], True), ([tiny], False), ([original, fine_tuned], False)):
+        assert ("make demo" in str(build(shown).get_config_file())) == told
+
+
+def test_a_port_that_cannot_be_used_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def launch_on_taken_port(self, **options):
-        assert options["server_port"] == 7999 and options["ssr_mode"] is False
-        raise OSError("Cannot find empty port in range: 7999-7999.")
-
-    monkeypatch.setattr(gradio.Blocks, "launch", launch_on_taken_port)
-    with pytest.raises(UserError, match="--port: 7999 cannot be used: Cannot find empty port"):
-        launch(DemoArguments(port=7999))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"--port: {port} cannot be used"):
+            launch(DemoArguments(port=port), prevent_thread_lock=True, quiet=True)
+    with pytest.raises(UserError, match="--port: 99999 cannot be used"):
+        launch(DemoArguments(port=99999), prevent_thread_lock=True, quiet=True)
 
 
 @pytest.mark.parametrize("script", ["app.py", "space/app.py"])
