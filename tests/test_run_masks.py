@@ -73,7 +73,7 @@ def test_a_folder_of_images_becomes_a_folder_of_masks(photos, backbone, tmp_path
     assert "4 of 6 masks accepted" in printed and "Rejected: dog/broken.jpg: the image cannot be read" in printed
     assert "Mean IoU with the annotated masks, accepted: 0.9" in printed
     with Image.open(out / "contact_sheet.png") as sheet:
-        assert sheet.size == (6 * 160, 190)
+        assert sheet.size == (6 * 160, 160 + 54)
 
     (photos / "images/dog/flat.png").unlink()
     (photos / "images/dog/broken.jpg").unlink()

@@ -1,6 +1,7 @@
 """One picture of many masks, to look at before training."""
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hf_robustvit.data.pairs import undecoded
 
 COLUMNS = 6
 THUMBNAIL = 160  # pixels
-CAPTION = 30  # pixels below a thumbnail
+CAPTION = 54  # pixels below a thumbnail
 CHARACTERS = 27  # of a line of the caption
 GREEN, RED = (40, 140, 60), (190, 40, 40)
 
@@ -63,6 +64,7 @@ def _tile(row: dict, record: dict[str, Any], root: Path) -> Image.Image:
     tile.paste(image, (3, 3))
     colour = GREEN if record["accepted"] else RED
     drawing, font = ImageDraw.Draw(tile), ImageFont.load_default(size=10)
-    for line, text in enumerate((row["image_id"][-CHARACTERS:], record["reason"] or "accepted")):
-        drawing.text((3, THUMBNAIL + 13 * line), text[:CHARACTERS], fill=colour, font=font)
+    verdict = textwrap.wrap(record["reason"] or "accepted", CHARACTERS, max_lines=3, placeholder=" ...")
+    for line, text in enumerate([row["image_id"][-CHARACTERS:], *verdict]):
+        drawing.text((3, THUMBNAIL + 13 * line), text, fill=colour, font=font)
     return tile
