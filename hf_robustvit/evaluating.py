@@ -16,6 +16,7 @@ from hf_robustvit.hub import HubRepository
 from hf_robustvit.model_files import CARD, TRAINING_RECORD
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.evaluation import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.html_report import ReportedModel, write_html_report
 from hf_robustvit.reporting.model_card import add_results
 from hf_robustvit.reporting.overlays import benchmark_overlays
 
@@ -57,6 +58,9 @@ class EvaluationArguments:
             "help": "On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
             "forbidden to attend to the background."
         },
+    )
+    report: bool = field(
+        default=False, metadata={"help": "Also write report.html: one page with everything, to open in a browser."}
     )
     batch_size: int = field(default=64, metadata={"help": "Images in a batch, in each process."})
     num_workers: int = field(
@@ -122,6 +126,14 @@ def evaluate(
             newest_result = max((folder / f"{name}.json").stat().st_mtime for _, _, folder in models)
             if not picture.exists() or picture.stat().st_mtime < newest_result:
                 benchmark_overlays(picture, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
+        if arguments.report:
+            reported = [
+                ReportedModel(title, checkpoint, folder, results[position], [sets[position] for sets in data])
+                for position, (title, checkpoint, (_, _, folder)) in enumerate(
+                    zip(titles, checkpoints, models, strict=True)
+                )
+            ]
+            write_html_report(output_dir / "report.html", reported, differences)
         if card_folder:
             add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
         if arguments.push_to_hub:
