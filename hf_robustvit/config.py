@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from hf_robustvit.errors import UserError
 
@@ -122,7 +123,8 @@ class RobustViTConfig(TrainingArguments):
     NOTE: these defaults differ from those of `TrainingArguments`: `learning_rate` (by model), `num_train_epochs` (50),
     `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("constant", decayed as above),
     `eval_strategy`, `save_strategy` and `logging_strategy` ("epoch"), `save_total_limit` (2),
-    `load_best_model_at_end` (True, by the validation loss), `remove_unused_columns` (False: the masks are no argument
+    `load_best_model_at_end` (True, by the validation loss), `hub_strategy` ("end": nothing unfinished is pushed),
+    `remove_unused_columns` (False: the masks are no argument
     of the model) and `label_names` (["labels"]).
     """
 
@@ -185,6 +187,9 @@ class RobustViTConfig(TrainingArguments):
     load_best_model_at_end: bool = field(
         default=True, metadata={"help": "Return to the checkpoint with the lowest validation loss at the end."}
     )
+    hub_strategy: HubStrategy | str = field(
+        default="end", metadata={"help": "When to push to the Hub: end, which is once the model is finished."}
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay off: the masks are no argument of the model."}
     )
@@ -201,6 +206,10 @@ class RobustViTConfig(TrainingArguments):
             raise UserError("--remove_unused_columns is on, but it would remove the masks: leave it off.")
         if self.temperature is not None and self.temperature <= 0:
             raise UserError(f"--temperature is {self.temperature}, but it divides the logits: give a positive number.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The Trainer pickles its settings into training_args.bin, where a token would be found by whoever reads it.
+        return self.__dict__ | {"hub_token": None}
 
     def complete(self, model_name: str, new_head: bool = False) -> None:
         """Fill what was left out with the paper's settings for a model, and log it.

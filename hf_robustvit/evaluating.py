@@ -12,8 +12,12 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.hub import HubRepository
+from hf_robustvit.model_files import CARD, TRAINING_RECORD
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.evaluation import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.html_report import ReportedModel, write_html_report
+from hf_robustvit.reporting.model_card import add_results
 from hf_robustvit.reporting.overlays import benchmark_overlays
 
 
@@ -55,11 +59,17 @@ class EvaluationArguments:
             "forbidden to attend to the background."
         },
     )
+    report: bool = field(
+        default=False, metadata={"help": "Also write report.html: one page with everything, to open in a browser."}
+    )
     batch_size: int = field(default=64, metadata={"help": "Images in a batch, in each process."})
     num_workers: int = field(
         default=min(8, os.cpu_count() or 1), metadata={"help": "Processes that read images, for each process."}
     )
     bf16: bool = field(default=False, metadata={"help": "Run the model in bfloat16 autocast."})
+    push_to_hub: bool = field(
+        default=False, metadata={"help": "Add the results to the card of --model, which is then a Hub id."}
+    )
 
 
 def evaluate(
@@ -78,10 +88,12 @@ def evaluate(
         The headline table; what else was found is in the output folder.
 
     Raises:
-        UserError: A model or an image cannot be read, or data sets do not fit.
+        UserError: A model or an image cannot be read, data sets do not fit, or the push failed, in which case all
+            results are on disk.
     """
     options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)
     output_dir = Path(arguments.output_dir)
+    card_folder = prepare_card(arguments) if accelerator.is_main_process else None
 
     # The baseline comes first, and everything is loaded before anything runs: a mistake shows at once.
     models = [(arguments.model, arguments.revision, output_dir)]
@@ -114,4 +126,42 @@ def evaluate(
             newest_result = max((folder / f"{name}.json").stat().st_mtime for _, _, folder in models)
             if not picture.exists() or picture.stat().st_mtime < newest_result:
                 benchmark_overlays(picture, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
+        if arguments.report:
+            reported = [
+                ReportedModel(title, checkpoint, folder, results[position], [sets[position] for sets in data])
+                for position, (title, checkpoint, (_, _, folder)) in enumerate(
+                    zip(titles, checkpoints, models, strict=True)
+                )
+            ]
+            write_html_report(output_dir / "report.html", reported, differences)
+        if card_folder:
+            add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
+        if arguments.push_to_hub:
+            repository_of(arguments).push(card_folder, "Results of an evaluation")
     return headline_table(results[-1], differences)
+
+
+def prepare_card(arguments: EvaluationArguments) -> Path | None:
+    """The folder of the card that the results are added to: a copy of what is on the Hub, or the model's own folder.
+
+    Returns:
+        None where the results are not to be pushed, and --model is no local model with a card of ours.
+
+    Raises:
+        UserError: The results shall be pushed, but the model is not on the Hub, or its card cannot be read.
+    """
+    folder = Path(arguments.model)
+    if not arguments.push_to_hub:
+        return folder if (folder / TRAINING_RECORD).is_file() and (folder / CARD).is_file() else None
+    if "/" not in arguments.model or folder.is_dir():
+        raise UserError(
+            f"--push_to_hub adds results to a model on the Hub, and {arguments.model!r} is none: give --model its id."
+        )
+    card_folder = Path(arguments.output_dir) / "hub"
+    repository_of(arguments).fetch_card(card_folder)
+    return card_folder
+
+
+def repository_of(arguments: EvaluationArguments) -> HubRepository:
+    """Where the results are pushed to."""
+    return HubRepository(arguments.model, revision=arguments.revision)

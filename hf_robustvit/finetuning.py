@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import datasets
 from transformers import PreTrainedModel, set_seed
@@ -22,8 +23,11 @@ from hf_robustvit.data import (
     with_pair_transform,
 )
 from hf_robustvit.errors import UserError
+from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
+from hf_robustvit.model_files import commit_of
 from hf_robustvit.models import load_classifier
+from hf_robustvit.reporting.model_card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
 from hf_robustvit.trainer import RobustViTTrainer, checkpoint_to_resume
 
@@ -78,7 +82,9 @@ def finetune(
     tokencut: TokenCutOptions,
     gate: QualityGate,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Fine-tune a model on chosen images of a data set, and save it with the maps before and after.
+    """Fine-tune a model on chosen images of a data set, and save it with its card and the maps before and after.
+
+    With `--push_to_hub` it is pushed when all of that is written.
 
     Args:
         arguments: The model, and which images are chosen.
@@ -91,7 +97,8 @@ def finetune(
         The validation images' figures before and after.
 
     Raises:
-        UserError: The settings do not fit the data or the model, or images cannot be read.
+        UserError: The settings do not fit the data or the model, images cannot be read, or the push failed, in which
+            case everything is on disk.
     """
     if arguments.swap_backgrounds and arguments.masks in MASK_CONTROLS:
         raise UserError(
@@ -100,7 +107,11 @@ def finetune(
         )
     set_seed(config.seed)
     checkpoint = checkpoint_to_resume(config)
+    repository = HubRepository.of(config)
+    config.push_to_hub = False  # the Trainer's push takes all of the output folder, and would come before the card
     model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
+    if repository and config.process_index == 0:
+        repository.create(config.output_dir)
     class_names = pairs.features["label"].names
     num_classes = arguments.num_classes or (500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"])))
     selection = choose_training_images(
@@ -120,7 +131,8 @@ def finetune(
 
     record = {
         "base_model": arguments.model,
-        "base_revision": getattr(model.config, "_commit_hash", None),
+        "base_revision": commit_of(arguments.model, arguments.revision),
+        "base_licence": base_licence(arguments.model, arguments.revision),
         "dataset": arguments.dataset,
         "mask_source": arguments.masks,
         "swap_backgrounds": arguments.swap_backgrounds,
@@ -141,7 +153,12 @@ def finetune(
         data_collator=collate_pairs,
         processing_class=image_processor,
     )
-    return train(trainer, eval_transform, checkpoint)
+    before, after = train(trainer, eval_transform, checkpoint)
+    if trainer.is_world_process_zero():
+        write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
+        if repository:
+            repository.push(config.output_dir, "Fine-tuned model")
+    return before, after
 
 
 def fit(
@@ -175,6 +192,8 @@ def train(
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    trainer.record["validation"] = {"before": before, "after": after}
+    trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end
     trainer.save_model()
     trainer.save_state()
     if trainer.is_world_process_zero():

@@ -23,6 +23,8 @@ from hf_robustvit.errors import UserError, unknown_name
 
 # What a fine-tuned model keeps beside its weights: the method, its settings and the images it was trained on.
 TRAINING_RECORD = "robustvit.json"
+# Its card, and the results of its evaluations.
+CARD, RESULTS = "README.md", "results"
 
 _EMBEDDED = {"cutouts-vit": Path(__file__).parent / "cutouts" / "assets" / "cutouts-vit"}
 # The paper's models (Tab. 1) and the embedded ones: suggested when a name is not found.
@@ -80,6 +82,19 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         raise _not_downloaded(name, filename, error.__cause__) from error
     except HfHubHTTPError as error:
         raise _not_downloaded(name, filename, error) from error
+
+
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """The commit of a model that was loaded from the Hub, and so is in the cache; None for any other.
+
+    Args:
+        name: The model as it was loaded.
+        revision: As it was asked for.
+    """
+    if Path(name).is_dir():
+        return None
+    config_file = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config_file).parent.name if isinstance(config_file, str) else None
 
 
 def _not_downloaded(name: str, filename: str, cause: BaseException | None) -> UserError:

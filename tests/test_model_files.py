@@ -1,20 +1,16 @@
 """Where a model's files come from: folders, the Hub (a local server that answers as it does) and the cache."""
 
-import functools
-import hashlib
-import http.server
 import json
-import os
 import pickle
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
+from loopback_hub import MAIN, LoopbackHub
 from tiny_models import tiny_model
 from tiny_timm import save_timm, timm_tensors
 from transformers import ViTImageProcessorPil
@@ -156,7 +152,7 @@ def test_safetensors_are_preferred_to_a_pickle(tmp_path):
     assert logit_sum(folder) == expected
 
 
-COMMITS = {"main": "a" * 40, "v2": "b" * 40}
+COMMITS = {"main": MAIN, "v2": "b" * 40}
 REFUSED = {
     "acme/gated": (401, "GatedRepo"),
     "acme/terms-not-accepted": (403, "GatedRepo"),
@@ -180,50 +176,9 @@ print(json.dumps(answers))
 """
 
 
-class _Hub(http.server.BaseHTTPRequestHandler):
-    """Answers for /<owner>/<name>/resolve/<revision>/<file> from the folders <root>/<owner>/<name>/<commit>."""
-
-    def __init__(self, *arguments, root: Path):
-        self.root = root
-        super().__init__(*arguments)
-
-    def do_GET(self):
-        repository, _, rest = self.path.lstrip("/").partition("/resolve/")
-        revision, _, filename = rest.partition("/")
-        commit = COMMITS.get(revision, revision)
-        folder = self.root / repository / commit
-        if repository in REFUSED:
-            self.answer(*REFUSED[repository])
-        elif not rest:  # the API, which nothing needs
-            self.answer(404, "EntryNotFound")
-        elif commit not in COMMITS.values():
-            self.answer(404, "RevisionNotFound")
-        elif not (folder / filename).is_file():
-            self.answer(404, "EntryNotFound", commit)
-        else:
-            self.answer(200, None, commit, (folder / filename).read_bytes())
-
-    do_HEAD = do_GET
-
-    def answer(self, status, error_code, commit=None, content=b""):
-        etag = f'"{hashlib.sha256(content).hexdigest()}"' if content else None
-        headers = {"X-Error-Code": error_code, "X-Repo-Commit": commit, "ETag": etag}
-        self.send_response(status)
-        for name, value in headers.items():
-            if value is not None:
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """The folder and address of a Hub with a ViT of two revisions, one without image processor, and one of timm."""
+    """A Hub with a ViT of two revisions, one without image processor, and one of timm."""
     root = tmp_path_factory.mktemp("hub")
     save(root / "acme/tiny-vit" / COMMITS["main"], seed=0)
     save(root / "acme/tiny-vit" / COMMITS["v2"], seed=1)
@@ -231,11 +186,8 @@ def hub(tmp_path_factory):
     timm = root / "timm/vit_tiny_patch8_32.acme" / COMMITS["main"]
     timm.parent.mkdir(parents=True)
     save_timm(timm, timm_tensors())
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Hub, root=root))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield root, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with LoopbackHub(root, branches={"acme/tiny-vit": COMMITS}, refused=REFUSED) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +197,7 @@ def answers(hub):
         *(("acme/tiny-vit", revision) for revision in (None, "v2", COMMITS["v2"], "v3")),
         *((name, None) for name in ("acme/bare-vit", "timm/vit_tiny_patch8_32.acme", *REFUSED)),
     ]
-    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub[1], "PYTHONPATH": str(ROOT), "NO_PROXY": "*"}
+    environment = hub.environment(PYTHONPATH=str(ROOT))
     done = subprocess.run(
         [sys.executable, "-c", LOADER, json.dumps(wanted)], capture_output=True, text=True, env=environment, cwd=ROOT
     )
@@ -254,13 +206,12 @@ def answers(hub):
 
 
 def test_models_and_revisions_are_loaded_from_the_hub(hub, answers):
-    root, _ = hub
-    expected = {commit: logit_sum(root / "acme/tiny-vit" / commit) for commit in COMMITS.values()}
+    expected = {commit: logit_sum(hub.root / "acme/tiny-vit" / commit) for commit in COMMITS.values()}
     assert expected[COMMITS["main"]] != expected[COMMITS["v2"]]
     assert answers["acme/tiny-vit", None] == expected[COMMITS["main"]]
     assert answers["acme/tiny-vit", "v2"] == answers["acme/tiny-vit", COMMITS["v2"]] == expected[COMMITS["v2"]]
     timm = "timm/vit_tiny_patch8_32.acme"
-    assert answers[timm, None] == logit_sum(root / timm / COMMITS["main"])
+    assert answers[timm, None] == logit_sum(hub.root / timm / COMMITS["main"])
 
 
 def test_what_was_loaded_once_loads_offline(answers):

@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 from planted_benchmarks import photographs, plain_logits, vit
 
@@ -183,3 +184,24 @@ def test_two_folders_of_one_name_are_refused(workshop, tmp_path):
     shutil.copytree(workshop / "pets", tmp_path / "pets")
     with pytest.raises(UserError, match="two folders have the same name"):
         evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets", tmp_path / "pets")
+
+
+def test_results_are_pushed_to_models_of_the_hub_only(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
+    with pytest.raises(UserError, match="--push_to_hub adds results to a model on the Hub, and '.*after' is none"):
+        evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets", "--push_to_hub")
+
+
+def test_a_local_model_with_a_card_of_ours_gets_the_results_added(workshop, tmp_path):
+    shutil.copytree(workshop / "after", tmp_path / "model")
+    flags = ("--model", tmp_path / "model", "--dataset", workshop / "pets", "--baseline", workshop / "before")
+    evaluate(workshop, tmp_path / "out", *flags)
+    assert not (tmp_path / "model" / "README.md").exists() and not (tmp_path / "model" / "results").exists()
+
+    (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\n\n# model\n")
+    evaluate(workshop, tmp_path / "out", *flags)
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    result = json.loads((tmp_path / "out" / "pets.json").read_text())
+    assert json.loads((tmp_path / "model" / "results" / "pets.json").read_text()) == result
+    assert card.data.license == "mit" and card.data.eval_results[0].metric_value == round(result["top1"], 2)
+    assert "Before is before, after is this model" in card.text and "| training " in card.text

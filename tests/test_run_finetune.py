@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from photo_folder import save_model, save_photos
 from PIL import Image
-from tiny_models import tiny_model
-from transformers import ViTImageProcessorPil, pipeline
+from transformers import pipeline
 
 import run_finetune
 from hf_robustvit.command_line import exit_on_user_error
@@ -23,26 +22,13 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def folder(tmp_path):
     """Three classes of five images, a bright square on a dark ground, and its mask."""
-    rng = np.random.default_rng(0)
-    for class_name in ("ant", "bee", "cow"):
-        for kind in ("images", "masks"):
-            (tmp_path / "data" / kind / class_name).mkdir(parents=True)
-        for number in range(5):
-            image = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
-            image[10:25, 12:30] += 120
-            mask = np.zeros((40, 40), dtype=np.uint8)
-            mask[10:25, 12:30] = 255
-            Image.fromarray(image).save(tmp_path / "data" / "images" / class_name / f"{number}.png")
-            Image.fromarray(mask).save(tmp_path / "data" / "masks" / class_name / f"{number}.png")
-    return tmp_path / "data"
+    return save_photos(tmp_path / "data")
 
 
 @pytest.fixture
 def model_dir(tmp_path):
     """A classifier of five classes that are none of the folder's."""
-    tiny_model("vit").save_pretrained(tmp_path / "model")
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return save_model(tmp_path / "model")
 
 
 def run(*arguments) -> subprocess.CompletedProcess:

@@ -3,8 +3,8 @@
 from hf_robustvit.data.background import SwapBackgrounds
 from hf_robustvit.data.collator import collate_pairs
 from hf_robustvit.data.controls import MASK_CONTROLS, control_masks
-from hf_robustvit.data.labels import model_classes, relabel
-from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, read_pair
+from hf_robustvit.data.labels import classes_by_name, model_classes, relabel
+from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, open_picture, read_pair
 from hf_robustvit.data.selection import Selection, choose_training_images
 from hf_robustvit.data.transforms import EvalTransform, TrainTransform, with_pair_transform
 
@@ -17,11 +17,13 @@ __all__ = [
     "SwapBackgrounds",
     "TrainTransform",
     "check_pairs",
+    "classes_by_name",
     "choose_training_images",
     "collate_pairs",
     "control_masks",
     "foreground_mask",
     "model_classes",
+    "open_picture",
     "read_pair",
     "relabel",
     "with_pair_transform",

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -103,6 +104,24 @@ def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.fromarray((red | green | blue > 0).astype(np.uint8) * 255)
 
 
+def open_picture(file: str | io.BytesIO) -> PIL.Image.Image:
+    """Open a picture without decoding it, unless its header claims more pixels than any photograph has.
+
+    Pillow warns of more than `PIL.Image.MAX_IMAGE_PIXELS` (89 million, 268 MB decoded) and refuses twice as many;
+    here both are refused.
+
+    Args:
+        file: A path, or the content of a file.
+
+    Raises:
+        DecompressionBombWarning, DecompressionBombError: It is too large.
+        OSError: It is missing, or no picture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+        return PIL.Image.open(file)
+
+
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     """The data set with pictures as {"path", "bytes"}, so that `read_pair` opens them and can name a broken one."""
     for column in ("image", "mask", "ignore"):
@@ -179,7 +198,7 @@ def _name(picture: Any, image_id: str) -> str:
 def _read(picture: Any, name: str, problem: str, convert: Callable) -> PIL.Image.Image:
     try:
         if isinstance(picture, dict):
-            picture = PIL.Image.open(picture["path"] if picture["bytes"] is None else io.BytesIO(picture["bytes"]))
+            picture = open_picture(picture["path"] if picture["bytes"] is None else io.BytesIO(picture["bytes"]))
         return convert(PIL.ImageOps.exif_transpose(picture))
     except PIL.UnidentifiedImageError as error:
         raise PairError(f"{name} is not a picture", problem) from error

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from hf_robustvit.model_files import TRAINING_RECORD
+from hf_robustvit.model_files import TRAINING_RECORD, commit_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Checkpoint:
     @classmethod
     def of(cls, name: str, revision: str | None, model: PreTrainedModel, image_processor) -> "Checkpoint":
         """Complete a loaded model by its commit and by what its folder says about its training."""
-        return cls(name, _commit(name, revision), model, image_processor, _training_classes(name, revision))
+        return cls(name, commit_of(name, revision), model, image_processor, _training_classes(name, revision))
 
     @functools.cached_property
     def weights(self) -> str:
@@ -50,14 +49,6 @@ class Checkpoint:
     def was_trained_on(self, class_index: int) -> bool:
         """Whether a class of the model is one of its training classes."""
         return self.model.config.id2label[class_index] in self.training_classes
-
-
-def _commit(name: str, revision: str | None) -> str | None:
-    """The commit of a model that was loaded from the Hub, and so is in the cache; None for any other."""
-    if Path(name).is_dir():
-        return None
-    config_file = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(config_file).parent.name if isinstance(config_file, str) else None
 
 
 def _training_classes(name: str, revision: str | None) -> frozenset[str] | None:

@@ -30,6 +30,15 @@ def choose_examples(
     right_before, right_after = outcomes(before)["top1"], outcomes(after)["top1"]
     wanted = {"same": right_before & right_after, "corrected": ~right_before & right_after}
     wanted["broken"] = right_before & ~right_after
-    classes = after["class_name"][wanted[kind]]
+    return first_of_each_class(after["class_name"][wanted[kind]], count)
+
+
+def first_of_each_class(classes: pd.Series, count: int) -> list[str]:
+    """The first image of each class, then the second of each, and so on.
+
+    Args:
+        classes: The class of each image that may be chosen, by image_id, in the data set's order.
+        count: How many at most.
+    """
     rank = classes.groupby(classes).cumcount()
     return rank.sort_values(kind="stable").index[:count].tolist()

@@ -11,7 +11,7 @@ from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
 from hf_robustvit.relevance import explain
 
 
-# Twice as many forward passes an image; half as many as the curves' shape would need, enough for their area.
+# Every image costs twice as many forward passes.
 STEPS = 8
 FAITHFULNESS_FIGURES = ("relevance_in_mask", "insertion", "deletion")
 

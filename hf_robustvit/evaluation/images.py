@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import PretrainedConfig, ViTImageProcessorPil
 
-from hf_robustvit.data import foreground_mask
+from hf_robustvit.data import foreground_mask, open_picture
 
 
 Preprocessing = Literal["checkpoint", "paper"]
@@ -101,10 +101,10 @@ def read_picture(
         crop_border: Pixels to cut from each side.
 
     Raises:
-        UnreadableImage: The file is missing, broken, or no larger than its borders.
+        UnreadableImage: The file is missing, broken, too large (see `open_picture`), or nothing but borders.
     """
     try:
-        with Image.open(BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as file:
+        with open_picture(BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as file:
             image = convert(file)
     # Pillow's decoders raise almost anything on broken files: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:

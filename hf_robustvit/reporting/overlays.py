@@ -29,8 +29,8 @@ class ExplainedBatch:
     """What one model says of a batch of images.
 
     Attributes:
-        maps: (batch, height, width) float32 in [0, 1], relevance for the predicted class.
-        predictions: The predicted classes' names.
+        maps: (batch, height, width) float32 in [0, 1], relevance for the explained class.
+        predictions: The explained classes' names: the predicted ones, unless others were asked for.
         confidences: Their probabilities.
     """
 
@@ -39,18 +39,25 @@ class ExplainedBatch:
     confidences: list[float]
 
 
-def explain_batch(model: PreTrainedModel, pixel_values: torch.Tensor) -> ExplainedBatch:
-    """Explain each image's predicted class.
+def explain_batch(
+    model: PreTrainedModel, pixel_values: torch.Tensor, target: torch.Tensor | None = None
+) -> ExplainedBatch:
+    """Explain one class of each image.
 
     Args:
+        model: The classifier; it is in its old mode afterwards.
         pixel_values: (batch, 3, height, width), normalised, on any device.
+        target: (batch,) int64, the classes that are explained; the predicted ones if `None`.
     """
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        explanation = explain(model, pixel_values.to(model.device))
+        explanation = explain(
+            model, pixel_values.to(model.device), None if target is None else target.to(model.device)
+        )
     model.train(was_training)
-    confidences = explanation.logits.float().softmax(dim=-1).amax(dim=-1)
+    probabilities = explanation.logits.float().softmax(dim=-1)  # (batch, classes)
+    confidences = probabilities.gather(1, explanation.target[:, None])[:, 0]
     return ExplainedBatch(
         maps=explanation.relevance[:, 0].float().cpu().numpy(),
         predictions=[model.config.id2label[index] for index in explanation.target.tolist()],
@@ -90,7 +97,7 @@ def overlay_grid(
     from matplotlib.figure import Figure  # takes a second to import
 
     titles = ["image", *(["mask"] if masks is not None else []), *explained]
-    figure = Figure(figsize=(2.1 * len(titles), 2.35 * len(images)), layout="constrained")
+    figure = Figure(figsize=(2.1 * len(titles), 2.35 * len(images) + 0.35), layout="constrained")
     axes = figure.subplots(len(images), len(titles), squeeze=False)
     for row, image in enumerate(images):
         pictures = [(image, labels[row])]
@@ -195,6 +202,38 @@ def example_overlays(
         explained,
         np.stack([item["mask"] for item in shown]).astype(np.float32) if has_masks else None,
     )
+
+
+def example_overlays(
+    data: BenchmarkData,
+    checkpoint: Checkpoint,
+    image_ids: Sequence[str],
+    targets: Sequence[int],
+    preprocessing: Preprocessing = "checkpoint",
+    crop_border: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chosen images of a benchmark as a model saw them in its accuracy run, without and with its relevance maps.
+
+    Args:
+        data: The benchmark.
+        checkpoint: The model.
+        image_ids: The images, by `choose_examples`; not empty, all readable.
+        targets: The class of the model to explain for each.
+        preprocessing: As for `evaluate_benchmark`.
+        crop_border: As for `evaluate_benchmark`.
+
+    Returns:
+        The images and the overlays, each (images, height, width, 3) in [0, 1].
+    """
+    positions = {image_id: position for position, image_id in enumerate(data.rows["image_id"])}
+    rows = data.rows.select([positions[image_id] for image_id in image_ids])
+    processor = benchmark_image_processor(preprocessing, checkpoint.image_processor, checkpoint.model.config)
+    shown = BenchmarkImages(rows, processor, crop_border)
+    pixel_values = torch.stack([shown[row]["pixel_values"] for row in range(len(rows))])
+    maps = explain_batch(checkpoint.model, pixel_values, torch.tensor(targets)).maps
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
+    images = denormalize(pixel_values, mean, std)
+    return images, np.stack([heat_overlay(image, relevance) for image, relevance in zip(images, maps, strict=True)])
 
 
 def heat_overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:

@@ -1,0 +1,14 @@
+"""Compare what the original and the fine-tuned model see in a picture, in a browser.
+
+    python app.py [--model M] [--baseline M0] [--port P]
+
+Without flags: the embedded model, and what `make demo` has made of it in outputs/demo/model.
+"""
+
+from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.demo import DemoArguments, launch
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        launch(*parse_settings(DemoArguments))

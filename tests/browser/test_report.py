@@ -1,0 +1,106 @@
+"""The report in a real browser: it sorts and filters, fits a phone, and takes hostile names as text."""
+
+import shutil
+
+import pytest
+from planted_benchmarks import photographs, plain_logits, vit
+
+import run_eval
+from hf_robustvit.command_line import parse_settings
+
+
+HOSTILE = "<img src=x onerror=document.title='owned'>"
+CLASSES = (HOSTILE, "c1\"' onclick=alert(1) {{ 7 * 7 }}", "c2", "c3")
+
+
+def evaluate(root, output_dir, *flags):
+    flags = ("--model", root / "after", "--dataset", root / "pets", "--output_dir", output_dir, *flags)
+    arguments = [str(flag) for flag in (*flags, "--num_workers", 0, "--report")]
+    run_eval.main(*parse_settings(run_eval.EvaluationArguments, arguments=arguments))
+    return output_dir / "report.html"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Two models whose classes have hostile names, and images of hostile names."""
+    root = tmp_path_factory.mktemp("report")
+    for name, seed in (("before", 0), ("after", 1)):
+        model, image_processor = vit(4, seed=seed)
+        model.config.id2label = dict(enumerate(CLASSES))
+        model.config.label2id = {label: index for index, label in enumerate(CLASSES)}
+        model.save_pretrained(root / name)
+        image_processor.save_pretrained(root / name)
+    paths = photographs(root / "all", count=24)
+    model, _ = vit(4, seed=1)
+    for path, logits in zip(paths, plain_logits(model, paths, "checkpoint"), strict=True):
+        number = int(path.stem)
+        folder = root / "pets" / "images" / CLASSES[int(logits.argmax()) if number % 3 else number % 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{path.stem}{HOSTILE}{path.suffix}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def report(root):
+    return evaluate(root, root / "out", "--baseline", root / "before")
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file; afterwards nothing may have been said on the console, and nothing asked of anyone."""
+    contexts, said, requested = [], [], []
+
+    def open_page(path, width=1200):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 844}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == [] and [url for url in requested if not url.startswith(("data:", "file:"))] == []
+
+
+def test_sorts_by_keyboard_and_mouse(report, open_page):
+    page = open_page(report)
+    header = page.locator("#classes th", has_text="After").first
+    header.locator("button").focus()
+    page.keyboard.press("Enter")
+    values = page.locator("#classes tbody tr").evaluate_all("rows => rows.map(row => +row.cells[4].dataset.value)")
+    assert header.get_attribute("aria-sort") == "descending" and len(set(values)) > 1
+    assert values == sorted(values, reverse=True)
+    header.locator("button").click()
+    turned = page.locator("#classes tbody tr").evaluate_all("rows => rows.map(row => +row.cells[4].dataset.value)")
+    assert header.get_attribute("aria-sort") == "ascending" and turned == sorted(values)
+
+
+def test_filters_by_words(report, open_page):
+    page = open_page(report)
+    page.fill("#classes-filter", "PETS c2")
+    assert page.locator("#classes tbody tr:visible th").all_inner_texts() == ["c2"]
+    assert page.locator("#classes-count").inner_text() == "1 of 4 rows"
+
+
+def test_hostile_names_are_text(report, open_page):
+    page = open_page(report)
+    assert page.title().startswith(str(report.parent.parent)) and page.locator("[onerror], [onclick]").count() == 0
+    assert set(CLASSES) == set(page.locator("#classes tbody th").all_inner_texts())
+    shown = page.locator(".card .name").all_inner_texts()
+    assert shown and all(HOSTILE in name for name in shown)
+
+
+def test_pictures_load_and_a_phone_needs_no_sideways_scrolling(report, open_page):
+    page = open_page(report, width=390)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    widths = page.locator(".card img").evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert widths and set(widths) == {32} and len(widths) % 3 == 0
+
+
+def test_one_model_alone(root, open_page):
+    page = open_page(evaluate(root, root / "alone"))
+    assert "Right and wrong images" in page.locator("main").inner_text()
+    assert page.locator("#summary tbody tr").count() >= 2
