@@ -7,8 +7,10 @@ import datasets
 from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
+from hf_robustvit.checkpoints import check_room, checkpoint_to_resume
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import (
+    AugmentedPairs,
     EvalTransform,
     TrainTransform,
     check_pairs,
@@ -21,7 +23,7 @@ from hf_robustvit.data import (
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
-from hf_robustvit.trainer import RobustViTTrainer, checkpoint_to_resume
+from hf_robustvit.trainer import RobustViTTrainer
 
 
 @dataclass
@@ -112,7 +114,7 @@ def finetune(
         args=config,
         new_head=new_head,
         record=record,
-        train_dataset=with_pair_transform(training, TrainTransform(image_processor)),
+        train_dataset=AugmentedPairs(with_pair_transform(training, TrainTransform(image_processor)), config.seed),
         eval_dataset=with_pair_transform(validation, eval_transform),
         data_collator=collate_pairs,
         processing_class=image_processor,
@@ -146,6 +148,8 @@ def train(
     trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Train and save, and show the validation images' figures and maps before and after."""
+    if trainer.is_world_process_zero():
+        check_room(trainer.args, trainer.model)
     validation = trainer.eval_dataset
     shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])

@@ -4,10 +4,11 @@ from hf_robustvit.data.collator import collate_pairs
 from hf_robustvit.data.labels import model_classes, relabel
 from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, read_pair
 from hf_robustvit.data.selection import Selection, choose_training_images
-from hf_robustvit.data.transforms import EvalTransform, TrainTransform, with_pair_transform
+from hf_robustvit.data.transforms import AugmentedPairs, EvalTransform, TrainTransform, with_pair_transform
 
 
 __all__ = [
+    "AugmentedPairs",
     "EvalTransform",
     "PairError",
     "Selection",
