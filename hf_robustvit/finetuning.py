@@ -7,7 +7,7 @@ import datasets
 from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hf_robustvit.checkpoints import check_room, checkpoint_to_resume
+from hf_robustvit.checkpoints import checkpoint_to_resume
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import (
     AugmentedPairs,
@@ -148,8 +148,6 @@ def train(
     trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Train and save, and show the validation images' figures and maps before and after."""
-    if trainer.is_world_process_zero():
-        check_room(trainer.args, trainer.model)
     validation = trainer.eval_dataset
     shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])

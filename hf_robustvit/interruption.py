@@ -29,9 +29,6 @@ class Interruption(KeyboardInterrupt):
 class InterruptionCallback(TrainerCallback):
     """Ends training after the step in which a signal arrived in any of the processes.
 
-    An epoch's last step is followed by what the epoch's end brings (log, evaluation): the checkpoint is saved after
-    that, so that the run that goes on misses nothing.
-
     Args:
         accelerator: Tells the other processes of the signal.
     """
@@ -40,7 +37,6 @@ class InterruptionCallback(TrainerCallback):
         self.accelerator = accelerator
         self.signal: int | None = None
         self.stopping = False
-        self.leaving = False
 
     @contextlib.contextmanager
     def catching_signals(self) -> Iterator[None]:
@@ -69,15 +65,10 @@ class InterruptionCallback(TrainerCallback):
         if self.signal is not None:
             self.accelerator.set_trigger()
         self.stopping = self.stopping or self.accelerator.check_trigger()
-        if self.stopping and not float(state.epoch).is_integer():
-            control.should_save = self.leaving = True
-
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        if self.stopping:
-            control.should_save = self.leaving = True
+        control.should_save = control.should_save or self.stopping
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        if not self.leaving:
+        if not self.stopping:
             return
         self.accelerator.wait_for_everyone()
         number = self.signal or signal.SIGTERM

@@ -15,7 +15,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
-from hf_robustvit.checkpoints import begin_checkpoint, raise_if_full
+from hf_robustvit.checkpoints import begin_checkpoint, check_room, raise_if_full
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError
@@ -129,12 +129,26 @@ def check_processes(config: RobustViTConfig) -> None:
 
 
 class EpochCallback(TrainerCallback):
-    """Tells the training data of each new epoch, for what is drawn anew in it."""
+    """Makes epochs whole for what can be interrupted.
+
+    The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
+    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss.
+    """
+
+    def __init__(self):
+        self.postponed = False
 
     def on_epoch_begin(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         dataset = kwargs["train_dataloader"].dataset
         if isinstance(dataset, AugmentedPairs):
             dataset.set_epoch(int(state.epoch))
+
+    def on_step_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if control.should_save and (float(state.epoch).is_integer() or state.global_step >= state.max_steps):
+            control.should_save, self.postponed = False, True
+
+    def on_epoch_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        control.should_save, self.postponed = control.should_save or self.postponed, False
 
 
 class RobustViTTrainer(Trainer):
@@ -186,6 +200,8 @@ class RobustViTTrainer(Trainer):
             freeze_below(model, args.trainable_layers)
         if args.lora_rank is not None:
             add_lora(model, args.lora_rank, args.lora_alpha)
+        if args.should_save:
+            check_room(args, model)
         super().__init__(model=model, args=args, **kwargs)
         self.interruption = InterruptionCallback(self.accelerator)
         self.add_callback(self.interruption)
@@ -206,6 +222,12 @@ class RobustViTTrainer(Trainer):
         if self.args.lora_rank is not None:
             merge_lora(self.model)
         return output
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        if self.state.global_step >= self.state.max_steps:  # resumed where --max_steps had ended it
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def compute_loss(
         self,
