@@ -104,7 +104,7 @@ def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
 
 
 def check_processes(config: RobustViTConfig) -> None:
-    """Check that the run is spread over processors in a way that attentions can be differentiated in.
+    """Check that attentions can be differentiated on the processors that the run is spread over.
 
     Raises:
         UserError: It is not, or a setting would have no effect.
@@ -114,6 +114,8 @@ def check_processes(config: RobustViTConfig) -> None:
             f"One process sees {config.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
             "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
         )
+    if config.fp16 and config.device.type == "cpu":
+        raise UserError("--fp16 has no effect on a CPU: take --bf16, or leave it out.")
     if not (config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"):
         return
     version = config.fsdp_plugin_args["fsdp_version"] if config.fsdp else int(os.environ.get("FSDP_VERSION", 1))
@@ -124,6 +126,8 @@ def check_processes(config: RobustViTConfig) -> None:
             f"FSDP version {version} frees weights that the attentions' gradients need: take version 2 "
             "(`accelerate launch --fsdp_version 2`)."
         )
+    if config.second_order:
+        raise UserError("--second_order under FSDP: its weights are freed before the second derivative needs them.")
     if config.lora_rank is not None:
         raise UserError("--lora_rank under FSDP: the sharded matrices cannot be merged; leave one of the two out.")
 
