@@ -1,5 +1,6 @@
 """Fine-tuning from beginning to end: choose images, load the model, train, and show what changed."""
 
+import logging
 import os
 from dataclasses import dataclass, field
 
@@ -24,6 +25,9 @@ from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
 from hf_robustvit.trainer import RobustViTTrainer
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -136,6 +140,7 @@ def fit(
         return load_classifier(arguments.model, revision=arguments.revision, attention=attention, **kwargs)
 
     model, image_processor = load()
+    logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
     class_names = pairs.features["label"].names
     indices = model_classes(class_names, model.config)
     if indices is not None:
