@@ -1,5 +1,6 @@
 """A script's `main` in a forked process, which may be killed or signalled on its way without harm to the tests."""
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -35,6 +36,7 @@ def _child(main: Callable[[], None], arguments: list, log: Path, prepare: Callab
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     sys.stdout, sys.stderr = (open(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
+    logging.getLogger().handlers.clear()  # pytest's, which would keep the script from adding its own
     sys.argv = ["script", *map(str, arguments)]
     prepare()
     with exit_on_user_error():

@@ -112,7 +112,8 @@ def test_attention_is_lean_where_it_can_be(flags, model, attention, folder, mode
 
 def test_two_processes_of_accelerate_launch_equal_one(folder, model_dir, tmp_path):
     flags = ["--model", model_dir, "--dataset", folder, "--samples_per_class", 4, "--num_train_epochs", 2]
-    flags += ["--optim", "sgd", "--learning_rate", 1e-2, "--use_cpu", "--per_device_train_batch_size"]
+    flags += ["--optim", "sgd", "--learning_rate", 1e-2, "--use_cpu", "--load_best_model_at_end", "false"]
+    flags += ["--per_device_train_batch_size"]
     run_forked(run_finetune.main, [*flags, 4, "--output_dir", tmp_path / "one"], tmp_path / "log")
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "run_finetune.py"]
