@@ -221,6 +221,10 @@ class RobustViTTrainer(Trainer):
         self._sums: dict[str, dict[str, torch.Tensor]] = {"train": defaultdict(float), "eval": defaultdict(float)}
 
     def train(self, *args, **kwargs) -> TrainOutput:
+        if not self.is_fsdp_enabled:
+            # An earlier evaluation has marked the model as prepared, though not for training: accelerate would leave
+            # DistributedDataParallel out, and each process would train a model of its own.
+            self.model._is_accelerate_prepared = False
         with self.interruption.catching_signals():
             output = super().train(*args, **kwargs)
         if self.args.lora_rank is not None:
