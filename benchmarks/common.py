@@ -10,7 +10,13 @@ from pathlib import Path
 import torch
 import transformers
 from torch.nn import functional as F
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import (
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 import hf_robustvit.lean_attention  # noqa: F401 (registers "lean")
 from hf_robustvit.losses import FinetuneLoss, RobustViTLoss
@@ -24,24 +30,33 @@ SIZES = {  # hidden size, layers, heads of ViT's sizes; "test" is for trying a b
     "small": (384, 12, 6),
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
+    "dinov2-base": (768, 12, 12),
 }
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # pixel_values, masks, labels
 
 
-def make_model(size: str, image_size: int = 224, num_layers: int | None = None) -> ViTForImageClassification:
-    """A ViT with patches of 16 pixels, 1000 classes and random weights, in train mode."""
+def make_model(size: str, image_size: int = 224, num_layers: int | None = None) -> PreTrainedModel:
+    """A ViT with patches of 16 pixels (a DINOv2 with 14), 1000 classes and random weights, in train mode."""
     hidden_size, layers, heads = SIZES[size]
-    config = ViTConfig(
-        hidden_size=hidden_size,
-        num_hidden_layers=num_layers or layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * hidden_size,
-        image_size=image_size,
-        num_labels=1000,
-    )
+    config = {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": num_layers or layers,
+        "num_attention_heads": heads,
+        "image_size": image_size,
+        "num_labels": 1000,
+    }
     torch.manual_seed(0)
-    return ViTForImageClassification(config).to(DEVICE).train()
+    if size.startswith("dinov2"):
+        model = Dinov2ForImageClassification(Dinov2Config(patch_size=14, **config))
+    else:
+        model = ViTForImageClassification(ViTConfig(intermediate_size=4 * hidden_size, **config))
+    return model.to(DEVICE).train()
+
+
+def model_name(size: str) -> str:
+    """What a size is called in the results."""
+    return "DINOv2-base/14" if size == "dinov2-base" else f"ViT-{size}/16"
 
 
 def make_batch(batch_size: int, image_size: int = 224) -> Batch:
@@ -52,7 +67,7 @@ def make_batch(batch_size: int, image_size: int = 224) -> Batch:
     return pixel_values.to(DEVICE), masks.to(DEVICE), labels.to(DEVICE)
 
 
-def authors_loss(model: ViTForImageClassification, batch: Batch) -> torch.Tensor:
+def authors_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """The loss as the authors' procedure computes it, rewritten from the paper and tests/golden/README.md, point 9.
 
     One gradient call for each layer, the whole matrix R, a second forward pass for the classification loss and a pass
@@ -82,26 +97,28 @@ class Step:
 
     label: str
     attention: str
-    loss: Callable[[ViTForImageClassification, Batch], torch.Tensor]
+    loss: Callable[[PreTrainedModel, Batch], torch.Tensor]
     bf16: bool = False
+    checkpointing: bool = False
 
-    def __call__(self, model: ViTForImageClassification, batch: Batch) -> None:
+    def __call__(self, model: PreTrainedModel, batch: Batch) -> None:
         model.set_attn_implementation(self.attention)
+        (model.activation_checkpointing_enable if self.checkpointing else model.activation_checkpointing_disable)()
         model.zero_grad()
         with torch.autocast(DEVICE, torch.bfloat16, enabled=self.bf16):
             loss = self.loss(model, batch)
         loss.backward()
 
 
-def _plain(model: ViTForImageClassification, batch: Batch) -> torch.Tensor:
+def _plain(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return FinetuneLoss()(model, *batch).loss
 
 
-def _ours(model: ViTForImageClassification, batch: Batch) -> torch.Tensor:
+def _ours(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return RobustViTLoss()(model, *batch).loss
 
 
-def _second_order(model: ViTForImageClassification, batch: Batch) -> torch.Tensor:
+def _second_order(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return RobustViTLoss(second_order=True)(model, *batch).loss
 
 
@@ -110,6 +127,7 @@ STEPS = {
     "plain-sdpa": Step("cross-entropy, SDPA", "sdpa", _plain),
     "eager": Step("RobustViT, eager", "eager", _ours),
     "lean": Step("RobustViT, lean", "lean", _ours),
+    "lean-checkpointing": Step("RobustViT, lean, activation checkpointing", "lean", _ours, checkpointing=True),
     "second-order": Step("RobustViT, eager, second order", "eager", _second_order),
     "authors": Step("RobustViT, the authors' procedure", "eager", authors_loss),
     "plain-sdpa-bf16": Step("cross-entropy, SDPA, bf16 autocast", "sdpa", _plain, bf16=True),

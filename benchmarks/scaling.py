@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from benchmarks.common import SIZES, STEPS, machine, make_batch, make_model, write_section
+from benchmarks.common import SIZES, STEPS, machine, make_batch, make_model, model_name, write_section
 from benchmarks.memory import measure
 from benchmarks.step import time_steps
 
@@ -26,8 +26,8 @@ def main() -> None:
         + [(224, 2, depth) for depth in DEPTHS]
     )
     lines = [
-        f"ViT-{arguments.size}/16, medians of {arguments.rounds} interleaved rounds; memory beyond the weights and "
-        f"their gradients. {machine()}",
+        f"{model_name(arguments.size)}, medians of {arguments.rounds} interleaved rounds; memory beyond the weights "
+        f"and their gradients. {machine()}",
         "",
         "| image | tokens | batch | layers | " + " | ".join(f"{STEPS[name].label}: s, MiB" for name in NAMES) + " |",
         "|" + "---|" * (4 + len(NAMES)),
@@ -41,7 +41,7 @@ def main() -> None:
         )
         tokens = (image_size // 16) ** 2 + 1
         lines.append(f"| {image_size} | {tokens} | {batch_size} | {depth} | {' | '.join(cells)} |")
-    write_section(f"Growth with tokens, images and layers (ViT-{arguments.size})", lines)
+    write_section(f"Growth with tokens, images and layers ({model_name(arguments.size)})", lines)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from benchmarks.common import DEVICE, SIZES, STEPS, machine, make_batch, make_model, ratio_lines, write_section
+from benchmarks.common import (
+    DEVICE,
+    SIZES,
+    STEPS,
+    machine,
+    make_batch,
+    make_model,
+    model_name,
+    ratio_lines,
+    write_section,
+)
 
 
 TARGETS = [
@@ -49,12 +59,17 @@ def time_steps(names: Iterable[str], model, batch, rounds: int) -> dict[str, flo
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
-def profile(name: str, model, batch) -> str:
-    """The operations that take most of a step's time."""
+def profile(name: str, model, batch) -> list[str]:
+    """A table of the operations that take most of a step's time."""
     with torch.profiler.profile() as profiler:
         STEPS[name](model, batch)
-    sort_by = "self_cuda_time_total" if DEVICE == "cuda" else "self_cpu_time_total"
-    return profiler.key_averages().table(sort_by=sort_by, row_limit=15, max_name_column_width=60)
+    time_of = f"self_{'device' if DEVICE == 'cuda' else 'cpu'}_time_total"
+    operations = sorted(profiler.key_averages(), key=lambda operation: getattr(operation, time_of), reverse=True)
+    total = sum(getattr(operation, time_of) for operation in operations)
+    return ["| operation | calls | share of the time |", "|---|---|---|"] + [
+        f"| `{operation.key}` | {operation.count} | {getattr(operation, time_of) / total:.1%} |"
+        for operation in operations[:15]
+    ]
 
 
 def main() -> None:
@@ -62,24 +77,26 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--profile", choices=STEPS, help="Print where this step's time goes, and time nothing.")
+    parser.add_argument("--profile", choices=STEPS, help="Tell where this step's time goes, and time nothing.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model, batch = make_model(arguments.size), make_batch(arguments.batch_size)
     if arguments.profile:
-        print(profile(arguments.profile, model, batch))
+        title = f"Where the time goes ({model_name(arguments.size)}; {STEPS[arguments.profile].label})"
+        lines = [f"torch.profiler on one step at 224, batch {arguments.batch_size}, one thread. {machine()}", ""]
+        write_section(title, lines + profile(arguments.profile, model, batch))
         return
     times = time_steps(STEPS, model, batch, arguments.rounds)
     lines = [
-        f"ViT-{arguments.size}/16 at 224, batch {arguments.batch_size}, medians of {arguments.rounds} interleaved "
-        f"rounds; {'CUDA events' if DEVICE == 'cuda' else 'process time on one thread'}. {machine()}",
+        f"{model_name(arguments.size)} at 224, batch {arguments.batch_size}, medians of {arguments.rounds} "
+        f"interleaved rounds; {'CUDA events' if DEVICE == 'cuda' else 'process time on one thread'}. {machine()}",
         "",
         "| step | seconds | / cross-entropy, eager |",
         "|---|---|---|",
         *(f"| {STEPS[name].label} | {time:.3f} | {time / times['plain']:.2f} |" for name, time in times.items()),
         *ratio_lines(times, TARGETS),
     ]
-    write_section(f"Time of a training step (ViT-{arguments.size})", lines)
+    write_section(f"Time of a training step ({model_name(arguments.size)})", lines)
 
 
 if __name__ == "__main__":

@@ -58,9 +58,12 @@ def _flags_of_file(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn a `UserError` inside the block into its sentence on standard error and exit status 2."""
+    """Turn a `UserError` inside the block into its sentence on standard error and exit status 2; Ctrl-C into 130."""
     try:
         yield
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from error
+    except KeyboardInterrupt as interruption:
+        sys.stderr.write(f"\n{interruption or 'Stopped.'}\n")
+        raise SystemExit(getattr(interruption, "exit_status", 130)) from interruption

@@ -111,6 +111,11 @@ class RobustViTConfig(TrainingArguments):
         trainable_layers (`int`, *optional*):
             Number of last layers that are trained, with the final norm and the head; the rest is frozen. All weights
             if left out, as in the paper.
+        lora_rank (`int`, *optional*):
+            Rank of the low-rank matrices that are trained instead of the layers' weights (LoRA, through peft), with
+            the head. They are merged into the weights after training. No LoRA if left out.
+        lora_alpha (`float`, *optional*, defaults to `16`):
+            The product of the two matrices is multiplied by `lora_alpha / lora_rank`.
 
     > Parameters that control the learning rate
 
@@ -167,6 +172,11 @@ class RobustViTConfig(TrainingArguments):
     trainable_layers: int | None = field(
         default=None, metadata={"help": "Number of last layers to train, with norm and head; all weights if left out."}
     )
+    lora_rank: int | None = field(
+        default=None,
+        metadata={"help": "Rank of LoRA's matrices, trained instead of the weights; no LoRA if left out."},
+    )
+    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's matrices count lora_alpha / lora_rank."})
     lr_decay: float = field(
         default=0.85,
         metadata={"help": "Factor on the learning rate every lr_decay_epochs (constant schedule)."},
@@ -206,6 +216,8 @@ class RobustViTConfig(TrainingArguments):
             raise UserError("--remove_unused_columns is on, but it would remove the masks: leave it off.")
         if self.temperature is not None and self.temperature <= 0:
             raise UserError(f"--temperature is {self.temperature}, but it divides the logits: give a positive number.")
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise UserError(f"--lora_rank is {self.lora_rank}: give a positive number, or leave it out for no LoRA.")
 
     def __getstate__(self) -> dict[str, Any]:
         # The Trainer pickles its settings into training_args.bin, where a token would be found by whoever reads it.

@@ -49,6 +49,8 @@ STYLE = """
 #examples .grid-container { padding: 0 }
 #examples .fixed-height { min-height: 0; max-height: none }
 """
+# Gradio shows the name of a file that is too heavy as (harmless) HTML: it must not fetch a picture from elsewhere.
+HEAD = """<meta http-equiv="Content-Security-Policy" content="img-src 'self' data: blob:">"""
 TITLE = "What does it look at?"
 INTRODUCTION = (
     "What a model predicts for a picture, and where in the picture it finds the evidence for a class: the brighter, "
@@ -327,6 +329,7 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
             ssr_mode=False,
             footer_links=[],
             css=STYLE,
+            head=HEAD,
             theme=_import_gradio().themes.Default(**fonts),
             **options,
         )

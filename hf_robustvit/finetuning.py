@@ -1,5 +1,6 @@
 """Fine-tuning from beginning to end: choose images, load the model, train, and show what changed."""
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,11 @@ import datasets
 from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
+from hf_robustvit.checkpoints import checkpoint_to_resume
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import (
     MASK_CONTROLS,
+    AugmentedPairs,
     EvalTransform,
     SwapBackgrounds,
     TrainTransform,
@@ -29,7 +32,10 @@ from hf_robustvit.model_files import commit_of
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.model_card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
-from hf_robustvit.trainer import RobustViTTrainer, checkpoint_to_resume
+from hf_robustvit.trainer import RobustViTTrainer
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -148,7 +154,7 @@ def finetune(
         args=config,
         new_head=new_head,
         record=record,
-        train_dataset=with_pair_transform(training, train_transform),
+        train_dataset=AugmentedPairs(with_pair_transform(training, train_transform), config.seed),
         eval_dataset=with_pair_transform(validation, eval_transform),
         data_collator=collate_pairs,
         processing_class=image_processor,
@@ -175,6 +181,7 @@ def fit(
         return load_classifier(arguments.model, revision=arguments.revision, attention=attention, **kwargs)
 
     model, image_processor = load()
+    logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
     class_names = pairs.features["label"].names
     indices = model_classes(class_names, model.config)
     if indices is not None:

@@ -282,10 +282,10 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
     misfits = {
         key: f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in report["mismatched_keys"]
     }
-    missing_head = {key for key in missing if _is_head(key)}
+    missing_head = {key for key in missing if is_head(key)}
     if new_labels:
-        left_over = {key for key in left_over if not _is_head(key)}
-        misfits = {key: misfit for key, misfit in misfits.items() if not _is_head(key)}
+        left_over = {key for key in left_over if not is_head(key)}
+        misfits = {key: misfit for key, misfit in misfits.items() if not is_head(key)}
     problems = {"missing": missing - missing_head, "left over": left_over, "of another shape": misfits.values()}
     told = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
     if told:
@@ -298,12 +298,13 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
     return not missing_head
 
 
-def _is_head(key: str) -> bool:
+def is_head(key: str) -> bool:
+    """Whether a weight or module of a classifier belongs to a classification head, by its name."""
     return key.split(".")[0].endswith("classifier")
 
 
 def _reset_heads(model: PreTrainedModel) -> None:
     for child_name, head in model.named_children():
-        if _is_head(child_name):
+        if is_head(child_name):
             nn.init.normal_(head.weight, std=model.config.initializer_range)
             nn.init.zeros_(head.bias)

@@ -10,13 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
+from hf_robustvit.checkpoints import begin_checkpoint, check_room, raise_if_full
 from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError
+from hf_robustvit.interruption import InterruptionCallback
+from hf_robustvit.lora import add_lora, merge_lora
 from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
 from hf_robustvit.model_files import TRAINING_RECORD
@@ -33,6 +37,8 @@ RECORDED_SETTINGS = (
     "second_order",
     "start_layer",
     "trainable_layers",
+    "lora_rank",
+    "lora_alpha",
     "learning_rate",
     "lr_scheduler_type",
     "lr_decay",
@@ -66,22 +72,6 @@ def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss
     return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
 
 
-def checkpoint_to_resume(config: RobustViTConfig) -> str | None:
-    """The checkpoint that `resume_from_checkpoint` names, where "true" means the last one, if there is any.
-
-    Raises:
-        UserError: It names none, but the output folder holds an earlier run, which is not written over unasked.
-    """
-    last = get_last_checkpoint(config.output_dir) if os.path.isdir(config.output_dir) else None
-    wanted = config.resume_from_checkpoint
-    if wanted is None and last is not None:
-        raise UserError(
-            f"--output_dir {config.output_dir} holds an earlier run ({os.path.basename(last)}): go on with it by "
-            "--resume_from_checkpoint true, or name another folder."
-        )
-    return last if str(wanted).lower() == "true" else wanted
-
-
 def accept_saved_names(model: PreTrainedModel) -> None:
     """Let `load_state_dict` take the names that `save_pretrained` writes.
 
@@ -113,12 +103,65 @@ def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
         frozen.requires_grad_(False)
 
 
+def check_processes(config: RobustViTConfig) -> None:
+    """Check that attentions can be differentiated on the processors that the run is spread over.
+
+    Raises:
+        UserError: It is not, or a setting would have no effect.
+    """
+    if config.n_gpu > 1:
+        raise UserError(
+            f"One process sees {config.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
+            "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
+        )
+    if config.fp16 and config.device.type == "cpu":
+        raise UserError("--fp16 has no effect on a CPU: take --bf16, or leave it out.")
+    if not (config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"):
+        return
+    version = config.fsdp_plugin_args["fsdp_version"] if config.fsdp else int(os.environ.get("FSDP_VERSION", 1))
+    if config.device.type == "cpu":
+        raise UserError("--fsdp shards over GPUs alone, and this run is on CPUs: leave it out.")
+    if version != 2:
+        raise UserError(
+            f"FSDP version {version} frees weights that the attentions' gradients need: take version 2 "
+            "(`accelerate launch --fsdp_version 2`)."
+        )
+    if config.second_order:
+        raise UserError("--second_order under FSDP: its weights are freed before the second derivative needs them.")
+    if config.lora_rank is not None:
+        raise UserError("--lora_rank under FSDP: the sharded matrices cannot be merged; leave one of the two out.")
+
+
+class EpochCallback(TrainerCallback):
+    """Makes epochs whole for what can be interrupted.
+
+    The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
+    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss.
+    """
+
+    def __init__(self):
+        self.postponed = False
+
+    def on_epoch_begin(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        dataset = kwargs["train_dataloader"].dataset
+        if isinstance(dataset, AugmentedPairs):
+            dataset.set_epoch(int(state.epoch))
+
+    def on_step_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if control.should_save and (float(state.epoch).is_integer() or state.global_step >= state.max_steps):
+            control.should_save, self.postponed = False, True
+
+    def on_epoch_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        control.should_save, self.postponed = control.should_save or self.postponed, False
+
+
 class RobustViTTrainer(Trainer):
     """Fine-tunes a classifier on image-mask pairs.
 
     Everything a `Trainer` does works as usual: `accelerate launch`, resuming, callbacks, TensorBoard, pushing to the
     Hub. Each log holds the terms of the loss, the accuracy and, where the method makes a map, the share of the
-    relevance inside the mask, each as the mean over the images since the last log.
+    relevance inside the mask, each as the mean over the images since the last log. Ctrl-C and SIGTERM raise an
+    `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights after training.
 
     Args:
         model: A classifier from `load_classifier`.
@@ -153,17 +196,20 @@ class RobustViTTrainer(Trainer):
         record: dict[str, Any] | None = None,
         **kwargs,
     ):
-        if args.n_gpu > 1:
-            raise UserError(
-                f"One process sees {args.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
-                "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
-            )
+        check_processes(args)
         args.complete(model.config.name_or_path, new_head)
         if isinstance(model, PreTrainedModel):
             accept_saved_names(model)
         if args.trainable_layers is not None:
             freeze_below(model, args.trainable_layers)
+        if args.lora_rank is not None:
+            add_lora(model, args.lora_rank, args.lora_alpha)
+        if args.should_save:
+            check_room(args, model)
         super().__init__(model=model, args=args, **kwargs)
+        self.interruption = InterruptionCallback(self.accelerator)
+        self.add_callback(self.interruption)
+        self.add_callback(EpochCallback)
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)
         self.record = record and {
@@ -173,6 +219,23 @@ class RobustViTTrainer(Trainer):
             **record,
         }
         self._sums: dict[str, dict[str, torch.Tensor]] = {"train": defaultdict(float), "eval": defaultdict(float)}
+
+    def train(self, *args, **kwargs) -> TrainOutput:
+        if not self.is_fsdp_enabled:
+            # An earlier evaluation has marked the model as prepared, though not for training: accelerate would leave
+            # DistributedDataParallel out, and each process would train a model of its own.
+            self.model._is_accelerate_prepared = False
+        with self.interruption.catching_signals():
+            output = super().train(*args, **kwargs)
+        if self.args.lora_rank is not None:
+            merge_lora(self.model)
+        return output
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        if self.state.global_step >= self.state.max_steps:  # resumed where --max_steps had ended it
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def compute_loss(
         self,
@@ -250,6 +313,32 @@ class RobustViTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if self.record is not None:
+        if self.record is not None and self.args.should_save:
             text = json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
             (Path(output_dir or self.args.output_dir) / TRAINING_RECORD).write_text(text, encoding="utf-8")
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.args.should_save:
+            begin_checkpoint(Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:  # the libraries that write each have their own for a full disk
+            raise_if_full(self.args, self.model, error)
+            raise
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        sums = {name: float(total) for name, total in self._sums["train"].items()}
+        log = {"loss": self._tr_loss.item(), "step": self._globalstep_last_logged, "sums": sums}
+        (Path(output_dir) / f"log_{self.args.process_index}.json").write_text(json.dumps(log), encoding="utf-8")
+        self.accelerator.wait_for_everyone()  # before the first process writes trainer_state.json
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        path = Path(checkpoint) / f"log_{self.args.process_index}.json"
+        if path.is_file():  # else the checkpoint is of another number of processes, and the log begins anew
+            log = json.loads(path.read_text(encoding="utf-8"))
+            self._tr_loss.fill_(log["loss"])
+            self._globalstep_last_logged = log["step"]
+            sums = {name: torch.tensor(total, device=self.args.device) for name, total in log["sums"].items()}
+            self._sums["train"] = defaultdict(float, sums)

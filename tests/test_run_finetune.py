@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import run_forked
+from golden_numbers import relative_error
 from photo_folder import save_model, save_photos
 from PIL import Image
+from safetensors.torch import load_file
+from tiny_models import tiny_model
 from transformers import pipeline
 
 import run_finetune
@@ -45,6 +49,7 @@ def test_a_folder_of_ones_own_trains_a_model_with_its_own_labels(folder, model_d
     assert done.returncode == 0, done.stderr
     assert "it gets a new one for 3 classes" in done.stderr
     assert "classification_target was left out and is set to label (for a new head)" in done.stderr
+    assert "is trained with lean attention" in done.stderr
     assert "| relevance_in_mask" in done.stdout
     with Image.open(out / "relevance.png") as picture:
         assert picture.width > 300
@@ -87,6 +92,53 @@ def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypat
     if "whole" in flags:
         last = json.loads((out / "trainer_state.json").read_text())["log_history"][-1]
         assert last["eval_relevance_in_mask"] == pytest.approx(1) and last["eval_background_loss"] == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "model", "attention"),
+    [
+        ((), {}, "lean"),
+        (("--second_order",), {}, "eager"),
+        (("--method", "rrr"), {}, "eager"),
+        ((), {"attention_probs_dropout_prob": 0.1}, "eager"),
+    ],
+)
+def test_attention_is_lean_where_it_can_be(flags, model, attention, folder, model_dir, tmp_path):
+    tiny_model("vit", **model).save_pretrained(model_dir)
+    arguments = ["--model", model_dir, "--dataset", folder, "--output_dir", tmp_path / "out", "--use_cpu", *flags]
+    status, log = run_forked(run_finetune.main, [*arguments, "--num_train_epochs", 1], tmp_path / "log")
+    assert status == 0, log
+    assert f"is trained with {attention} attention" in log
+
+
+def test_two_processes_of_accelerate_launch_equal_one(folder, model_dir, tmp_path):
+    flags = ["--model", model_dir, "--dataset", folder, "--samples_per_class", 4, "--num_train_epochs", 2]
+    flags += ["--optim", "sgd", "--learning_rate", 1e-2, "--use_cpu", "--load_best_model_at_end", "false"]
+    flags += ["--per_device_train_batch_size"]
+    run_forked(run_finetune.main, [*flags, 4, "--output_dir", tmp_path / "one"], tmp_path / "log")
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "run_finetune.py"]
+    done = subprocess.run(
+        [sys.executable, *map(str, [*launch, *flags, 2, "--output_dir", tmp_path / "two"])],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name in one:
+        assert relative_error(two[name], one[name]) < 1e-5, name
+    assert json.loads((tmp_path / "two" / "robustvit.json").read_text())["num_processes"] == 2
+
+
+def test_lora_saves_an_ordinary_model(folder, model_dir, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--model", model_dir, "--dataset", folder, "--output_dir", out, "--use_cpu", "--lora_rank", 2]
+    status, log = run_forked(run_finetune.main, [*arguments, "--num_train_epochs", 1], tmp_path / "log")
+    assert status == 0, log
+    answer = pipeline("image-classification", model=str(out))(str(folder / "images" / "ant" / "0.png"))
+    assert {item["label"] for item in answer} == {"ant", "bee", "cow"}
+    assert json.loads((out / "robustvit.json").read_text())["hyper_parameters"]["lora_rank"] == 2
 
 
 def break_mask_size(folder):

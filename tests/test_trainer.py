@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from golden_numbers import relative_error
 from safetensors.torch import load_file
 from tiny_models import FAMILIES, tiny_model
@@ -17,6 +18,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import RobustViTLoss
+from hf_robustvit.trainer import check_processes
 
 
 METHODS = ("robustvit", "gradmask", "rrr", "finetune")
@@ -201,6 +203,82 @@ def test_predict_gives_the_logits_alone(tmp_path):
     torch.testing.assert_close(
         torch.from_numpy(predictions.predictions), trainer.model(batch["pixel_values"]).logits.detach()
     )
+
+
+def test_gradients_of_a_model_sharded_by_fsdp2_equal_those_of_a_whole_one():
+    tests = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}:{tests}"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*launch, tests / "sharded.py"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fsdp_is_refused_where_it_would_have_no_effect(tmp_path):
+    with pytest.raises(UserError, match="--fsdp shards over GPUs alone"):
+        make_trainer(tmp_path, fsdp=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"fsdp_config": {"version": 1}}, "FSDP version 1 .* --fsdp_version 2"),
+        ({"lora_rank": 2}, "--lora_rank under FSDP"),
+        ({"method": "rrr"}, "--second_order under FSDP"),
+    ],
+)
+def test_fsdp_without_what_explaining_needs_is_refused(settings, sentence, tmp_path, monkeypatch):
+    config = RobustViTConfig(output_dir=str(tmp_path), fsdp=True, use_cpu=True, **settings)
+    monkeypatch.setattr(RobustViTConfig, "device", torch.device("cuda"))
+    with pytest.raises(UserError, match=sentence):
+        check_processes(config)
+
+
+@pytest.mark.parametrize(
+    ("attention", "settings"),
+    [
+        ("eager", {}),
+        ("lean", {}),
+        ("eager", {"second_order": True}),
+        ("eager", {"method": "rrr"}),
+        ("lean", {"lora_rank": 2}),
+    ],
+)
+def test_activation_checkpointing_changes_nothing(attention, settings, tmp_path):
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = tiny_model("vit")
+        model.set_attn_implementation(attention)
+        make_trainer(
+            tmp_path / str(checkpointing),
+            model=model,
+            activation_checkpointing=checkpointing,
+            optim="sgd",
+            num_train_epochs=1,
+            **settings,
+        ).train()
+        found.append(weights(model))
+    assert_same_weights(found[1], found[0])
+
+
+@pytest.mark.parametrize("attention", ["eager", "lean"])
+def test_bf16_moves_the_weights_alike(attention, tmp_path):
+    moves = []
+    for bf16 in (False, True):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        model = tiny_model("vit")
+        model.set_attn_implementation(attention)
+        before = weights(model)
+        make_trainer(tmp_path / str(bf16), model=model, optim="sgd", num_train_epochs=1, bf16=bf16).train()
+        moves.append(torch.cat([(weight - before[name]).flatten() for name, weight in weights(model).items()]))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert not torch.equal(*moves)
+    assert relative_error(moves[1], moves[0]) < 0.1
+
+
+def test_fp16_is_refused_on_a_cpu(tmp_path):
+    with pytest.raises(UserError, match="--fp16 has no effect on a CPU: take --bf16"):
+        make_trainer(tmp_path, fp16=True)
 
 
 def test_several_gpus_in_one_process_are_refused(tmp_path, monkeypatch):

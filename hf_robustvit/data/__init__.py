@@ -6,11 +6,12 @@ from hf_robustvit.data.controls import MASK_CONTROLS, control_masks
 from hf_robustvit.data.labels import classes_by_name, model_classes, relabel
 from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, open_picture, read_pair
 from hf_robustvit.data.selection import Selection, choose_training_images
-from hf_robustvit.data.transforms import EvalTransform, TrainTransform, with_pair_transform
+from hf_robustvit.data.transforms import AugmentedPairs, EvalTransform, TrainTransform, with_pair_transform
 
 
 __all__ = [
     "MASK_CONTROLS",
+    "AugmentedPairs",
     "EvalTransform",
     "PairError",
     "Selection",

@@ -80,7 +80,7 @@ class SwapBackgrounds:
         return self.transform({column: [row[column] for row in rows] for column in batch})
 
     def _swap(self, row: dict[str, Any]) -> dict[str, Any]:
-        # torch's global generator, for `TrainTransform`'s reasons.
+        # torch's global generator, which `AugmentedPairs` seeds for each row.
         if torch.rand(()) >= SWAPPED_SHARE:
             return row
         further = 1 + int(torch.randint(len(self.pairs) - 1, ()))

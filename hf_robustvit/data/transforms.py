@@ -75,8 +75,7 @@ class TrainTransform(PairTransform):
     """
 
     def _resize_and_crop(self, pictures: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
-        # torch's global generator: Trainer seeds it, DataLoader gives each worker its own seed every epoch, and a
-        # checkpoint restores it on resume. A generator of our own would be copied into every worker and repeat itself.
+        # torch's global generator, which `AugmentedPairs` seeds for each row.
         height, width = self.resize_size
         crop_height, crop_width = self.crop_size
         top = int(torch.randint(height - crop_height + 1, ()))
@@ -110,6 +109,37 @@ class EvalTransform(PairTransform):
 def with_pair_transform(dataset: datasets.Dataset, transform: PairTransform) -> datasets.Dataset:
     """`dataset.with_transform(transform)`, with the files opened by the transform, which names a broken one."""
     return undecoded(dataset).with_transform(transform)
+
+
+class AugmentedPairs(torch.utils.data.Dataset):
+    """A data set whose augmentation depends on the seed, the epoch and the row alone.
+
+    So neither the number of data-loading workers and of training processes nor an interruption in the middle of an
+    epoch changes what is trained on. (A data loader reads ahead: from one running generator, the images that were
+    read but not yet trained on when a checkpoint was saved would be augmented anew after it.)
+
+    Args:
+        dataset: Rows that are transformed when they are read, with draws from torch's global generator.
+        seed: The run's.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, seed: int):
+        self.dataset = dataset
+        self.seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that outlive an epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        (seed,) = np.random.SeedSequence((self.seed, int(self._epoch), row)).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(seed))
+            return self.dataset[row]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew; called at the beginning of each epoch."""
+        self._epoch.fill_(epoch)
 
 
 def _processor_size(image_processor: BaseImageProcessor) -> tuple[int, int]:

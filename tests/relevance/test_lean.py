@@ -200,6 +200,18 @@ def test_mixed_precision_of_accelerate(attention, fresh_accelerate):
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+def test_autocast(attention, dtype, tolerance):
+    """float16 as it would run on a GPU: accelerate's --fp16 does nothing on a CPU."""
+    with torch.no_grad():
+        wanted = explain(model_with("eager"), batch()[0])
+        with torch.autocast("cpu", dtype):
+            found = explain(model_with(attention), batch()[0], target=wanted.target)
+    assert found.logits.dtype == dtype and found.relevance.dtype == torch.float32
+    assert golden_numbers.relative_error(found.patch_relevance, wanted.patch_relevance) < tolerance
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_distributed_data_parallel(attention, tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:

@@ -1,0 +1,80 @@
+"""Ctrl-C and SIGTERM while training: the step is finished, a checkpoint saved, and the run ends with a sentence."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+from accelerate import Accelerator
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+logger = logging.getLogger(__name__)
+
+
+class Interruption(KeyboardInterrupt):
+    """Training was stopped by a signal, and its checkpoint is saved; the message tells how to go on.
+
+    Attributes:
+        exit_status: What a shell expects of a process that ends by this signal: 128 and the signal's number.
+    """
+
+    def __init__(self, message: str, exit_status: int):
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+class InterruptionCallback(TrainerCallback):
+    """Ends training after the step in which a signal arrived in any of the processes.
+
+    Args:
+        accelerator: Tells the other processes of the signal.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.signal: int | None = None
+        self.stopping = False
+
+    @contextlib.contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """Note SIGINT and SIGTERM instead of ending at once; with one process a second signal does end it at once."""
+        if threading.current_thread() is not threading.main_thread():  # Python has signals in the main thread alone
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, frame) -> None:
+            self.signal = number
+            # A launcher of several processes hands a signal on that they have already had.
+            if self.accelerator.num_processes == 1:
+                signal.signal(number, before[number])
+            logger.warning("Stopping after this step (%s).", signal.Signals(number).name)
+
+        try:
+            for number in before:
+                signal.signal(number, note)
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if self.signal is not None:
+            self.accelerator.set_trigger()
+        self.stopping = self.stopping or self.accelerator.check_trigger()
+        control.should_save = control.should_save or self.stopping
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if not self.stopping:
+            return
+        self.accelerator.wait_for_everyone()
+        number = self.signal or signal.SIGTERM
+        raise Interruption(
+            f"Stopped by {signal.Signals(number).name} after step {state.global_step} of {state.max_steps}; "
+            f"{os.path.join(args.output_dir, f'checkpoint-{state.global_step}')} is saved. "
+            "Start the same command with --resume_from_checkpoint true to go on.",
+            128 + number,
+        )
