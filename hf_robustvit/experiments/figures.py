@@ -16,7 +16,7 @@ from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS
 from hf_robustvit.experiments.runs import Run
 from hf_robustvit.reporting.experiment_figures import plot_subsets
-from hf_robustvit.reporting.overlays import denormalize, example_overlays
+from hf_robustvit.reporting.overlays import denormalize, image_overlays
 from hf_robustvit.reporting.per_class import plot_class_changes
 from hf_robustvit.reporting.tables import markdown_table
 
@@ -64,7 +64,7 @@ def examples(book: Book) -> str:
             data = _rows_of(book.workshop.benchmark(benchmark, checkpoints["original"]), image_ids)
             stem = f"{model}-{benchmark}-{kind}"
             for ending in ("png", "pdf"):
-                example_overlays(book.folder / f"{stem}.{ending}", data, checkpoints)
+                image_overlays(book.folder / f"{stem}.{ending}", data, checkpoints)
             parts.append(book.figure(stem, f"{model}, {benchmark}, {kind}: {rule}"))
 
         first = "the first image of each class, in the data set's order"

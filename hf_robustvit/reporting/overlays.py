@@ -153,15 +153,15 @@ def benchmark_overlays(
     Args:
         path: PNG file to write.
         data: The benchmark.
-        checkpoints, preprocessing, crop_border: As for `example_overlays`.
+        checkpoints, preprocessing, crop_border: As for `image_overlays`.
     """
     labels = data.rows["label"][:] if data.label_space else [0] * len(data.rows)
     by_class = np.argsort(labels, kind="stable")
     rows = by_class[np.linspace(0, len(by_class) - 1, min(NUM_SHOWN, len(by_class)), dtype=int)]
-    example_overlays(path, replace(data, rows=data.rows.select(rows)), checkpoints, preprocessing, crop_border)
+    image_overlays(path, replace(data, rows=data.rows.select(rows)), checkpoints, preprocessing, crop_border)
 
 
-def example_overlays(
+def image_overlays(
     path: str | Path,
     data: BenchmarkData,
     checkpoints: Mapping[str, Checkpoint],
