@@ -23,6 +23,7 @@ from hf_robustvit.reporting.tables import markdown_table
 
 NUM_EXAMPLES = 4
 NUM_RANDOM_CLASSES = 5
+SHARE_PER_STEP = 0.05  # of the pixels that are left
 CONFIDENT = 0.9
 SALIENT_RULE = (
     f"the {NUM_EXAMPLES} images with the least relevance in the mask among those that the original is sure of "
@@ -113,7 +114,7 @@ def sis(book: Book) -> str:
         titles.append(f"{names[predicted]} {probabilities[predicted]:.0%}")
         found = []
         for target in (predicted, *random_classes):
-            subset = sufficient_input_subset(checkpoint.model, pixel_values, target, CONFIDENT)
+            subset = sufficient_input_subset(checkpoint.model, pixel_values, target, CONFIDENT, SHARE_PER_STEP)
             share = float(subset.mask.float().mean())
             found.append((f"{names[target]} {subset.confidence:.0%}", np.asarray(subset.mask)))
             lines.append([titles[-1], names[target], f"{100 * subset.confidence:.1f}", f"{100 * share:.1f}"])

@@ -125,7 +125,7 @@ CUTOUTS = Suite(
     half_settings={"num_classes": 15, "samples_per_class": 60},
     sample_counts=(3, 10, 30, 60),
     class_counts=(10, 15, 20, 30),
-    learning_rates=(5e-5, 1e-4, 2e-4, 4e-4),
+    learning_rates=(2e-5, 5e-5, 1e-4, 2e-4, 4e-4),
     base_models=("cutouts-vit",),
     ablation_models=("cutouts-vit",),
     images_per_benchmark=1000,
@@ -139,7 +139,6 @@ QUICK = {
     "half_settings": {"num_classes": 15, "samples_per_class": 20},
     "sample_counts": (3, 10, 20),
     "class_counts": (10, 20, 30),
-    "learning_rates": (1e-4, 2e-4, 4e-4),
     "images_per_benchmark": 300,
 }
 

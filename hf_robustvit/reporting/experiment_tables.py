@@ -114,24 +114,26 @@ def write_table(stem: Path, cells: pd.DataFrame, caption: str) -> str:
     Returns:
         The Markdown text, caption included.
     """
-    header = [
-        *cells.index.names,
-        *(" ".join(dict.fromkeys(column)) if isinstance(column, tuple) else column for column in cells.columns),
-    ]
-    rows = [
-        [*(key if isinstance(key, tuple) else (key,)), *(cell.markdown for cell in row)]
-        for key, row in zip(cells.index, cells.to_numpy(), strict=True)
-    ]
-    text = f"{caption}\n\n{markdown_table(header, rows)}\n"
+    cells = _without_empty_levels(cells)
+    titles = [" ".join(column) if isinstance(column, tuple) else column for column in cells.columns]
+    rows = [[*key, *(cell.markdown for cell in row)] for key, row in zip(cells.index, cells.to_numpy(), strict=True)]
+    text = f"{caption}\n\n{markdown_table([*cells.index.names, *titles], rows)}\n"
     latex = cells.map(lambda cell: cell.latex).rename(index=_escape_latex, columns=_escape_latex)
-    latex = latex.to_latex(
-        caption=_escape_latex(caption), label=f"tab:{stem.name}", multicolumn_format="c", index_names=False
-    )
+    latex = latex.to_latex(caption=_escape_latex(caption), label=f"tab:{stem.name}", multicolumn_format="c")
     csv = cells.map(lambda cell: cell.text).to_csv()
     for ending, content in ((".md", text), (".tex", latex), (".csv", csv)):
         with replacing(stem.with_suffix(ending)) as path:
             path.write_text(content, encoding="utf-8")
     return text
+
+
+def _without_empty_levels(cells: pd.DataFrame) -> pd.DataFrame:
+    """The table without the level of its column titles that is the same everywhere."""
+    cells = cells.rename_axis(columns=[None] * cells.columns.nlevels)
+    for level in reversed(range(cells.columns.nlevels)):
+        if cells.columns.nlevels > 1 and cells.columns.get_level_values(level).nunique() == 1:
+            cells = cells.droplevel(level, axis="columns")
+    return cells
 
 
 def _escape_latex(text: str) -> str:
