@@ -105,7 +105,9 @@ def sis(book: Book) -> str:
     processor = benchmark_image_processor("checkpoint", checkpoint.image_processor, checkpoint.model.config)
     images = [BenchmarkImages(rows, processor)[row]["pixel_values"] for row in range(len(rows))]
     names = checkpoint.model.config.id2label
-    random_classes = np.random.default_rng(0).choice(len(names), NUM_RANDOM_CLASSES, replace=False).tolist()
+    random_classes = (
+        np.random.default_rng(0).choice(len(names), min(NUM_RANDOM_CLASSES, len(names)), replace=False).tolist()
+    )
     titles, subsets, lines = [], [], []
     for pixel_values in images:
         with torch.no_grad():

@@ -1,0 +1,151 @@
+"""Every experiment of the list on a tiny suite: its runs, its files, and what is not done twice."""
+
+import os
+import re
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from forked import run_forked
+from mask_images import colour_features
+from tiny_suite import open_workshop, save_suite
+
+from hf_robustvit.evaluation.results import read_result
+from hf_robustvit.experiments import runs
+from hf_robustvit.experiments.paper import EXPERIMENTS
+from hf_robustvit.experiments.recipes import OURS
+from hf_robustvit.experiments.report import make_experiments, show_experiments
+from hf_robustvit.experiments.runs import Run
+from hf_robustvit.masks.backbone import Backbone
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("suite")
+    return folder, save_suite(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(suite):
+    """All experiments, made once."""
+    folder, described = suite
+    workshop = open_workshop(folder, described, folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backbone, "key_features", colour_features)
+        make_experiments(EXPERIMENTS, workshop)
+        pages = list(show_experiments(EXPERIMENTS, workshop))
+    return workshop, pages
+
+
+def test_every_experiment_has_a_page_whose_figures_exist(finished):
+    workshop, pages = finished
+    assert [page.stem for page in pages] == list(EXPERIMENTS)
+    for page in pages:
+        text = page.read_text()
+        figures = re.findall(r"\]\((.*?)\)", text)
+        assert figures or "|" in text, page
+        for figure in figures:
+            assert (page.parent / figure).is_file() and (page.parent / figure).with_suffix(".pdf").is_file()
+    assert "Did the model change, or only its map?" in (workshop.root / "table1/table1.md").read_text()
+
+
+def test_tables_in_three_formats_hold_the_same_numbers(finished):
+    workshop, _ = finished
+    accuracy = read_result(workshop.folder(OURS.run(workshop.suite, workshop.suite.models["Tiny"])) / "results", "far")
+    for ending in ("md", "tex", "csv"):
+        text = (workshop.root / "table1" / f"table1.{ending}").read_text()
+        assert f"{accuracy.top1:.1f}" in text
+    latex = (workshop.root / "table1" / "table1.tex").read_text()
+    body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 7 and {row.count("&") for row in rows} == {5}
+    assert latex.count("{") == latex.count("}")
+
+
+def test_tidy_results_agree_with_the_runs(finished):
+    workshop, _ = finished
+    table = pd.read_parquet(workshop.root / "results.parquet")
+    with_runs = set(EXPERIMENTS) - {"lr-search", "sis"}  # these are scored on no benchmark
+    assert set(table["experiment"]) == with_runs
+    row = table.query("experiment == 'table1' and method == 'RRR' and dataset == 'near' and figure == 'top1'").iloc[0]
+    original = table.query(
+        "experiment == 'table1' and method == 'Original' and dataset == 'near' and figure == 'top1'"
+    ).iloc[0]
+    assert row["original"] == original["value"] and row["difference"] == pytest.approx(row["value"] - row["original"])
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert sorted(table.query("experiment == 'seeds'")["seed"].dropna().unique()) == [0, 1, 2]
+
+
+def test_runs_are_shared_and_not_repeated(finished, suite, monkeypatch):
+    workshop, _ = finished
+    titles = [path.name for path in (workshop.root / "runs").iterdir()]
+    assert len(titles) == len(set(titles))
+    # Eight ablations, eight controls and so on, but many rows of the tables are one run.
+    rows = {row[2] for experiment in EXPERIMENTS.values() for row in experiment.rows(workshop.suite)}
+    assert len(titles) == len(rows) < sum(len(e.rows(workshop.suite)) for e in EXPERIMENTS.values())
+
+    folder, described = suite
+    monkeypatch.setattr(runs, "finetune", lambda *arguments: pytest.fail("a finished run is made again"))
+    monkeypatch.setattr(runs, "evaluate_benchmark", lambda *arguments: pytest.fail("a finished run is scored again"))
+    make_experiments(EXPERIMENTS, open_workshop(folder, described, folder / "out"))
+
+
+def test_other_settings_or_weights_are_another_run(finished, suite):
+    workshop, _ = finished
+    folder, described = suite
+    model = described.models["Tiny"]
+    ours = OURS.run(described, model)
+    changed = Run.of(model, dict(ours.settings) | {"learning_rate": 3e-3})
+    assert workshop.folder(changed) != workshop.folder(ours) and not workshop.is_finished(changed, [])
+    fewer = open_workshop(folder, replace(described, images_per_benchmark=4), folder / "out")
+    assert fewer.folder(ours) == workshop.folder(ours)
+    assert fewer.is_finished(ours, []) and not fewer.is_finished(ours, ["near"])  # the data set has changed
+
+
+def test_interpolated_weights_lie_half_way(finished):
+    workshop, _ = finished
+    (half,) = {run for _, _, run in EXPERIMENTS["controls"].rows(workshop.suite) if run.share == 0.5}
+    original, ours, mixed = (
+        workshop.checkpoint(run).model.classifier.weight.detach().numpy()
+        for run in (Run.of(half.model, None), half.finetuned, half)
+    )
+    assert not np.allclose(original, ours)
+    np.testing.assert_allclose(mixed, (original + ours) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("moment", ["before training", "after training", "second benchmark"])
+def test_killed_and_started_again_it_ends_with_the_same_results(suite, finished, tmp_path, moment):
+    folder, described = suite
+    experiments = {"table3": EXPERIMENTS["table3"]}
+
+    def start():
+        make_experiments(experiments, open_workshop(folder, described, tmp_path / "out"))
+
+    def die_at():
+        target = {
+            "before training": "finetune",
+            "after training": "replacing",
+            "second benchmark": "evaluate_benchmark",
+        }
+        name, calls = target[moment], []
+        real = getattr(runs, name)
+
+        def wrapped(*arguments, **keywords):
+            calls.append(1)
+            if moment != "second benchmark" or len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **keywords)
+
+        setattr(runs, name, wrapped)
+
+    status, log = run_forked(start, [], tmp_path / "log", die_at)
+    assert status == -signal.SIGKILL, log
+    status, log = run_forked(start, [], tmp_path / "log")
+    assert status == 0, log
+    workshop, _ = finished
+    again = open_workshop(folder, described, tmp_path / "out")
+    for run in (Run.of(described.models["Tiny"], None), OURS.run(described, described.models["Tiny"])):
+        assert again.folder(run).name == workshop.folder(run).name
+        pd.testing.assert_frame_equal(again.predictions(run, "masked"), workshop.predictions(run, "masked"))

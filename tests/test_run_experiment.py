@@ -1,0 +1,54 @@
+"""run_experiment.py as a user starts it: names first, mistakes in one sentence, several processes."""
+
+import sys
+
+import pytest
+
+import run_experiment
+from hf_robustvit.command_line import parse_settings
+from hf_robustvit.errors import UserError
+from hf_robustvit.experiments.suites import CUTOUTS, IMAGENET, choose_suite
+
+
+def arguments(*flags):
+    (parsed,) = parse_settings(run_experiment.ExperimentArguments, arguments=["--names", *flags])
+    return parsed
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["table5"], "experiment: there is no 'table5'. Did you mean table4"),
+        (["table1", "--quick"], "--quick is for --suite cutouts"),
+        (["table1", "--processes", "0"], "--processes is 0: give 1 or more"),
+        (
+            ["table3", "--suite", "cutouts", "--models", "google/vit-base-patch16-225"],
+            "Did you mean google/vit-base-p",
+        ),
+    ],
+)
+def test_each_mistake_is_one_sentence(flags, sentence, tmp_path):
+    with pytest.raises(UserError, match=sentence):
+        run_experiment.main(arguments(*flags, "--output_dir", str(tmp_path)))
+
+
+def test_models_are_named_as_in_the_paper_or_by_id():
+    suite = IMAGENET.with_models(["DeiT-B", "timm/other"])
+    assert suite.models == {"DeiT-B": "facebook/deit-base-patch16-224", "timm/other": "timm/other"}
+    assert suite.base_models == suite.ablation_models == ("DeiT-B", "timm/other")
+    assert CUTOUTS.with_models(None) is CUTOUTS
+
+
+def test_quick_takes_fewer_images():
+    quick = choose_suite("cutouts", quick=True)
+    assert quick.settings["samples_per_class"] < CUTOUTS.settings["samples_per_class"]
+    assert quick.images_per_benchmark < CUTOUTS.images_per_benchmark
+    assert quick.settings["learning_rate"] == CUTOUTS.settings["learning_rate"]
+
+
+def test_helpers_repeat_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "import sys; print(sys.argv[1:])", "table1"])
+    for helper in run_experiment.start_helpers(2, tmp_path / "logs"):
+        assert helper.wait(60) == 0
+    logs = [path.read_text() for path in sorted((tmp_path / "logs").iterdir())]
+    assert logs == ["['table1', '--helper']\n"] * 2
