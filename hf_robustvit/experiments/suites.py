@@ -128,7 +128,7 @@ CUTOUTS = Suite(
     learning_rates=(2e-5, 5e-5, 1e-4, 2e-4, 4e-4),
     base_models=("cutouts-vit",),
     ablation_models=("cutouts-vit",),
-    images_per_benchmark=1000,
+    images_per_benchmark=600,
     eval_batch_size=100,
     num_workers=0,
 )
