@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
@@ -212,6 +213,8 @@ class RobustViTConfig(TrainingArguments):
             if getattr(self, name) is None:
                 setattr(self, name, value)
         super().__post_init__()
+        # Without an accelerator there is nothing to pin memory for, and torch warns at every epoch.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         if self.remove_unused_columns:
             raise UserError("--remove_unused_columns is on, but it would remove the masks: leave it off.")
         if self.temperature is not None and self.temperature <= 0:
