@@ -121,7 +121,10 @@ CUTOUTS = Suite(
         "backbone": "cutouts-vit",
         "image_size": 128,
     },
-    method_settings={"robustvit": {"classification_target": "label", "lambda_foreground": 10.0}},
+    method_settings={
+        "robustvit": {"classification_target": "label", "lambda_foreground": 10.0},
+        "gradmask": {"lambda_classification": 1.0, "lambda_background": 1000.0},
+    },
     half_settings={"num_classes": 15, "samples_per_class": 60},
     sample_counts=(3, 10, 30, 60),
     class_counts=(10, 15, 20, 30),
