@@ -52,7 +52,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         show=accuracy_tables,
     ),
     "controls": Experiment(
-        title="Controls: is it the masks?",
+        title="Controls: the same images without the right masks",
         recipes=lambda suite: CONTROLS,
         models=attrgetter("ablation_models"),
         show=accuracy_tables,

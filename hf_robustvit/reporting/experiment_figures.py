@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from hf_robustvit.evaluation.results import replacing
 
 
-# Okabe and Ito's colours, which differ in lightness as well and so survive a grey print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442", "#999999")
+# Okabe and Ito's colours, which any colour vision tells apart; instead of their yellow, too pale for a line, a wine red.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999999")
 MARKERS = "osD^vP*Xh"
 
 
