@@ -85,7 +85,7 @@ def evaluate(
         accelerator: The processes and the device.
 
     Returns:
-        The headline table; what else was found is in the output folder.
+        The headline table, in the main process; what else was found is in the output folder.
 
     Raises:
         UserError: A model or an image cannot be read, data sets do not fit, or the push failed, in which case all
@@ -115,30 +115,38 @@ def evaluate(
         ]
         for position, (checkpoint, (_, _, folder)) in enumerate(zip(checkpoints, models, strict=True))
     ]
-    differences = []
-    if accelerator.is_main_process:
-        differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
-        write_report(output_dir, results[-1], differences)
-        titles = ["before", "after"] if arguments.baseline else ["model"]
-        for sets in data:
-            name = sets[-1].name
-            picture = output_dir / "overlays" / f"{name}.png"
-            newest_result = max((folder / f"{name}.json").stat().st_mtime for _, _, folder in models)
-            if not picture.exists() or picture.stat().st_mtime < newest_result:
-                benchmark_overlays(picture, sets[-1], dict(zip(titles, checkpoints, strict=True)), **run)
-        if arguments.report:
-            reported = [
-                ReportedModel(title, checkpoint, folder, results[position], [sets[position] for sets in data])
-                for position, (title, checkpoint, (_, _, folder)) in enumerate(
-                    zip(titles, checkpoints, models, strict=True)
-                )
-            ]
-            write_html_report(output_dir / "report.html", reported, differences)
-        if card_folder:
-            add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
-        if arguments.push_to_hub:
-            repository_of(arguments).push(card_folder, "Results of an evaluation")
+    if not accelerator.is_main_process:
+        return ""
+    differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
+    write_report(output_dir, results[-1], differences)
+    titles = ["before", "after"] if arguments.baseline else ["model"]
+    _draw_overlays(arguments, data, dict(zip(titles, checkpoints, strict=True)), [folder for _, _, folder in models])
+    if arguments.report:
+        reported = [
+            ReportedModel(title, checkpoints[position], folder, results[position], [sets[position] for sets in data])
+            for position, (title, (_, _, folder)) in enumerate(zip(titles, models, strict=True))
+        ]
+        write_html_report(output_dir / "report.html", reported, differences)
+    if card_folder:
+        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
+    if arguments.push_to_hub:
+        repository_of(arguments).push(card_folder, "Results of an evaluation")
     return headline_table(results[-1], differences)
+
+
+def _draw_overlays(
+    arguments: EvaluationArguments,
+    data: list[list[BenchmarkData]],
+    checkpoints: dict[str, Checkpoint],
+    folders: list[Path],
+) -> None:
+    """Draw each data set's overlays, unless they are newer than all its results."""
+    for sets in data:
+        name = sets[-1].name
+        picture = Path(arguments.output_dir) / "overlays" / f"{name}.png"
+        newest_result = max((folder / f"{name}.json").stat().st_mtime for folder in folders)
+        if not picture.exists() or picture.stat().st_mtime < newest_result:
+            benchmark_overlays(picture, sets[-1], checkpoints, arguments.preprocessing, arguments.crop_border)
 
 
 def prepare_card(arguments: EvaluationArguments) -> Path | None:

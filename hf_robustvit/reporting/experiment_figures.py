@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from hf_robustvit.evaluation.results import replacing
 
 
-# Okabe and Ito's colours, which any colour vision tells apart; instead of their yellow, too pale for a line, a wine red.
+# Okabe and Ito's colours, which any colour vision tells apart; a wine red for their yellow, too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999999")
 MARKERS = "osD^vP*Xh"
 

@@ -126,7 +126,7 @@ def write_html_report(path: Path, models: Sequence[ReportedModel], differences: 
         temporary.write_text(page, encoding="utf-8")
 
 
-def _figures(results: Sequence[BenchmarkResult]) -> list[Difference | dict]:
+def _figures(results: Sequence[BenchmarkResult]) -> list[dict]:
     """The figures of one model as rows: dataset, figure, n, value, interval95."""
     return [
         {
