@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
-from PIL import Image
+from PIL import Image, ImageOps
 from planted_benchmarks import photographs, plain_logits, vit
 
 import run_eval
@@ -94,11 +94,11 @@ def test_two_models_are_compared(workshop, tmp_path, capsys):
 
 
 def with_masks(workshop, folder):
-    """The folder with a mask for each image, the left half of it."""
+    """The folder with a mask for each image, the left half of it as it is displayed: some are turned by their EXIF."""
     shutil.copytree(workshop / "pets", folder)
     for path in (folder / "images").rglob("*.*"):
         with Image.open(path) as image:
-            mask = Image.new("L", image.size, 0)
+            mask = Image.new("L", ImageOps.exif_transpose(image).size, 0)
         mask.paste(255, (0, 0, mask.width // 2, mask.height))
         target = folder / "masks" / path.parent.name / f"{path.stem}.png"
         target.parent.mkdir(parents=True, exist_ok=True)

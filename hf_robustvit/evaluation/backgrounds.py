@@ -23,8 +23,8 @@ BACKGROUND_FIGURES = ("top1_grey_background", "top1_swapped_background")
 class GreyBackgrounds(BenchmarkImages):
     """The images with even grey around their objects; arguments as `BenchmarkImages`, masks are needed."""
 
-    def __init__(self, dataset: datasets.Dataset, image_processor: Any, crop_border: int = 0):
-        super().__init__(dataset, image_processor, crop_border, with_masks=True)
+    def __init__(self, dataset: datasets.Dataset, image_processor: Any, crop_border: int = 0, turned: bool = False):
+        super().__init__(dataset, image_processor, crop_border, with_masks=True, turned=turned)
 
     def _read(self, index: int) -> dict[str, Image.Image]:
         pictures = super()._read(index)
@@ -37,8 +37,8 @@ class SwappedBackgrounds(BenchmarkImages):
     Each background is used once, without its own object. Where that image cannot be read, the next one serves.
     """
 
-    def __init__(self, dataset: datasets.Dataset, image_processor: Any, crop_border: int = 0):
-        super().__init__(dataset, image_processor, crop_border, with_masks=True)
+    def __init__(self, dataset: datasets.Dataset, image_processor: Any, crop_border: int = 0, turned: bool = False):
+        super().__init__(dataset, image_processor, crop_border, with_masks=True, turned=turned)
         self.others = draw_others(dataset["label"][:], seed=0)
 
     def _read(self, index: int) -> dict[str, Image.Image]:
@@ -65,6 +65,7 @@ def background_outcomes(
     options: LoopOptions,
     accelerator: Accelerator,
     description: str,
+    turned: bool = False,
 ) -> pd.DataFrame:
     """Classify every image with its background greyed, and with its background swapped.
 
@@ -77,6 +78,7 @@ def background_outcomes(
         options: How images are fed, and the precision.
         accelerator: The processes and the device.
         description: What the progress bars say.
+        turned: As for `BenchmarkImages`.
 
     Returns:
         `image_id`, and bool columns `top1_grey_background` and `top1_swapped_background`, over all the model's classes
@@ -92,7 +94,7 @@ def background_outcomes(
 
     frame = pd.DataFrame()
     for figure, images_class in zip(BACKGROUND_FIGURES, (GreyBackgrounds, SwappedBackgrounds), strict=True):
-        images = images_class(rows, image_processor, crop_border)
+        images = images_class(rows, image_processor, crop_border, turned)
         columns = run_over_images(step, images, options, accelerator, f"{description}: {figure[5:].replace('_', ' ')}")
         # The same images are readable both times.
         frame["image_id"], frame[figure] = columns["image_id"], columns["guess"] == labels[columns["index"]]

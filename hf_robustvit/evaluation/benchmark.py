@@ -142,8 +142,8 @@ def _figures(data: BenchmarkData, frame: pd.DataFrame) -> dict:
         figures["oracle_headroom_ci95"] = [100 * bound for bound in interval]
         headroom = figures[ORACLE_FIGURE] - figures["top1"]
         logger.info(
-            "%s: with attention to the object only, top-1 is %.2f instead of %.2f, %+.2f [%.2f, %.2f]: the headroom "
-            "of a perfect map",
+            "%s: with attention to the object only, top-1 is %.2f instead of %.2f, %+.2f [%.2f, %.2f]: an "
+            "indication of what better maps could gain",
             *(data.name, figures[ORACLE_FIGURE], figures["top1"], headroom, *figures["oracle_headroom_ci95"]),
         )
     return figures
@@ -158,7 +158,7 @@ def _predictions(
 ) -> pd.DataFrame:
     config = checkpoint.model.config
     processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    images = BenchmarkImages(data.rows, processor, protocol["crop_border"])
+    images = BenchmarkImages(data.rows, processor, protocol["crop_border"], turned=data.is_own_folder)
     labels = np.asarray(data.rows["label"][:])
     with _attention(checkpoint.model, "sdpa"):
         return predict(checkpoint, images, labels, data.label_space, options, accelerator, data.name)
@@ -198,7 +198,7 @@ def _backgrounds(
     processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
     run = (protocol["crop_border"], data.label_space, options, accelerator, data.name)
     with _attention(checkpoint.model, "sdpa"):
-        return background_outcomes(checkpoint, data.rows, processor, *run)
+        return background_outcomes(checkpoint, data.rows, processor, *run, turned=data.is_own_folder)
 
 
 def _oracle(
@@ -210,7 +210,9 @@ def _oracle(
 ) -> pd.DataFrame:
     config = checkpoint.model.config
     processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    images = ForegroundImages(data.rows, processor, protocol["crop_border"], with_masks=True)
+    images = ForegroundImages(
+        data.rows, processor, protocol["crop_border"], with_masks=True, turned=data.is_own_folder
+    )
     labels = np.asarray(data.rows["label"][:])
     with _attention(checkpoint.model, "sdpa"):
         return oracle_accuracy(
@@ -222,7 +224,7 @@ def _squashed_images(checkpoint: Checkpoint, data: BenchmarkData, protocol: dict
     """The images with their masks as the segmentation test takes them."""
     config = checkpoint.model.config
     processor = segmentation_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    return BenchmarkImages(data.rows, processor, protocol["crop_border"], with_masks=True)
+    return BenchmarkImages(data.rows, processor, protocol["crop_border"], with_masks=True, turned=data.is_own_folder)
 
 
 def _finished(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import PretrainedConfig, ViTImageProcessorPil
 
 from hf_robustvit.data import foreground_mask, open_picture
@@ -39,9 +39,18 @@ class BenchmarkImages(torch.utils.data.Dataset):
         crop_border: Pixels cut from each side before anything else. ObjectNet's images have a red border of 1 pixel;
             its authors' rule is 2, the paper's 0.
         with_masks: Also give the masks, squashed to the input's size without interpolation.
+        turned: Turn images and masks by their EXIF orientation, as one's own photos want it. No benchmark's protocol
+            does.
     """
 
-    def __init__(self, dataset: datasets.Dataset, image_processor, crop_border: int = 0, with_masks: bool = False):
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        image_processor,
+        crop_border: int = 0,
+        with_masks: bool = False,
+        turned: bool = False,
+    ):
         self.columns = ["image", "mask"] if with_masks else ["image"]
         self.rows = dataset.with_format(None).select_columns(self.columns)
         for column in self.columns:
@@ -49,6 +58,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
         self.image_ids: list[str] = dataset["image_id"][:]
         self.image_processor = image_processor
         self.crop_border = crop_border
+        self.turned = turned
         self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (256, 256))))
 
     def __len__(self) -> int:
@@ -76,7 +86,10 @@ class BenchmarkImages(torch.utils.data.Dataset):
 
     def _read(self, index: int) -> dict[str, Image.Image]:
         row = self.rows[index]
-        pictures = {column: read_picture(row[column], CONVERT[column], self.crop_border) for column in self.columns}
+        pictures = {
+            column: read_picture(row[column], CONVERT[column], self.crop_border, self.turned)
+            for column in self.columns
+        }
         if len({picture.size for picture in pictures.values()}) > 1:
             raise UnreadableImage("its mask has another size, {0.width}x{0.height}".format(pictures["mask"]))
         return pictures
@@ -91,21 +104,25 @@ class BenchmarkImages(torch.utils.data.Dataset):
 
 
 def read_picture(
-    stored: Mapping[str, Any], convert: Callable[[Image.Image], Image.Image], crop_border: int = 0
+    stored: Mapping[str, Any],
+    convert: Callable[[Image.Image], Image.Image],
+    crop_border: int = 0,
+    turned: bool = False,
 ) -> Image.Image:
-    """Decode an image or a mask as stored in a data set, and do not turn it by its EXIF orientation: no protocol does.
+    """Decode an image or a mask as stored in a data set.
 
     Args:
         stored: `bytes` of the file, or else its `path`.
         convert: Brings it to the mode that is wanted.
         crop_border: Pixels to cut from each side.
+        turned: Turn it by its EXIF orientation.
 
     Raises:
         UnreadableImage: The file is missing, broken, too large (see `open_picture`), or nothing but borders.
     """
     try:
         with open_picture(BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as file:
-            image = convert(file)
+            image = convert(ImageOps.exif_transpose(file) if turned else file)
     # Pillow's decoders raise almost anything on broken files: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error

@@ -184,7 +184,7 @@ def image_overlays(
     explained = {}
     for title, checkpoint in checkpoints.items():
         processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)
-        images = BenchmarkImages(rows, processor, crop_border, with_masks=has_masks)
+        images = BenchmarkImages(rows, processor, crop_border, with_masks=has_masks, turned=data.is_own_folder)
         shown = [item for item in (images[row] for row in range(len(rows))) if item["readable"]]
         if not shown:
             return
@@ -228,7 +228,7 @@ def example_overlays(
     positions = {image_id: position for position, image_id in enumerate(data.rows["image_id"])}
     rows = data.rows.select([positions[image_id] for image_id in image_ids])
     processor = benchmark_image_processor(preprocessing, checkpoint.image_processor, checkpoint.model.config)
-    shown = BenchmarkImages(rows, processor, crop_border)
+    shown = BenchmarkImages(rows, processor, crop_border, turned=data.is_own_folder)
     pixel_values = torch.stack([shown[row]["pixel_values"] for row in range(len(rows))])
     maps = explain_batch(checkpoint.model, pixel_values, torch.tensor(targets)).maps
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
