@@ -214,7 +214,9 @@ class RobustViTTrainer(Trainer):
         self.loss = make_loss(args)
         self.record = record and {
             "method": args.method,
-            "hyper_parameters": {name: getattr(args, name) for name in RECORDED_SETTINGS},
+            "hyper_parameters": {
+                name: getattr(args, name) for name in RECORDED_SETTINGS if name != "lora_alpha" or args.lora_rank
+            },
             "num_processes": args.world_size,
             **record,
         }

@@ -111,11 +111,10 @@ def adjust(differences: list[Difference]) -> None:
 
 def _class_groups(after: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     yield "all", np.ones(len(after), dtype=bool)
-    if "training_class" in after:
-        training = after["training_class"].to_numpy()
-        for classes, rows in (("training", training), ("held-out", ~training)):
-            if rows.any():
-                yield classes, rows
+    training = after.get("training_class")
+    if training is not None and training.nunique() == 2:  # one group alone is all images
+        yield "training", training.to_numpy(dtype=bool)
+        yield "held-out", ~training.to_numpy(dtype=bool)
 
 
 def _accuracy_difference(dataset: str, figure: str, classes: str, before: np.ndarray, after: np.ndarray) -> Difference:
