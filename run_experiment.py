@@ -69,8 +69,8 @@ def main(arguments: ExperimentArguments) -> None:
     )
     workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())
     chosen = {name: EXPERIMENTS[name] for name in names}
-    # More threads than cores would wait for each other.
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // arguments.processes))
+    if arguments.processes > 1:  # more threads than cores would wait for each other
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // arguments.processes))
     helpers = [] if arguments.helper else start_helpers(arguments.processes - 1, workshop.root / "logs")
     make_experiments(chosen, workshop)
     for helper in helpers:
