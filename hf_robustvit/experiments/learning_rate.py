@@ -32,7 +32,7 @@ def choose_learning_rate(
     kept = [
         rate
         for rate, first, last in zip(rates, before, after, strict=True)
-        if 100 * (first["eval_accuracy"] - last["eval_accuracy"]) <= tolerance
+        if round(100 * (first["eval_accuracy"] - last["eval_accuracy"]), 9) <= tolerance  # 0.80 - 0.77 is above 0.03
         and last["eval_classification_loss"] <= first["eval_classification_loss"]
     ]
     return max(kept, default=None)
