@@ -7,22 +7,15 @@ from dataclasses import dataclass
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
-from transformers import (
-    DeiTForImageClassification,
-    PreTrainedModel,
-    ViTForImageClassification,
-    ViTMSNForImageClassification,
-)
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean_attention import LeanAttention, require_second_derivatives
 from hf_robustvit.models import attentions_of, patch_layout
+from hf_robustvit.recomputation import recompute_cheap_activations
 from hf_robustvit.relevance.gae import cls_relevance
+from hf_robustvit.relevance.last_layer import last_layer_for_cls
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
-
-
-_CLS_HEADS = (ViTForImageClassification, DeiTForImageClassification, ViTMSNForImageClassification)
 
 
 @dataclass
@@ -118,27 +111,18 @@ def _forward(
 
     What surrounds a model hands out copies, from which no logits were computed: DistributedDataParallel of its
     outputs, accelerate's mixed precision of what the classifier returns. So the attentions are those of the backbone.
-
-    Where the head reads the CLS token alone, the last layer's MLP runs for that token alone, which saves 8 % of a
-    training step of ViT-B/16. The residual connection then adds its result to the other tokens too, but nothing reads
-    them any more.
     """
     backbone = next(m for m in bare_model.modules() if isinstance(m, PreTrainedModel) and m.base_model is m)
     outputs = []
-    with contextlib.ExitStack() as hooks:
+    with contextlib.ExitStack() as contexts:
         for module in (backbone, bare_model):
-            hooks.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
-        if isinstance(bare_model, _CLS_HEADS) and _runs_once(backbone.layers[-1]):
-            last_norm = backbone.layers[-1].layernorm_after
-            hooks.enter_context(last_norm.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, :1],)))
+            contexts.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
+        contexts.enter_context(last_layer_for_cls(bare_model))
+        if bare_model.config._attn_implementation == "lean":
+            contexts.enter_context(recompute_cheap_activations())
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs
     return output.logits, attentions_of(backbone_output, bare_model.config)
-
-
-def _runs_once(layer: nn.Module) -> bool:
-    """Whether the layer is bare and keeps its activations, so that no backward pass runs it again without the hook."""
-    return isinstance(layer, GradientCheckpointingLayer) and not layer.gradient_checkpointing
 
 
 def _explained(attentions: Sequence[torch.Tensor] | Sequence[LeanAttention]) -> list[torch.Tensor]:

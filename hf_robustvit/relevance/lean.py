@@ -9,7 +9,7 @@ from hf_robustvit.lean_attention import LeanAttention
 
 
 # As many images at a time as have this many attentions, at least one: so few stay in a processor's cache.
-ATTENTIONS_AT_A_TIME = 2**20
+ATTENTIONS_AT_A_TIME = 2**18
 
 
 def propagate_lean(
