@@ -1,15 +1,14 @@
 """One layer's step of Eq. 7 from queries, keys and values: its attention map is recomputed, used and forgotten."""
 
-import math
-
 import torch
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.lean_attention import LeanAttention
 
 
-# As many images at a time as have this many attentions, at least one: so few stay in a processor's cache.
-ATTENTIONS_AT_A_TIME = 2**18
+# How many attentions are computed at a time: on a CPU few enough to stay in its cache, on a GPU so many that starting
+# its kernels takes no time beside them.
+ATTENTIONS_AT_A_TIME = {"cpu": 2**19, "gpu": 2**25}
 
 
 def propagate_lean(
@@ -33,11 +32,26 @@ def propagate_lean(
             f"The model drops {attention.dropout:.0%} of its attention in training, and lean attention cannot know "
             "which entries: set attention_probs_dropout_prob to 0 or load the model with attention='eager'."
         )
+    key, value = attention.key, attention.value.detach()
     query, gradient = attention.query[:, :, rows], output_gradient.transpose(1, 2)[:, :, rows]
-    tensors = (relevance, query, attention.key, attention.value.detach(), gradient)
-    images = max(1, ATTENTIONS_AT_A_TIME // math.prod((*query.shape[1:3], attention.key.shape[2])))
-    parts = zip(*(tensor.split(images) for tensor in tensors), strict=True)
-    return torch.cat([_RowPropagation.apply(*part, attention.scaling) for part in parts])
+    at_a_time = ATTENTIONS_AT_A_TIME["cpu" if query.device.type == "cpu" else "gpu"]
+    num_queries = max(1, at_a_time // (query.shape[1] * key.shape[2]))  # each with all its heads and keys
+    num_images = max(1, num_queries // query.shape[2])
+    images = zip(*(tensor.split(num_images) for tensor in (relevance, query, key, value, gradient)), strict=True)
+    return torch.cat([_propagate(*image, attention.scaling, num_queries) for image in images])
+
+
+def _propagate(relevance, query, key, value, output_gradient, scaling, num_queries):
+    """`_RowPropagation` summed over some queries at a time."""
+    parts = zip(
+        relevance.split(num_queries, dim=1),
+        query.split(num_queries, dim=2),
+        output_gradient.split(num_queries, dim=2),
+        strict=True,
+    )
+    return sum(
+        _RowPropagation.apply(rows, queries, key, value, gradient, scaling) for rows, queries, gradient in parts
+    )
 
 
 class _RowPropagation(torch.autograd.Function):

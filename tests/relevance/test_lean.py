@@ -112,9 +112,9 @@ def test_every_family_equals_eager(family, train):
 
 
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(None)])
-@pytest.mark.parametrize("at_a_time", [1, 2**20])
+@pytest.mark.parametrize("at_a_time", [1, 30, 75, 2**20])  # a query, two queries, an image, all
 def test_one_layer_equals_the_written_out_map_and_finite_differences(rows, at_a_time, monkeypatch):
-    monkeypatch.setattr(lean, "ATTENTIONS_AT_A_TIME", at_a_time)
+    monkeypatch.setitem(lean.ATTENTIONS_AT_A_TIME, "cpu", at_a_time)
     generator = torch.Generator().manual_seed(0)
     query, key, value, gradient = torch.randn(4, 2, 3, 5, 4, dtype=torch.float64, generator=generator)
     relevance = torch.rand(2, 5, dtype=torch.float64, generator=generator)[:, rows]
