@@ -1,6 +1,7 @@
 """The settings of a fine-tuning run, with the paper's defaults."""
 
 import logging
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,6 +74,17 @@ PAPER_SETTINGS["finetune"] = PAPER_SETTINGS["robustvit"]
 
 # A classifier whose head starts from random weights learns nothing at the paper's rates.
 NEW_HEAD_LEARNING_RATE = 5e-5
+
+
+# Flags of `TrainingArguments` that would be ignored or would spoil a run, and why.
+_REFUSED = {
+    "remove_unused_columns": "it would remove the masks",
+    "label_smoothing_factor": "the classification loss is the method's own, which has none",
+    "bf16_full_eval": "the evaluation before training would leave the trained weights in bfloat16 (--bf16 does not)",
+    "fp16_full_eval": "the evaluation before training would leave the trained weights in float16 (--fp16 does not)",
+    "use_liger_kernel": "it has no kernels for these classifiers",
+    "deepspeed": "gradients in the attentions have not been tried under it (--fsdp shards too)",
+}
 
 
 @dataclass
@@ -212,15 +224,26 @@ class RobustViTConfig(TrainingArguments):
         for name, value in METHOD_DEFAULTS[self.method].items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
+        self._refuse_what_cannot_work()
         super().__post_init__()
         # Without an accelerator there is nothing to pin memory for, and torch warns at every epoch.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
-        if self.remove_unused_columns:
-            raise UserError("--remove_unused_columns is on, but it would remove the masks: leave it off.")
         if self.temperature is not None and self.temperature <= 0:
             raise UserError(f"--temperature is {self.temperature}, but it divides the logits: give a positive number.")
         if self.lora_rank is not None and self.lora_rank < 1:
             raise UserError(f"--lora_rank is {self.lora_rank}: give a positive number, or leave it out for no LoRA.")
+
+    def _refuse_what_cannot_work(self) -> None:
+        for name, reason in _REFUSED.items():
+            if getattr(self, name):
+                raise UserError(f"--{name} is set, but {reason}: leave it out.")
+        compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
+        compiled = compiled or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no"
+        if compiled and self.method != "finetune":
+            raise UserError(
+                f"--torch_compile (accelerate's --dynamo_backend) is set, but --method {self.method} takes gradients "
+                "inside the model, which a compiled model does not give: leave it out."
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # The Trainer pickles its settings into training_args.bin, where a token would be found by whoever reads it.

@@ -91,7 +91,31 @@ def test_second_order_takes_a_value_or_none():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="--remove_unused_columns.*leave it off"):
-        parse("--remove_unused_columns")
     with pytest.raises(UserError, match="--temperature is 0.0.*positive"):
         parse("--temperature", "0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--remove_unused_columns"], "would remove the masks: leave it out"),
+        (["--label_smoothing_factor", "0.1"], "the classification loss is the method's own"),
+        (["--bf16_full_eval", "--use_cpu"], "would leave the trained weights in bfloat16"),
+        (["--fp16_full_eval", "--use_cpu"], "would leave the trained weights in float16"),
+        (["--use_liger_kernel"], "no kernels for these classifiers"),
+        (["--deepspeed", "zero3.json"], "have not been tried under it"),
+        (["--torch_compile"], "--method robustvit takes gradients inside the model"),
+        (["--torch_compile_backend", "eager", "--method", "rrr"], "--method rrr takes gradients inside the model"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused(flags, sentence):
+    with pytest.raises(UserError, match=sentence) as error:
+        parse(*flags)
+    assert str(error.value).startswith("--torch_compile" if "compile" in flags[0] else flags[0])
+
+
+def test_compilation_asked_for_through_accelerate_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    with pytest.raises(UserError, match="--dynamo_backend"):
+        parse()
+    assert parse("--method", "finetune").method == "finetune"
