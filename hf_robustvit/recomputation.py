@@ -10,9 +10,9 @@ from torch.nn import functional as F
 def recompute_cheap_activations() -> saved_tensors_hooks:
     """A context in whose forward passes the results of GELU and LayerNorm are not kept for the backward pass.
 
-    Both operations keep their own inputs, and the linear layers that follow them keep their results, which in a ViT
-    are six of the sixteen activations per token and layer (in units of the hidden size). A backward pass computes
-    these again from what the operations keep, to rounding error. The gradients cannot be differentiated again.
+    Both operations keep their inputs, and the linear layers after them would keep their results: in a ViT six of the
+    sixteen numbers that are kept for each token, layer and hidden unit. A backward pass computes these again, to
+    rounding error. Its gradients cannot be differentiated again.
     """
     return saved_tensors_hooks(_pack, _unpack)
 
@@ -32,16 +32,18 @@ def _gelu(node: Node) -> torch.Tensor:
 
 
 def _layer_norm(node: Node) -> torch.Tensor:
-    mean, inverse_deviation = node._saved_result1, node._saved_result2
-    tensors = (node._saved_input, node._saved_weight, node._saved_bias)
-    hidden_states, weight, bias = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
-    return torch.addcmul(bias, (hidden_states - mean).mul_(inverse_deviation), weight).to(tensors[0].dtype)
+    # From the mean and the inverse standard deviation, which are kept: the epsilon inside of it is not.
+    hidden_states = node._saved_input
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+    normalized = (hidden_states.to(dtype) - node._saved_result1).mul_(node._saved_result2)
+    return torch.addcmul(node._saved_bias.to(dtype), normalized, node._saved_weight.to(dtype)).to(hidden_states.dtype)
 
 
 _RECOMPUTE = {"GeluBackward0": _gelu, "NativeLayerNormBackward0": _layer_norm}
 
 
 def _pack(tensor: torch.Tensor) -> torch.Tensor | _Recipe:
+    # Linear layers keep a view of what they are given, of shape (batch * tokens, features).
     node = (tensor if tensor._base is None else tensor._base).grad_fn
     if node is None or node.name() not in _RECOMPUTE:
         return tensor
