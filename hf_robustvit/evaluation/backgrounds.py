@@ -21,10 +21,10 @@ BACKGROUND_FIGURES = ("top1_grey_background", "top1_swapped_background")
 
 
 class GreyBackgrounds(BenchmarkImages):
-    """The images with even grey around their objects; arguments as `BenchmarkImages`, masks are needed."""
+    """The images with even grey around their objects; arguments as `BenchmarkImages`, always with masks."""
 
-    def __init__(self, dataset: datasets.Dataset, image_processor: Any, crop_border: int = 0, turned: bool = False):
-        super().__init__(dataset, image_processor, crop_border, with_masks=True, turned=turned)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, with_masks=True, **kwargs)
 
     def _read(self, index: int) -> dict[str, Image.Image]:
         pictures = super()._read(index)
@@ -35,10 +35,11 @@ class SwappedBackgrounds(BenchmarkImages):
     """The images with the background of another image, of another class unless one class has more than half of them.
 
     Each background is used once, without its own object. Where that image cannot be read, the next one serves.
+    Arguments as `BenchmarkImages`, always with masks.
     """
 
-    def __init__(self, dataset: datasets.Dataset, image_processor: Any, crop_border: int = 0, turned: bool = False):
-        super().__init__(dataset, image_processor, crop_border, with_masks=True, turned=turned)
+    def __init__(self, dataset: datasets.Dataset, *args: Any, **kwargs: Any):
+        super().__init__(dataset, *args, with_masks=True, **kwargs)
         self.others = draw_others(dataset["label"][:], seed=0)
 
     def _read(self, index: int) -> dict[str, Image.Image]:
@@ -58,27 +59,24 @@ class SwappedBackgrounds(BenchmarkImages):
 
 def background_outcomes(
     checkpoint: Checkpoint,
-    rows: datasets.Dataset,
-    image_processor: Any,
-    crop_border: int,
+    grey: GreyBackgrounds,
+    swapped: SwappedBackgrounds,
+    labels: np.ndarray,
     label_space: LabelSpace,
     options: LoopOptions,
     accelerator: Accelerator,
     description: str,
-    turned: bool = False,
 ) -> pd.DataFrame:
     """Classify every image with its background greyed, and with its background swapped.
 
     Args:
         checkpoint: The model.
-        rows: `image`, `mask`, `label` and `image_id`.
-        image_processor: The preprocessing of the accuracy run, applied after the change.
-        crop_border: As for `BenchmarkImages`.
+        grey, swapped: The benchmark's images, in the preprocessing of the accuracy run, applied after the change.
+        labels: (images,) int64, the data set's own labels.
         label_space: How the data set's classes meet the model's.
         options: How images are fed, and the precision.
         accelerator: The processes and the device.
         description: What the progress bars say.
-        turned: As for `BenchmarkImages`.
 
     Returns:
         `image_id`, and bool columns `top1_grey_background` and `top1_swapped_background`, over all the model's classes
@@ -87,15 +85,14 @@ def background_outcomes(
     Raises:
         UserError: An image or mask cannot be read, and `options.skip_unreadable` is off.
     """
-    labels = np.asarray(label_space.first_indices)[rows["label"][:]]  # (images,), the model's classes
+    expected = np.asarray(label_space.first_indices)[labels]  # (images,), the model's classes
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"guess": checkpoint.model(pixel_values=batch["pixel_values"]).logits.argmax(dim=1)}  # (batch,)
 
     frame = pd.DataFrame()
-    for figure, images_class in zip(BACKGROUND_FIGURES, (GreyBackgrounds, SwappedBackgrounds), strict=True):
-        images = images_class(rows, image_processor, crop_border, turned)
+    for figure, images in zip(BACKGROUND_FIGURES, (grey, swapped), strict=True):
         columns = run_over_images(step, images, options, accelerator, f"{description}: {figure[5:].replace('_', ' ')}")
         # The same images are readable both times.
-        frame["image_id"], frame[figure] = columns["image_id"], columns["guess"] == labels[columns["index"]]
+        frame["image_id"], frame[figure] = columns["image_id"], columns["guess"] == expected[columns["index"]]
     return frame

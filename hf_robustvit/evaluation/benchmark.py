@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from hf_robustvit.evaluation.accuracy import accuracies, outcomes, predict
-from hf_robustvit.evaluation.backgrounds import background_outcomes
+from hf_robustvit.evaluation.backgrounds import GreyBackgrounds, SwappedBackgrounds, background_outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.faithfulness import faithfulness_figures, measure_faithfulness
 from hf_robustvit.evaluation.images import (
@@ -156,9 +156,7 @@ def _predictions(
     options: LoopOptions,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    config = checkpoint.model.config
-    processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    images = BenchmarkImages(data.rows, processor, protocol["crop_border"], turned=data.is_own_folder)
+    images = _images(checkpoint, data, protocol)
     labels = np.asarray(data.rows["label"][:])
     with _attention(checkpoint.model, "sdpa"):
         return predict(checkpoint, images, labels, data.label_space, options, accelerator, data.name)
@@ -194,11 +192,12 @@ def _backgrounds(
     options: LoopOptions,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    config = checkpoint.model.config
-    processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    run = (protocol["crop_border"], data.label_space, options, accelerator, data.name)
+    grey, swapped = (_images(checkpoint, data, protocol, kind) for kind in (GreyBackgrounds, SwappedBackgrounds))
+    labels = np.asarray(data.rows["label"][:])
     with _attention(checkpoint.model, "sdpa"):
-        return background_outcomes(checkpoint, data.rows, processor, *run, turned=data.is_own_folder)
+        return background_outcomes(
+            checkpoint, grey, swapped, labels, data.label_space, options, accelerator, data.name
+        )
 
 
 def _oracle(
@@ -208,11 +207,7 @@ def _oracle(
     options: LoopOptions,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    config = checkpoint.model.config
-    processor = benchmark_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    images = ForegroundImages(
-        data.rows, processor, protocol["crop_border"], with_masks=True, turned=data.is_own_folder
-    )
+    images = _images(checkpoint, data, protocol, ForegroundImages, with_masks=True)
     labels = np.asarray(data.rows["label"][:])
     with _attention(checkpoint.model, "sdpa"):
         return oracle_accuracy(
@@ -220,11 +215,22 @@ def _oracle(
         )
 
 
+def _images(
+    checkpoint: Checkpoint,
+    data: BenchmarkData,
+    protocol: dict,
+    kind: type[BenchmarkImages] = BenchmarkImages,
+    processor_for: Callable = benchmark_image_processor,
+    **with_masks: bool,
+) -> BenchmarkImages:
+    """The images as the accuracy run takes them, or in another preprocessing."""
+    processor = processor_for(protocol["preprocessing"], checkpoint.image_processor, checkpoint.model.config)
+    return kind(data.rows, processor, protocol["crop_border"], turned=data.is_own_folder, **with_masks)
+
+
 def _squashed_images(checkpoint: Checkpoint, data: BenchmarkData, protocol: dict) -> BenchmarkImages:
     """The images with their masks as the segmentation test takes them."""
-    config = checkpoint.model.config
-    processor = segmentation_image_processor(protocol["preprocessing"], checkpoint.image_processor, config)
-    return BenchmarkImages(data.rows, processor, protocol["crop_border"], with_masks=True, turned=data.is_own_folder)
+    return _images(checkpoint, data, protocol, processor_for=segmentation_image_processor, with_masks=True)
 
 
 def _finished(
