@@ -20,8 +20,8 @@ class LeanAttention:
     Under lean attention a model's `outputs.attentions` holds one of these for each layer.
 
     Attributes:
-        query, key, value: (batch, heads, tokens, head size).
-        output: (batch, tokens, heads, head size), A value.
+        query, key, value: (batch, heads, tokens, head size); the query of fewer tokens where nothing reads the others.
+        output: (batch, query tokens, heads, head size), A value.
         scaling: Factor on the products of queries and keys.
         dropout: Probability with which the forward pass dropped entries of A.
     """
@@ -35,7 +35,7 @@ class LeanAttention:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """That of the map: (batch, heads, tokens, tokens)."""
+        """That of the map: (batch, heads, query tokens, tokens)."""
         return (*self.query.shape[:-1], self.key.shape[-2])
 
 

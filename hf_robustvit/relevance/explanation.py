@@ -112,10 +112,9 @@ def _forward(
     What surrounds a model hands out copies, from which no logits were computed: DistributedDataParallel of its
     outputs, accelerate's mixed precision of what the classifier returns. So the attentions are those of the backbone.
     """
-    backbone = next(m for m in bare_model.modules() if isinstance(m, PreTrainedModel) and m.base_model is m)
     outputs = []
     with contextlib.ExitStack() as contexts:
-        for module in (backbone, bare_model):
+        for module in (bare_model.base_model, bare_model):
             contexts.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
         contexts.enter_context(last_layer_for_cls(bare_model))
         if bare_model.config._attn_implementation == "lean":

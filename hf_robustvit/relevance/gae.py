@@ -18,8 +18,8 @@ def cls_relevance(
     for each layer; and of the last layer it takes the CLS token's row alone.
 
     Args:
-        attentions: One (batch, heads, tokens, tokens) tensor for each layer, first layer first: A of Eq. 6. Or, under
-            lean attention, what it is computed from.
+        attentions: One (batch, heads, tokens, tokens) tensor for each layer, first layer first: A of Eq. 6. The last
+            layer's may be of the CLS token's row alone. Or, under lean attention, what it is computed from.
         gradients: The gradient of the explained score in each of them; under lean attention in each `output`.
 
     Returns:
