@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hf_robustvit.evaluation.statistics import (
     accuracy_interval,
@@ -60,13 +61,41 @@ def test_the_paired_interval_is_that_of_resampled_images():
     assert difference_interval(before, after) == difference_interval(before, after)
 
 
-def test_the_paired_interval_covers_the_true_difference():
-    rng, covered = np.random.default_rng(0), 0
-    for _ in range(200):
-        kinds = rng.multinomial(300, [0.5, 0.15, 0.1, 0.25])
-        low, high = difference_interval(*outcome_pair(*kinds))
-        covered += low <= 0.05 <= high
-    assert 0.91 <= covered / 200 <= 0.99
+@pytest.mark.parametrize("n", [20, 100, 2000])
+@pytest.mark.parametrize("better, worse", [(0.15, 0.1), (0.4, 0.05), (0.05, 0.05)])
+def test_the_paired_interval_covers_the_true_difference(n, better, worse):
+    shares = [better, worse, 1 - better - worse]
+    draws, counts = np.unique(np.random.default_rng(0).multinomial(n, shares, size=2000), axis=0, return_counts=True)
+    intervals = [difference_interval(*outcome_pair(0, *kinds)) for kinds in draws]
+    covered = [low <= better - worse <= high for low, high in intervals]
+    assert 0.94 <= np.average(covered, weights=counts) <= 0.99
+
+
+def test_the_paired_interval_as_published():
+    # Fagerland, Lydersen and Laake 2014: airway hyper-responsiveness of 21 children before and after a transplant.
+    assert difference_interval(*outcome_pair(1, 1, 7, 12)) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+def test_the_paired_interval_where_no_image_got_worse_is_wilsons():
+    wilson = stats.binomtest(10, 100).proportion_ci(0.95, method="wilson")
+    assert difference_interval(*outcome_pair(50, 10, 0, 40)) == pytest.approx((wilson.low, wilson.high))
+    assert difference_interval(*outcome_pair(50, 0, 10, 40)) == pytest.approx((-wilson.high, -wilson.low))
+
+
+@pytest.mark.parametrize("n", [1, 20, 50_000])
+def test_the_paired_interval_has_a_width_where_no_image_changed(n):
+    bound = 1.959964**2 / (n + 1.959964**2)
+    assert difference_interval(*outcome_pair(n, 0, 0, 0)) == pytest.approx((-bound, bound), rel=1e-5)
+    assert difference_interval(*outcome_pair(0, 0, 0, n)) == pytest.approx((-bound, bound), rel=1e-5)
+
+
+def test_the_paired_interval_is_the_score_test_turned_round():
+    for better in range(13):
+        for worse in range(13 - better):
+            low, high = difference_interval(*outcome_pair(0, better, worse, 12 - better - worse))
+            assert -1 <= low <= (better - worse) / 12 <= high <= 1
+            rejected = (better - worse) ** 2 > 1.959964**2 * (better + worse)  # McNemar's chi-square
+            assert (low > 0 or high < 0) == rejected
 
 
 def test_pairing_makes_the_interval_narrower_than_two_samples_would():
