@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from hf_robustvit.evaluation.accuracy import outcomes
+from hf_robustvit.evaluation.statistics import bootstrap_interval
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS
 from hf_robustvit.reporting.experiment_figures import plot_class_groups, plot_sensitivity
@@ -108,16 +110,32 @@ def class_groups(book: Book) -> str:
         caption = f"{book.experiment.title}. {title} accuracy, percent. {STAR}"
         parts.append(write_table(book.folder / f"{book.name}-{figure}", cells, caption))
         means = shown.groupby(["dataset", "classes"], sort=False)[["difference", "low", "high"]].mean().reset_index()
-        # Of several models the interval of the mean is narrower than the mean interval: by the root of their number.
-        narrow = 1 / np.sqrt(shown["model"].nunique())
-        for end in ("low", "high"):
-            means[end] = means["difference"] + (means[end] - means["difference"]) * narrow
+        if shown["model"].nunique() > 1:  # one model has its interval already
+            for row, mean in means.iterrows():
+                means.loc[row, ["low", "high"]] = mean_change_interval(
+                    book, suite.benchmarks[mean["dataset"]], figure, is_training=mean["classes"] == "training"
+                )
         caption = f"Mean change of {title.lower()} accuracy on the two halves of the classes, with 95 % intervals"
         plot_class_groups(
             means.rename(columns={"difference": "change"}), caption, book.folder / f"{book.name}-{figure}"
         )
         parts.append(book.figure(f"{book.name}-{figure}", caption))
     return "\n".join(parts)
+
+
+def mean_change_interval(book: Book, benchmark: str, figure: str, is_training: bool) -> list[float]:
+    """The 95 % interval of the models' mean change, in points.
+
+    The models' errors are not independent, since they see the same images: these are resampled for all models at once.
+    """
+    changes = []
+    for _, _, run in book.experiment.rows(book.workshop.suite):
+        if not run.is_original:
+            before, after = book.paired_predictions(run, benchmark)
+            correct_before, correct_after = (outcomes(frame)[figure].astype(float) for frame in (before, after))
+            changes.append((correct_after - correct_before)[after["training_class"] == is_training])
+    per_image = pd.concat(changes, axis=1).mean(axis=1).to_numpy()  # the mean over the models
+    return [100 * bound for bound in bootstrap_interval(np.mean, per_image)]
 
 
 def sensitivity(book: Book) -> str:
