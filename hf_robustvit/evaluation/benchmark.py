@@ -25,7 +25,7 @@ from hf_robustvit.evaluation.images import (
 from hf_robustvit.evaluation.label_spaces import LabelSpace
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.oracle import ORACLE_FIGURE, ForegroundImages, oracle_accuracy
-from hf_robustvit.evaluation.results import BenchmarkResult, read_result, write_result
+from hf_robustvit.evaluation.results import INTERVALS, BenchmarkResult, finished_result, write_result
 from hf_robustvit.evaluation.segmentation import count_segmentation, segmentation_figures
 from hf_robustvit.evaluation.statistics import difference_interval
 
@@ -117,7 +117,8 @@ def evaluate_benchmark(
     }
     frame = pd.DataFrame({"image_id": data.rows["image_id"][:]})
     for measure in (measure for measure, applies in measurements.items() if applies):
-        frame = frame.merge(measure(checkpoint, data, planned.protocol, options, accelerator), on="image_id")
+        measured = measure(checkpoint, data, planned.protocol, options, accelerator)
+        frame = frame.merge(measured, on="image_id", validate="one_to_one")
     figures = _figures(data, frame)
 
     readable = set(frame["image_id"])
@@ -146,6 +147,7 @@ def _figures(data: BenchmarkData, frame: pd.DataFrame) -> dict:
             "indication of what better maps could gain",
             *(data.name, figures[ORACLE_FIGURE], figures["top1"], headroom, *figures["oracle_headroom_ci95"]),
         )
+    figures["interval"] = {name: kind for name, kind in INTERVALS.items() if name in figures}
     return figures
 
 
@@ -237,7 +239,7 @@ def _finished(
     output_dir: Path, planned: BenchmarkResult, options: LoopOptions, oracle: bool
 ) -> BenchmarkResult | None:
     """The result on disk, if it is the one that is planned and nothing that is asked for is missing."""
-    stored = read_result(output_dir, planned.dataset)
+    stored = finished_result(output_dir, planned.dataset)
     if stored is None:
         return None
     if stored.same_run(planned) and (options.skip_unreadable or not stored.unreadable):

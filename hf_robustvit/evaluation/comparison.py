@@ -4,6 +4,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,10 +32,12 @@ class Difference:
         n: Number of images, each scored by both models.
         before, after: The figure of the baseline and of the model.
         difference: After minus before.
-        interval95: Paired-bootstrap interval of the difference.
+        interval95: Interval of the difference, see `interval`.
         p: McNemar's exact p; None where images are not simply right or wrong: the segmentation test, faithfulness.
         p_holm: The same after Holm's adjustment over the data sets, within one figure and choice of classes.
         significant: `p_holm` is below 0.05; where there is none, the interval excludes 0.
+        interval: Tango's paired "score" interval where images are simply right or wrong, the paired "bootstrap"
+            elsewhere, and in all that earlier versions stored.
     """
 
     dataset: str
@@ -48,6 +51,7 @@ class Difference:
     p: float | None = None
     p_holm: float | None = None
     significant: bool = False
+    interval: Literal["score", "bootstrap"] = "bootstrap"
 
 
 def pair_predictions(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -129,6 +133,7 @@ def _accuracy_difference(dataset: str, figure: str, classes: str, before: np.nda
         difference=100 * float(after.mean() - before.mean()),
         interval95=(100 * low, 100 * high),
         p=mcnemar_p(before, after),
+        interval="score",
     )
 
 
@@ -154,4 +159,5 @@ def _resampled_difference(
         after=100 * float(score(pairs[:, 1])),
         difference=100 * float(change(pairs)),
         interval95=(100 * low, 100 * high),
+        interval="bootstrap",
     )

@@ -16,6 +16,14 @@ from hf_robustvit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# Which interval each figure of a result has.
+INTERVALS = {
+    "top1_ci95": "exact",
+    "pixel_accuracy_ci95": "bootstrap",
+    "mean_iou_ci95": "bootstrap",
+    "mean_average_precision_ci95": "bootstrap",
+    "oracle_headroom_ci95": "score",
+}
 RECORDED_PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy")
 
 
@@ -38,7 +46,8 @@ class BenchmarkResult:
         relevance_in_mask, insertion, deletion: See `measure_faithfulness`; for sets with masks.
         top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `background_outcomes`.
         top1_oracle: Top-1 when the CLS token is forbidden to attend to the background, where that was asked for.
-        oracle_headroom_ci95: Paired interval of top1_oracle minus top1.
+        oracle_headroom_ci95: Paired score interval of top1_oracle minus top1.
+        interval: Which kind of interval each `*_ci95` that is there holds; see `INTERVALS`.
         unreadable: Names of the images left out because they could not be read.
         protocol: preprocessing, label_space, crop_border, precision.
         weights: Fingerprint of the model's weights.
@@ -75,6 +84,7 @@ class BenchmarkResult:
     top1_swapped_background: float | None = None
     top1_oracle: float | None = None
     oracle_headroom_ci95: list[float] | None = None
+    interval: dict[str, str] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in RECORDED_PACKAGES})
 
@@ -112,6 +122,15 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
         raise UserError(
             f"{json_path} is not a result of this version; remove it, or give another --output_dir."
         ) from error
+
+
+def finished_result(folder: Path, dataset: str) -> BenchmarkResult | None:
+    """`read_result` for those who can make a result again: where it is of another version, the log says so."""
+    try:
+        return read_result(folder, dataset)
+    except UserError:
+        logger.warning("%s in %s is not a result of this version and is made again", dataset, folder)
+        return None
 
 
 def read_predictions(folder: Path, dataset: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
-from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, read_result, replacing
+from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, read_result, replacing
 from hf_robustvit.experiments.claims import claim
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.finetuning import FinetuneArguments, finetune
@@ -137,7 +137,7 @@ class Workshop:
             return False
         checkpoint = self._originals(run.model)
         for name in benchmarks:
-            stored = read_result(self.folder(run) / "results", name)
+            stored = finished_result(self.folder(run) / "results", name)
             if stored is None or stored.data != self.benchmark(name, checkpoint).rows._fingerprint:
                 return False
         return True

@@ -237,7 +237,8 @@ def _benchmarks(results: Sequence[BenchmarkResult], differences: Sequence[Differ
     if overall:
         parts += [
             f"Before is {as_text(public_name(baseline))}, after is this model, on the same images. Figures are in "
-            "percent, differences in percentage points with paired-bootstrap intervals. A star marks what is "
+            "percent, differences in percentage points with 95 % intervals: paired score intervals for accuracies, "
+            "the paired bootstrap for figures of maps. A star marks what is "
             "significant: by McNemar's test with Holm's correction over the data sets, or in the segmentation test by "
             "an interval without 0.",
             comparison_table(overall),

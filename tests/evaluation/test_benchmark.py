@@ -15,6 +15,7 @@ from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.results import read_result
 
 
 OPTIONS = LoopOptions(batch_size=7)
@@ -206,6 +207,16 @@ def test_a_finished_data_set_is_not_run_again(checkpoint, paths, tmp_path, caplo
         evaluate(checkpoint, changed, tmp_path, **protocol)
         assert calls and "planted in" in caplog.text and "run again" in caplog.text
     handle.remove()
+
+
+def test_a_result_of_another_version_is_made_again(checkpoint, paths, tmp_path, caplog):
+    data, _, _ = own_label_data(checkpoint, paths)
+    first = evaluate(checkpoint, data, tmp_path)
+    stored = json.loads((tmp_path / "planted.json").read_text())
+    del stored["interval"]
+    (tmp_path / "planted.json").write_text(json.dumps(stored))
+    assert evaluate(checkpoint, data, tmp_path) == first == read_result(tmp_path, "planted")
+    assert "is not a result of this version and is made again" in caplog.text
 
 
 def test_other_weights_under_the_same_name_are_run_again(checkpoint, paths, tmp_path):

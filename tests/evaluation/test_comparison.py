@@ -47,7 +47,8 @@ def test_a_difference_in_percent_with_its_interval_and_p():
     (top1, _) = compare("set", *paired(predictions(hits_before), predictions(hits_after)))
     assert (top1.dataset, top1.figure, top1.classes) == ("set", "top1", "all")
     assert (top1.before, top1.after, top1.difference) == (50, 60, pytest.approx(10))
-    assert top1.interval95[0] == pytest.approx(4, abs=1.1) and top1.interval95[1] == pytest.approx(16, abs=1.1)
+    assert top1.interval == "score"
+    assert top1.interval95 == pytest.approx((5.5229, 17.4366), abs=1e-3), "Wilson's of 10 %, as no image got worse"
     assert top1.p == pytest.approx(2 / 2**10)
 
 
@@ -84,6 +85,7 @@ def test_segmentation_is_compared_by_resampling_images():
     assert [item.figure for item in differences] == ["pixel_accuracy", "mean_iou", "mean_average_precision"]
     pixel_accuracy, mean_iou, _ = differences
     assert pixel_accuracy.difference == pytest.approx(40)
+    assert pixel_accuracy.interval == "bootstrap"
     assert pixel_accuracy.interval95 == pytest.approx((40, 40)), "every image gained as much"
     assert mean_iou.before == pytest.approx(100 * segmentation_scores(counts)["mean_iou"])
     assert mean_iou.interval95[0] < mean_iou.difference < mean_iou.interval95[1]
@@ -103,7 +105,7 @@ def test_other_backgrounds_are_tested_like_accuracies_and_shares_by_resampling()
     assert (grey.before, grey.after, grey.p) == (50, 62.5, pytest.approx(2 / 2**10))
     assert insertion.before == pytest.approx(100 * shares.mean()) and insertion.difference == pytest.approx(10)
     assert insertion.interval95 == pytest.approx((10, 10)), "every image gained as much"
-    assert insertion.p is None
+    assert insertion.p is None and (grey.interval, insertion.interval) == ("score", "bootstrap")
     adjust([insertion])
     assert insertion.significant
 
