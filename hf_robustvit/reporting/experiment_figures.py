@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_robustvit.evaluation.results import replacing
+from hf_robustvit.reporting.overlays import wrapped
 
 
 # Okabe and Ito's colours, which any colour vision tells apart; a wine red for their yellow, too pale for a line.
@@ -135,7 +136,7 @@ def plot_subsets(
         pictures = [(title, image), *((caption, np.where(mask[..., None], image, 1.0)) for caption, mask in found)]
         for axes, (caption, picture) in zip(grid[row], pictures, strict=True):
             axes.imshow(picture, interpolation="nearest")
-            axes.set_title(caption.replace("$", r"\$"), fontsize=8)
+            axes.set_title(wrapped(caption), fontsize=8)
             axes.set_xticks([])
             axes.set_yticks([])
     save_figure(figure, stem)

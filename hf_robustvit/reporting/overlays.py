@@ -1,5 +1,7 @@
 """Pictures of what models look at: image, mask, and each model's relevance map over the image."""
 
+import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,8 +99,7 @@ def overlay_grid(
     from matplotlib.figure import Figure  # takes a second to import
 
     titles = ["image", *(["mask"] if masks is not None else []), *explained]
-    figure = Figure(figsize=(2.1 * len(titles), 2.35 * len(images) + 0.35), layout="constrained")
-    axes = figure.subplots(len(images), len(titles), squeeze=False)
+    rows = []  # of (picture, caption)
     for row, image in enumerate(images):
         pictures = [(image, labels[row])]
         if masks is not None:
@@ -107,13 +108,17 @@ def overlay_grid(
             verdict = "\N{CHECK MARK} " if batch.predictions[row] == labels[row] else "\N{MULTIPLICATION X} "
             caption = f"{verdict if labels[row] else ''}{batch.predictions[row]} {batch.confidences[row]:.0%}"
             pictures.append((heat_overlay(image, batch.maps[row]), caption))
-        for axis, (picture, caption) in zip(axes[row], pictures, strict=True):
-            axis.imshow(picture, interpolation="nearest")
-            axis.set_xlabel(_plain(caption), fontsize=9)
-            axis.set_xticks([])
-            axis.set_yticks([])
+        rows.append([(picture, wrapped(caption)) for picture, caption in pictures])
+    height = sum(2.2 + 0.15 * max(1 + caption.count("\n") for _, caption in pictures) for pictures in rows)
+    figure = Figure(figsize=(2.1 * len(titles), height + 0.35), layout="constrained")
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for axis, (picture, caption) in zip(axes.flat, itertools.chain(*rows), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_xlabel(caption, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
     for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(_plain(title), fontsize=11)
+        axis.set_title(wrapped(title, 20), fontsize=11)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
@@ -250,5 +255,8 @@ def heat_overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     return 0.45 * grey + 0.55 * heat
 
 
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # matplotlib would read a formula into a class name
+def wrapped(text: str, width: int = 24) -> str:
+    """A caption in lines of `width` characters; one that is longer than two lines loses its middle."""
+    if len(text) > 2 * width:
+        text = f"{text[: width - 1]}…{text[1 - width :]}"
+    return "\n".join(textwrap.wrap(text, width)).replace("$", r"\$")  # matplotlib would read a formula into a name

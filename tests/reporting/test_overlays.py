@@ -1,8 +1,11 @@
 """The picture of what models look at."""
 
+import itertools
+
 import datasets
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from tiny_models import tiny_model
 from transformers import ViTImageProcessorPil
@@ -12,7 +15,15 @@ from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.relevance import explain
 from hf_robustvit.reporting import overlays
-from hf_robustvit.reporting.overlays import benchmark_overlays, denormalize, explain_batch, heat_overlay, overlay_grid
+from hf_robustvit.reporting.overlays import (
+    ExplainedBatch,
+    benchmark_overlays,
+    denormalize,
+    explain_batch,
+    heat_overlay,
+    overlay_grid,
+    wrapped,
+)
 
 
 def test_explain_batch_tells_the_predicted_class_and_keeps_the_models_mode():
@@ -46,6 +57,23 @@ def test_the_grid_is_a_picture_even_with_odd_names(tmp_path):
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.height > 300
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
+
+
+def test_captions_stay_in_their_columns(tmp_path, monkeypatch):
+    name = "American Staffordshire terrier, Staffordshire terrier, American pit bull terrier, pit bull terrier"
+    assert wrapped("snowplow 64%") == "snowplow 64%"
+    assert wrapped("Old English sheepdog, bobtail $1") == "Old English sheepdog,\nbobtail \\$1"
+    assert wrapped(f"{name} 64%") == "American Staffordshire\n…r, pit bull terrier 64%"
+
+    images = np.random.default_rng(0).random((2, 32, 32, 3))
+    explained = ExplainedBatch(np.zeros((2, 32, 32)), [name, "A" * 60], [0.5, 0.25])
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    overlay_grid(tmp_path / "grid.png", images, [name, "X" * 90], {"before": explained, "after": explained})
+    drawn[0].draw_without_rendering()
+    for row in (drawn[0].axes[:3], drawn[0].axes[3:]):
+        boxes = [axes.xaxis.label.get_window_extent() for axes in row]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_a_benchmarks_overlays_show_readable_images_of_all_its_length(tmp_path, monkeypatch):
