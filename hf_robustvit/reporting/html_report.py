@@ -22,6 +22,7 @@ from hf_robustvit.evaluation.examples import choose_examples, first_of_each_clas
 from hf_robustvit.evaluation.per_class import class_changes
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, replacing
 from hf_robustvit.reporting.evaluation import CHANGE_FIGURES, READABLE
+from hf_robustvit.reporting.experiment_tables import LOWER_IS_BETTER
 from hf_robustvit.reporting.overlays import example_overlays
 from hf_robustvit.reporting.tables import interval, p_value
 
@@ -91,7 +92,10 @@ def write_html_report(path: Path, models: Sequence[ReportedModel], differences: 
         for result in models[-1].results
     }
     for name, tables in frames.items():
-        frames[name] = pair_predictions(name, tables[0], tables[-1])[-len(models) :]
+        if len(models) > 1:
+            frames[name] = pair_predictions(name, *tables)
+        else:
+            frames[name] = [tables[0].set_index("image_id")]
     labelled = [position for position, result in enumerate(models[-1].results) if result.top1 is not None]
     names = [models[-1].results[position].dataset for position in labelled]
 
@@ -121,6 +125,7 @@ def write_html_report(path: Path, models: Sequence[ReportedModel], differences: 
             for position in labelled
         },
         num_examples=NUM_EXAMPLES,
+        lower_is_better=LOWER_IS_BETTER,
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image, ImageOps
 from planted_benchmarks import photographs, plain_logits, vit
 
 import run_eval
@@ -98,6 +99,28 @@ def test_pictures_load_and_a_phone_needs_no_sideways_scrolling(report, open_page
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     widths = page.locator(".card img").evaluate_all("images => images.map(image => image.naturalWidth)")
     assert widths and set(widths) == {32} and len(widths) % 3 == 0
+
+
+def test_the_tables_fit_a_wide_screen_and_a_fall_of_deletion_is_good(root, open_page, tmp_path):
+    shutil.copytree(root / "pets", tmp_path / "masked")
+    for path in (tmp_path / "masked" / "images").glob("*/*"):
+        target = tmp_path / "masked" / "masks" / path.parent.name / f"{path.stem}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            Image.linear_gradient("L").resize(ImageOps.exif_transpose(image).size).point(
+                lambda v: 255 * (v > 127)
+            ).save(target)
+    flags = ("--dataset", tmp_path / "masked", "--baseline", root / "before")
+    page = open_page(evaluate(root, tmp_path / "out", *flags))
+    for box in page.locator(".box").all():
+        assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    colours = {}
+    for row in page.locator("#changes tbody tr").all():
+        cell = row.locator("td").nth(5)
+        change = float(cell.get_attribute("data-value"))
+        colours[row.locator("td").first.inner_text()] = (change > 0, "up" in cell.get_attribute("class"))
+    assert colours["insertion"][0] == colours["insertion"][1]
+    assert colours["deletion"][0] != colours["deletion"][1]
 
 
 def test_one_model_alone(root, open_page):
