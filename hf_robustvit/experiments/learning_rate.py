@@ -50,13 +50,14 @@ def learning_rates(book: Book) -> str:
             {
                 "rate": rates,
                 "accuracy_change": [
-                    100 * (b["eval_accuracy"] - a["eval_accuracy"]) for a, b in zip(before, after, strict=True)
+                    100 * (last["eval_accuracy"] - first["eval_accuracy"])
+                    for first, last in zip(before, after, strict=True)
                 ],
                 "loss_change": [
-                    b["eval_classification_loss"] - a["eval_classification_loss"]
-                    for a, b in zip(before, after, strict=True)
+                    last["eval_classification_loss"] - first["eval_classification_loss"]
+                    for first, last in zip(before, after, strict=True)
                 ],
-                "relevance_in_mask": [100 * b["eval_relevance_in_mask"] for b in after],
+                "relevance_in_mask": [100 * last["eval_relevance_in_mask"] for last in after],
             }
         )
         stem = book.folder / f"{book.name}-{model}"
