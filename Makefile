@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE = 1
 demo: .venv/installed
 	rm -rf outputs/demo
 	$(BIN)/python run_finetune.py examples/cutouts.yaml
-	$(BIN)/python run_eval.py --model outputs/demo/model --baseline cutouts-vit --dataset cutouts --output_dir outputs/demo/results --report
+	$(BIN)/python run_eval.py --model outputs/demo/model --baseline cutouts-vit --dataset cutouts --output_dir outputs/demo/results --report --update_card
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 -q

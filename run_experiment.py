@@ -2,6 +2,7 @@
 
     python run_experiment.py table1 --models ViT-B DeiT-B --data_dir DIR --images_dir DIR/imagenet/train
     python run_experiment.py all --suite cutouts --quick
+    python run_experiment.py flags.yaml
 
 Every run is made once and read from then on; a run that was killed goes on where it was. To spread the runs over
 machines, start the same command on each with a shared --output_dir. Writes OUT/<name>/<name>.md with its tables
@@ -21,7 +22,7 @@ from accelerate import Accelerator
 
 from dataset_scripts import load_training_pairs
 from dataset_scripts.benchmark_data import load_data
-from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.command_line import SETTINGS_FILES, check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.experiments.paper import EXPERIMENTS
 from hf_robustvit.experiments.report import make_experiments, show_experiments
@@ -51,6 +52,12 @@ class ExperimentArguments:
     helper: bool = field(default=False, metadata={"help": "Make runs only; what --processes starts."})
 
 
+def as_flags(arguments: list[str]) -> list[str]:
+    """The command line with the flag that names, which come first, are written without."""
+    has_no_names = arguments and (arguments[0].startswith("-") or arguments[0].endswith(SETTINGS_FILES))
+    return arguments if has_no_names else ["--names", *arguments]
+
+
 def main(arguments: ExperimentArguments) -> None:
     """Make the runs, then the pages."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -60,6 +67,7 @@ def main(arguments: ExperimentArguments) -> None:
             raise unknown_name("experiment", name, ["all", *EXPERIMENTS])
     if arguments.processes < 1:
         raise UserError(f"--processes is {arguments.processes}: give 1 or more.")
+    check_output_dir(arguments.output_dir)
     suite = choose_suite(arguments.suite, arguments.quick).with_models(arguments.models)
     sources = Sources(
         training_pairs=lambda masks: load_training_pairs(
@@ -91,7 +99,5 @@ def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:
 
 
 if __name__ == "__main__":
-    # The names come first, without a flag.
-    flags = sys.argv[1:] if sys.argv[1:2] and sys.argv[1].startswith("-") else ["--names", *sys.argv[1:]]
     with exit_on_user_error():
-        main(*parse_settings(ExperimentArguments, arguments=flags))
+        main(*parse_settings(ExperimentArguments, arguments=as_flags(sys.argv[1:])))

@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 
 from dataset_scripts.image_mask_folder import IMAGE_SUFFIXES, load_image_mask_folder
-from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.command_line import check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks import BoxMasks, MaskFolder, QualityGate, TokenCut, TokenCutOptions
@@ -47,6 +47,7 @@ def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) 
     logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")
+    check_output_dir(arguments.output_dir)
     with state.main_process_first():
         rows = load_images(arguments.images)
     if arguments.annotated:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import yaml
 from transformers import HfArgumentParser
 
 from hf_robustvit.errors import UserError, unknown_name
+
+
+SETTINGS_FILES = (".yaml", ".yml", ".json")
 
 
 def parse_settings(*dataclass_types: type, arguments: list[str] | None = None) -> tuple[Any, ...]:
@@ -27,7 +31,7 @@ def parse_settings(*dataclass_types: type, arguments: list[str] | None = None) -
         UserError: A flag is unknown, the file cannot be read, or values do not fit together.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0].endswith((".yaml", ".yml", ".json")):
+    if arguments and arguments[0].endswith(SETTINGS_FILES):
         arguments = _flags_of_file(Path(arguments[0])) + arguments[1:]
     parser = HfArgumentParser(dataclass_types)
     try:
@@ -56,6 +60,23 @@ def _flags_of_file(path: Path) -> list[str]:
     return flags
 
 
+def check_output_dir(output_dir: str | Path) -> None:
+    """Check that files can be written to a folder, or where it would be made; nothing is left there.
+
+    Raises:
+        UserError: They cannot.
+    """
+    path = Path(output_dir).absolute()
+    try:
+        nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--output_dir {output_dir} cannot be written to ({error.strerror}): name another folder."
+        ) from error
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a `UserError` inside the block into its sentence on standard error and exit status 2; Ctrl-C into 130."""
@@ -65,5 +86,5 @@ def exit_on_user_error() -> Iterator[None]:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from error
     except KeyboardInterrupt as interruption:
-        sys.stderr.write(f"\n{interruption or 'Stopped.'}\n")
+        sys.stderr.write(f"\n{str(interruption) or 'Stopped.'}\n")
         raise SystemExit(getattr(interruption, "exit_status", 130)) from interruption

@@ -8,12 +8,12 @@ from typing import Literal
 
 from accelerate import Accelerator
 
+from hf_robustvit.command_line import check_output_dir
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.hub import HubRepository
-from hf_robustvit.model_files import CARD, TRAINING_RECORD
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.evaluation import BASELINE_FOLDER, headline_table, write_comparison, write_report
 from hf_robustvit.reporting.html_report import ReportedModel, write_html_report
@@ -67,6 +67,9 @@ class EvaluationArguments:
         default=min(8, os.cpu_count() or 1), metadata={"help": "Processes that read images, for each process."}
     )
     bf16: bool = field(default=False, metadata={"help": "Run the model in bfloat16 autocast."})
+    update_card: bool = field(
+        default=False, metadata={"help": "Add the results to the card in the folder of --model, a local model."}
+    )
     push_to_hub: bool = field(
         default=False, metadata={"help": "Add the results to the card of --model, which is then a Hub id."}
     )
@@ -93,6 +96,7 @@ def evaluate(
     """
     options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)
     output_dir = Path(arguments.output_dir)
+    check_output_dir(output_dir)
     card_folder = prepare_card(arguments) if accelerator.is_main_process else None
 
     # The baseline comes first, and everything is loaded before anything runs: a mistake shows at once.
@@ -153,14 +157,22 @@ def prepare_card(arguments: EvaluationArguments) -> Path | None:
     """The folder of the card that the results are added to: a copy of what is on the Hub, or the model's own folder.
 
     Returns:
-        None where the results are not to be pushed, and --model is no local model with a card of ours.
+        None where the results are to be added to no card.
 
     Raises:
-        UserError: The results shall be pushed, but the model is not on the Hub, or its card cannot be read.
+        UserError: The results are to be added to the card of a local model, but there is none; or they are to be
+            pushed, but the model is not on the Hub, or its card cannot be read.
     """
     folder = Path(arguments.model)
+    if arguments.update_card and not arguments.push_to_hub:
+        if not folder.is_dir():
+            raise UserError(
+                f"--update_card adds results to the card of a local model, and --model {arguments.model!r} is not a "
+                "folder: leave the flag out, or add the results to a card on the Hub with --push_to_hub."
+            )
+        return folder
     if not arguments.push_to_hub:
-        return folder if (folder / TRAINING_RECORD).is_file() and (folder / CARD).is_file() else None
+        return None
     if "/" not in arguments.model or folder.is_dir():
         raise UserError(
             f"--push_to_hub adds results to a model on the Hub, and {arguments.model!r} is none: give --model its id."

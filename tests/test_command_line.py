@@ -4,10 +4,15 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 
 from hf_robustvit import RobustViTConfig
-from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.command_line import check_output_dir, exit_on_user_error, parse_settings
+from hf_robustvit.demo import DemoArguments
 from hf_robustvit.errors import UserError
+from hf_robustvit.evaluating import EvaluationArguments
+from hf_robustvit.masks import QualityGate, TokenCutOptions
+from run_masks import MaskArguments
 
 
 @dataclass
@@ -59,3 +64,36 @@ def test_a_mistake_becomes_a_sentence_and_status_2(capsys):
         raise UserError("--rate: give a number.")
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: --rate: give a number.\n"
+
+
+@pytest.mark.parametrize("reason, sentence", [((), "Stopped."), (("Stopped at step 3.",), "Stopped at step 3.")])
+def test_an_interruption_becomes_a_sentence_and_status_130(capsys, reason, sentence):
+    with pytest.raises(SystemExit) as stopped, exit_on_user_error():
+        raise KeyboardInterrupt(*reason)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == f"\n{sentence}\n"
+
+
+def test_checking_an_output_folder_leaves_nothing(tmp_path):
+    check_output_dir(tmp_path)
+    check_output_dir(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--output_dir .*file/new cannot be written to .*: name another folder"):
+        check_output_dir(tmp_path / "file" / "new")
+
+
+@pytest.mark.parametrize(
+    "types, given",
+    [
+        ((EvaluationArguments,), {"model": "m", "dataset": ["a", "b"], "output_dir": "o", "update_card": True}),
+        ((MaskArguments, TokenCutOptions, QualityGate), {"images": "i", "output_dir": "o", "min_area": 0.1}),
+        ((DemoArguments,), {"model": "m", "port": 7000}),
+    ],
+)
+def test_a_file_gives_every_script_what_its_flags_give(tmp_path, types, given):
+    (tmp_path / "flags.yaml").write_text(yaml.safe_dump(given))
+    flags = []
+    for name, value in given.items():
+        flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    assert parse_settings(*types, arguments=[str(tmp_path / "flags.yaml")]) == parse_settings(*types, arguments=flags)

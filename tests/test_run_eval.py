@@ -12,6 +12,7 @@ from planted_benchmarks import photographs, plain_logits, vit
 import run_eval
 from hf_robustvit.command_line import parse_settings
 from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.results import INTERVALS
 
 
 CLASSES = ("c2", "c5", "c7", "c8")
@@ -77,6 +78,7 @@ def test_two_models_are_compared(workshop, tmp_path, capsys):
             assert rows[name, "top1", classes]["after"] == pytest.approx(after[key]["top1"])
             assert rows[name, "top1", classes]["n"] == after[key]["n"]
         assert before["train_classes"] is None
+        assert after["interval"] == {"top1_ci95": "exact"} and rows[name, "top1", "all"]["interval"] == "score"
 
     changes = pd.read_csv(tmp_path / "out" / "per_class" / "pets.csv")
     per_class = json.loads((tmp_path / "out" / "pets.json").read_text())["per_class"]
@@ -120,6 +122,7 @@ def test_a_folder_with_masks_tells_whether_the_model_changed(workshop, tmp_path,
     rows = {row["figure"]: row for row in rows if row["dataset"] == "masked" and row["classes"] == "all"}
     assert all(rows[figure]["after"] == pytest.approx(result[figure]) for figure in figures)
     assert rows["insertion"]["p"] is None and rows["top1_grey_background"]["p"] is not None
+    assert result["interval"] == INTERVALS
     report = (tmp_path / "out" / "results.md").read_text()
     section = report.split("## Did the model change, or only its map?")[1]
     assert all(f"| {figure} " in section for figure in figures)
@@ -159,6 +162,14 @@ def test_a_file_of_settings(workshop, tmp_path):
     assert (tmp_path / "pets.json").is_file()
 
 
+def test_an_output_folder_that_cannot_be_written_stops_before_the_work(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_robustvit.evaluating.load_classifier", lambda *_: pytest.fail("a model was loaded"))
+    (tmp_path / "file").write_text("")
+    for output_dir in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(UserError, match=f"--output_dir {output_dir} cannot be written to \\(Not a directory\\)"):
+            evaluate(workshop, output_dir, "--dataset", workshop / "pets")
+
+
 def test_groups_are_what_fits_the_model():
     cutouts = run_eval.benchmark_names(["cutouts"], 30)
     assert cutouts == run_eval.benchmark_names(["all", "cutouts-val"], 30)
@@ -192,14 +203,20 @@ def test_results_are_pushed_to_models_of_the_hub_only(workshop, tmp_path, monkey
         evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets", "--push_to_hub")
 
 
-def test_a_local_model_with_a_card_of_ours_gets_the_results_added(workshop, tmp_path):
+def test_a_local_models_card_gets_the_results_when_asked(workshop, tmp_path):
     shutil.copytree(workshop / "after", tmp_path / "model")
     flags = ("--model", tmp_path / "model", "--dataset", workshop / "pets", "--baseline", workshop / "before")
     evaluate(workshop, tmp_path / "out", *flags)
     assert not (tmp_path / "model" / "README.md").exists() and not (tmp_path / "model" / "results").exists()
+    with pytest.raises(UserError, match="--update_card .* and --model 'cutouts-vit' is not a folder"):
+        evaluate(workshop, tmp_path / "out", *flags, "--update_card", "--model", "cutouts-vit")
 
     (tmp_path / "model" / "README.md").write_text("---\nlicense: mit\n---\n\n# model\n")
     evaluate(workshop, tmp_path / "out", *flags)
+    assert (tmp_path / "model" / "README.md").read_text() == "---\nlicense: mit\n---\n\n# model\n"
+    assert not (tmp_path / "model" / "results").exists()
+
+    evaluate(workshop, tmp_path / "out", *flags, "--update_card")
     card = ModelCard.load(tmp_path / "model" / "README.md")
     result = json.loads((tmp_path / "out" / "pets.json").read_text())
     assert json.loads((tmp_path / "model" / "results" / "pets.json").read_text()) == result

@@ -15,6 +15,22 @@ def arguments(*flags):
     return parsed
 
 
+def test_names_come_first_or_in_a_file(tmp_path):
+    (tmp_path / "flags.yaml").write_text("names: [table1, seeds]\nsuite: cutouts\nquick: true\n")
+    for given in (["table1", "seeds", "--suite", "cutouts", "--quick"], [str(tmp_path / "flags.yaml")]):
+        flags = run_experiment.as_flags(given)
+        (parsed,) = parse_settings(run_experiment.ExperimentArguments, arguments=flags)
+        assert (parsed.names, parsed.suite, parsed.quick) == (["table1", "seeds"], "cutouts", True)
+    flags = run_experiment.as_flags([str(tmp_path / "flags.yaml"), "--names", "table4"])
+    assert parse_settings(run_experiment.ExperimentArguments, arguments=flags)[0].names == ["table4"]
+
+
+def test_an_output_folder_that_cannot_be_written_stops_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--output_dir .*file cannot be written to"):
+        run_experiment.main(arguments("table1", "--suite", "cutouts", "--output_dir", str(tmp_path / "file")))
+
+
 @pytest.mark.parametrize(
     "flags, sentence",
     [
