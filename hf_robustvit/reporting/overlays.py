@@ -255,7 +255,7 @@ def heat_overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     return 0.45 * grey + 0.55 * heat
 
 
-def wrapped(text: str, width: int = 24) -> str:
+def wrapped(text: str, width: int = 22) -> str:
     """A caption in lines of `width` characters; one that is longer than two lines loses its middle."""
     if len(text) > 2 * width:
         text = f"{text[: width - 1]}…{text[1 - width :]}"

@@ -63,7 +63,7 @@ def test_captions_stay_in_their_columns(tmp_path, monkeypatch):
     name = "American Staffordshire terrier, Staffordshire terrier, American pit bull terrier, pit bull terrier"
     assert wrapped("snowplow 64%") == "snowplow 64%"
     assert wrapped("Old English sheepdog, bobtail $1") == "Old English sheepdog,\nbobtail \\$1"
-    assert wrapped(f"{name} 64%") == "American Staffordshire\n…r, pit bull terrier 64%"
+    assert wrapped(f"{name} 64%") == "American Staffordshir…\npit bull terrier 64%"
 
     images = np.random.default_rng(0).random((2, 32, 32, 3))
     explained = ExplainedBatch(np.zeros((2, 32, 32)), [name, "A" * 60], [0.5, 0.25])
