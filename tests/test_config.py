@@ -18,7 +18,7 @@ def test_the_papers_defaults():
     assert (config.per_device_train_batch_size, config.num_train_epochs, config.weight_decay) == (8, 50, 1e-4)
     assert (config.lambda_relevance, config.lambda_classification) == (0.8, 0.2)
     assert (config.lambda_background, config.lambda_foreground) == (2.0, 0.3)
-    assert (config.lr_decay, config.lr_decay_epochs, config.lr_scheduler_type) == (0.85, 2, "constant")
+    assert (config.lr_decay, config.lr_decay_epochs, config.lr_scheduler_type) == (0.85, 2, "step_decay")
     assert (config.second_order, config.max_grad_norm) == (False, 0)
     assert config.load_best_model_at_end and config.metric_for_best_model == "loss"
     assert config.greater_is_better is False
