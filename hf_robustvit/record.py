@@ -134,8 +134,9 @@ def refuse_another_run(checkpoint: str | os.PathLike, record: Mapping[str, Any])
 
 def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the weights of a run, by flag."""
-    settings = {_FLAGS.get(name, name): value for name, value in record.items()}
-    settings |= settings.pop("arguments", {}) | settings.pop("hyper_parameters")
+    settings = {"method": record["method"]} | record.get("arguments", {}) | record["hyper_parameters"]
+    nested = ("arguments", "hyper_parameters")
+    settings |= {_FLAGS.get(name, name): value for name, value in record.items() if name not in nested}
     batch = [settings.pop(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
     settings["per_device_train_batch_size x gradient_accumulation_steps x processes"] = math.prod(
         [*batch, settings.pop("num_processes")]

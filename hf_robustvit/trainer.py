@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
@@ -345,6 +346,14 @@ class RobustViTTrainer(Trainer):
         if "loss" in logs:
             logs.update(self._logged_means("train"))
         super().log(logs, start_time)
+
+    def get_eval_dataloader(self, *args, **kwargs) -> DataLoader:
+        # --dataloader_drop_last is for training: an evaluation is of all images.
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
         self._sums["eval"].clear()
