@@ -33,7 +33,7 @@ from hf_robustvit.models import load_classifier
 from hf_robustvit.record import changed_settings
 from hf_robustvit.reporting.model_card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
-from hf_robustvit.trainer import RobustViTTrainer
+from hf_robustvit.trainer import RobustViTTrainer, check_settings
 
 
 logger = logging.getLogger(__name__)
@@ -117,6 +117,7 @@ def finetune(
     repository = HubRepository.of(config)
     config.push_to_hub = False  # the Trainer's push takes all of the output folder, and would come before the card
     model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
+    check_settings(config, model)
     if repository and config.process_index == 0:
         repository.create(config.output_dir)
     class_names = pairs.features["label"].names

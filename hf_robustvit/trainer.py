@@ -94,27 +94,26 @@ def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
         frozen.requires_grad_(False)
 
 
-def check_metric(config: RobustViTConfig) -> None:
-    """Check that evaluations measure what the best checkpoint is chosen by.
+def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
+    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
+
+    Args:
+        config: The settings.
+        model: What is trained.
+        own_metrics: Whether evaluations measure more than `METRICS`.
 
     Raises:
-        UserError: They do not.
+        UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
+            best checkpoint is to be chosen by what is not measured.
     """
-    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
-    if metric is not None and metric.removeprefix("eval_") not in known:
-        raise unknown_name("--metric_for_best_model", metric, known)
-
-
-def check_optimizer(config: RobustViTConfig, model: nn.Module) -> None:
-    """Check that the optimizer's package is installed, and that it takes the settings.
-
-    Raises:
-        UserError: It is not, or does not.
-    """
+    check_processes(config)
     try:
         Trainer.get_optimizer_cls_and_kwargs(config, model)
     except (ImportError, ValueError, TypeError, NotImplementedError) as error:
         raise UserError(f"--optim {config.optim.value} cannot be used: {error}") from error
+    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
+    if metric is not None and not own_metrics and metric.removeprefix("eval_") not in known:
+        raise unknown_name("--metric_for_best_model", metric, known)
 
 
 def check_processes(config: RobustViTConfig) -> None:
@@ -234,11 +233,8 @@ class RobustViTTrainer(Trainer):
                 "RobustViTTrainer takes no model_init, as its settings are completed for one model: give it `model`."
             )
         args = args or RobustViTConfig()
-        check_processes(args)
+        check_settings(args, model, own_metrics=kwargs.get("compute_metrics") is not None)
         args.complete(model.config.name_or_path, new_head)
-        check_optimizer(args, model)
-        if kwargs.get("compute_metrics") is None:  # which may measure anything
-            check_metric(args)
         for name in ("train_dataset", "eval_dataset"):
             check_labels(kwargs.get(name), model.config.num_labels)
         if isinstance(model, PreTrainedModel):
