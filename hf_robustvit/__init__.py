@@ -3,6 +3,8 @@
 import importlib
 
 
+__version__ = "0.1.0"
+
 # Loaded on first use, so that `import hf_robustvit` costs nothing.
 _HOMES = {
     "explain": "hf_robustvit.relevance",

@@ -81,8 +81,6 @@ def checkpoint_bytes(model: nn.Module) -> int:
 def check_room(config: TrainingArguments, model: nn.Module) -> None:
     """Check that the output folder can be written to and takes the checkpoints that will be kept in it.
 
-    The room is really taken for a moment, so that quotas count too.
-
     Raises:
         UserError: It cannot.
     """
@@ -91,20 +89,23 @@ def check_room(config: TrainingArguments, model: nn.Module) -> None:
     num_bytes = missing * checkpoint_bytes(model)
     try:
         os.makedirs(config.output_dir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=config.output_dir) as probe:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(probe.fileno(), 0, num_bytes)
-            elif shutil.disk_usage(config.output_dir).free < num_bytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with tempfile.TemporaryFile(dir=config.output_dir):
+            free = shutil.disk_usage(config.output_dir).free
     except OSError as error:
+        advice = "make room, or" if _is_full(error) else "make it writable, or"
         raise UserError(
-            f"--output_dir {config.output_dir} cannot take the {num_bytes / 1e9:.2g} GB of the run's checkpoints "
-            f"({error.strerror}): make room, keep fewer by --save_total_limit, or name another folder."
+            f"--output_dir {config.output_dir} cannot take the run's checkpoints ({error.strerror}): {advice} name "
+            "another folder."
         ) from error
+    if free < num_bytes:
+        raise UserError(
+            f"--output_dir {config.output_dir} cannot take the {num_bytes / 1e9:.2g} GB of the run's checkpoints, as "
+            f"{free / 1e9:.2g} GB are free: make room, keep fewer by --save_total_limit, or name another folder."
+        )
 
 
 def raise_if_full(config: TrainingArguments, model: nn.Module, error: Exception) -> None:
-    """Tell a user whose disk filled up while a checkpoint was written what to do.
+    """Tell a user whose checkpoint could not be written what to do.
 
     Args:
         config: The run's settings.
@@ -112,13 +113,22 @@ def raise_if_full(config: TrainingArguments, model: nn.Module, error: Exception)
         error: What writing the checkpoint raised.
 
     Raises:
-        UserError: The disk is full, or refuses for another reason.
+        UserError: The disk or the quota is full, or the folder cannot be written to for another reason.
     """
-    if not isinstance(error, OSError) and shutil.disk_usage(config.output_dir).free >= checkpoint_bytes(model):
+    if _is_full(error) or shutil.disk_usage(config.output_dir).free < checkpoint_bytes(model):
+        advice = "Make room"
+    elif isinstance(error, OSError):
+        advice = "Mend that"
+    else:
         return
     last = last_whole_checkpoint(config.output_dir)
     kept = f"the last whole checkpoint is {last}" if last else "there is no whole checkpoint yet"
     raise UserError(
-        f"--output_dir {config.output_dir}: a checkpoint could not be written ({error}), and {kept}. Make room and "
+        f"--output_dir {config.output_dir}: a checkpoint could not be written ({error}), and {kept}. {advice} and "
         "start the same command with --resume_from_checkpoint true."
     ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether an error tells of a full disk or quota; the libraries that write have their own kinds of it."""
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import yaml
 from transformers import HfArgumentParser
 
@@ -82,6 +83,15 @@ def exit_on_user_error() -> Iterator[None]:
     """Turn a `UserError` inside the block into its sentence on standard error and exit status 2; Ctrl-C into 130."""
     try:
         yield
+    except OSError as error:
+        cache = str(datasets.config.HF_DATASETS_CACHE)
+        if not str(error.filename).startswith(cache):
+            raise
+        sys.stderr.write(
+            f"error: The cache of datasets, {cache}, cannot be written to ({error.strerror}): set HF_DATASETS_CACHE "
+            "to a folder that can.\n"
+        )
+        raise SystemExit(2) from error
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from error

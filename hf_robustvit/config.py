@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
+from transformers.utils import ExplicitEnum, is_torch_xla_available
 
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, unknown_name
 
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,25 @@ _REFUSED = {
     "fp16_full_eval": "the evaluation before training would leave the trained weights in float16 (--fp16 does not)",
     "use_liger_kernel": "it has no kernels for these classifiers",
     "deepspeed": "gradients in the attentions have not been tried under it (--fsdp shards too)",
+    "enable_jit_checkpoint": "a run saves a checkpoint at SIGTERM anyway, and two would be written at once",
 }
+
+_POSITIVE = (
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "num_train_epochs"),
+    *("temperature", "lora_rank", "lr_decay", "lr_decay_epochs"),
+)
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "dataloader_num_workers")
+
+
+class PaperSchedule(ExplicitEnum):
+    """The paper's schedule, which transformers does not have: beside `SchedulerType`, for `lr_scheduler_type`."""
+
+    STEP_DECAY = "step_decay"
+
+
+STEP_DECAY = PaperSchedule.STEP_DECAY
+# Schedules that leave warm-up steps out.
+_WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 
 
 @dataclass
@@ -133,17 +153,17 @@ class RobustViTConfig(TrainingArguments):
     > Parameters that control the learning rate
 
         lr_decay (`float`, *optional*, defaults to `0.85`):
-            Factor on the learning rate every `lr_decay_epochs`, with `lr_scheduler_type="constant"`. 1 switches it
-            off.
+            Factor on the learning rate every `lr_decay_epochs`, with `lr_scheduler_type="step_decay"`.
         lr_decay_epochs (`int`, *optional*, defaults to `2`):
             Number of epochs between two decays.
 
     NOTE: these defaults differ from those of `TrainingArguments`: `learning_rate` (by model), `num_train_epochs` (50),
-    `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("constant", decayed as above),
+    `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("step_decay", as
+    above, after `warmup_steps` if there are any; all of transformers' names mean what they mean there),
     `eval_strategy`, `save_strategy` and `logging_strategy` ("epoch"), `save_total_limit` (2),
     `load_best_model_at_end` (True, by the validation loss), `hub_strategy` ("end": nothing unfinished is pushed),
-    `remove_unused_columns` (False: the masks are no argument
-    of the model) and `label_names` (["labels"]).
+    `remove_unused_columns` (False: the masks are no argument of the model) and `label_names` (["labels"]).
+    `bf16` sets `use_cpu` on a machine without an accelerator.
     """
 
     method: Literal["robustvit", "gradmask", "rrr", "finetune"] = field(
@@ -192,7 +212,7 @@ class RobustViTConfig(TrainingArguments):
     lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's matrices count lora_alpha / lora_rank."})
     lr_decay: float = field(
         default=0.85,
-        metadata={"help": "Factor on the learning rate every lr_decay_epochs (constant schedule)."},
+        metadata={"help": "Factor on the learning rate every lr_decay_epochs (step_decay)."},
     )
     lr_decay_epochs: int = field(default=2, metadata={"help": "Number of epochs between two decays."})
 
@@ -202,7 +222,9 @@ class RobustViTConfig(TrainingArguments):
     num_train_epochs: float = field(default=50.0, metadata={"help": "Number of epochs."})
     weight_decay: float = field(default=1e-4, metadata={"help": "AdamW's weight decay, on all parameters."})
     max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient norm to clip to; 0 does not clip."})
-    lr_scheduler_type: str = field(default="constant", metadata={"help": "Schedule; constant is decayed by lr_decay."})
+    lr_scheduler_type: str = field(
+        default=STEP_DECAY.value, metadata={"help": "Schedule: step_decay (the paper's), or one of transformers'."}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: epoch, steps or no."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: epoch, steps, best or no."})
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log: epoch, steps or no."})
@@ -225,18 +247,55 @@ class RobustViTConfig(TrainingArguments):
             if getattr(self, name) is None:
                 setattr(self, name, value)
         self._refuse_what_cannot_work()
+        self._check_schedule()
+        # Without an accelerator a run is on the CPU, but transformers refuses bf16 there unless it is told so.
+        has_accelerator = torch.accelerator.is_available() or is_torch_xla_available()
+        self.use_cpu = self.use_cpu or (self.bf16 and not has_accelerator)
+        decays = self.lr_scheduler_type == STEP_DECAY
+        self.lr_scheduler_type = SchedulerType.CONSTANT if decays else self.lr_scheduler_type
         super().__post_init__()
+        if decays:  # which `TrainingArguments` would not take for a schedule
+            self.lr_scheduler_type = STEP_DECAY
         # Without an accelerator there is nothing to pin memory for, and torch warns at every epoch.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
-        if self.temperature is not None and self.temperature <= 0:
-            raise UserError(f"--temperature is {self.temperature}, but it divides the logits: give a positive number.")
-        if self.lora_rank is not None and self.lora_rank < 1:
-            raise UserError(f"--lora_rank is {self.lora_rank}: give a positive number, or leave it out for no LoRA.")
+        for name in self.report_to:
+            if name not in INTEGRATION_TO_CALLBACK:
+                raise unknown_name("--report_to", name, INTEGRATION_TO_CALLBACK)
+            try:
+                INTEGRATION_TO_CALLBACK[name]()
+            except (ImportError, RuntimeError) as error:
+                raise UserError(f"--report_to {name} lacks its package: {error}") from error
+
+    def _check_schedule(self) -> None:
+        schedules = [STEP_DECAY.value, *(schedule.value for schedule in SchedulerType)]
+        if self.lr_scheduler_type not in schedules:
+            raise unknown_name("--lr_scheduler_type", self.lr_scheduler_type, schedules)
+        if self.lr_scheduler_type in _WITHOUT_WARMUP and self.warmup_steps:
+            raise UserError(
+                f"--warmup_steps is {self.warmup_steps:g}, but --lr_scheduler_type "
+                f"{SchedulerType(self.lr_scheduler_type).value} has no warm-up: leave it out, or take "
+                "constant_with_warmup or step_decay."
+            )
+        for name in ("lr_decay", "lr_decay_epochs"):
+            default = type(self).__dataclass_fields__[name].default
+            if self.lr_scheduler_type != STEP_DECAY and getattr(self, name) != default:
+                raise UserError(
+                    f"--{name} is {getattr(self, name)}, but it belongs to --lr_scheduler_type step_decay: leave one "
+                    "of the two out."
+                )
 
     def _refuse_what_cannot_work(self) -> None:
         for name, reason in _REFUSED.items():
             if getattr(self, name):
                 raise UserError(f"--{name} is set, but {reason}: leave it out.")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0 and not (name == "num_train_epochs" and self.max_steps > 0):
+                raise UserError(f"--{name} is {value}: give a positive number.")
+        for name in _NOT_NEGATIVE:
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise UserError(f"--{name} is {value}: give a number that is not negative.")
         compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
         compiled = compiled or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no"
         if compiled and self.method != "finetune":

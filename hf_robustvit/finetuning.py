@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
@@ -30,9 +30,10 @@ from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.model_files import commit_of
 from hf_robustvit.models import load_classifier
+from hf_robustvit.record import changed_settings
 from hf_robustvit.reporting.model_card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
-from hf_robustvit.trainer import RobustViTTrainer
+from hf_robustvit.trainer import RobustViTTrainer, check_settings
 
 
 logger = logging.getLogger(__name__)
@@ -116,10 +117,13 @@ def finetune(
     repository = HubRepository.of(config)
     config.push_to_hub = False  # the Trainer's push takes all of the output folder, and would come before the card
     model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
+    check_settings(config, model)
     if repository and config.process_index == 0:
         repository.create(config.output_dir)
     class_names = pairs.features["label"].names
-    num_classes = arguments.num_classes or (500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"])))
+    num_classes = arguments.num_classes
+    if num_classes is None:
+        num_classes = 500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"]))
     selection = choose_training_images(
         pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
     )
@@ -135,9 +139,14 @@ def finetune(
     if arguments.swap_backgrounds:
         train_transform = SwapBackgrounds(train_transform, training)
 
+    base_revision = commit_of(arguments.model, arguments.revision)
+    settings = changed_settings(replace(arguments, revision=base_revision))
+    if arguments.masks == "tokencut":
+        settings |= changed_settings(tokencut) | changed_settings(gate)
     record = {
+        "arguments": {name: value for name, value in settings.items() if name not in ("data_dir", "images_dir")},
         "base_model": arguments.model,
-        "base_revision": commit_of(arguments.model, arguments.revision),
+        "base_revision": base_revision,
         "base_licence": base_licence(arguments.model, arguments.revision),
         "dataset": arguments.dataset,
         "mask_source": arguments.masks,
@@ -159,6 +168,7 @@ def finetune(
         data_collator=collate_pairs,
         processing_class=image_processor,
     )
+    trainer.check_resumption(checkpoint)
     before, after = train(trainer, eval_transform, checkpoint)
     if trainer.is_world_process_zero():
         write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
@@ -200,7 +210,8 @@ def train(
     trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.record["validation"] = {"before": before, "after": after}
-    trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end
+    best = trainer.state.best_model_checkpoint  # None where no evaluation came before the end
+    trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end and best is not None
     trainer.save_model()
     trainer.save_state()
     if trainer.is_world_process_zero():

@@ -1,55 +1,46 @@
 """`RobustViTTrainer`: a `transformers.Trainer` whose loss looks at the relevance map."""
 
 import json
-import math
 import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import default_logdir
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
 from hf_robustvit.checkpoints import begin_checkpoint, check_room, raise_if_full
-from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.config import STEP_DECAY, RobustViTConfig
 from hf_robustvit.data import AugmentedPairs
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.interruption import InterruptionCallback
 from hf_robustvit.lora import add_lora, merge_lora
 from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
 from hf_robustvit.model_files import TRAINING_RECORD
+from hf_robustvit.record import refuse_another_run, training_record
 
 
-RECORDED_SETTINGS = (
-    "lambda_relevance",
-    "lambda_classification",
-    "lambda_background",
-    "lambda_foreground",
-    "temperature",
-    "classification_target",
-    "relevance_target",
-    "second_order",
-    "start_layer",
-    "trainable_layers",
-    "lora_rank",
-    "lora_alpha",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_decay",
-    "lr_decay_epochs",
-    "weight_decay",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "seed",
-)
+# What an evaluation measures beside the loss, by method.
+METRICS = {
+    "robustvit": (
+        *("accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "relevance_loss"),
+        "classification_loss",
+    ),
+    "gradmask": ("accuracy", "background_loss", "classification_loss"),
+    "rrr": ("accuracy", "background_loss", "classification_loss"),
+    "finetune": ("accuracy", "classification_loss"),
+}
 
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
@@ -103,6 +94,28 @@ def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
         frozen.requires_grad_(False)
 
 
+def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
+    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
+
+    Args:
+        config: The settings.
+        model: What is trained.
+        own_metrics: Whether evaluations measure more than `METRICS`.
+
+    Raises:
+        UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
+            best checkpoint is to be chosen by what is not measured.
+    """
+    check_processes(config)
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(config, model)
+    except (ImportError, ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f"--optim {config.optim.value} cannot be used: {error}") from error
+    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
+    if metric is not None and not own_metrics and metric.removeprefix("eval_") not in known:
+        raise unknown_name("--metric_for_best_model", metric, known)
+
+
 def check_processes(config: RobustViTConfig) -> None:
     """Check that attentions can be differentiated on the processors that the run is spread over.
 
@@ -130,6 +143,24 @@ def check_processes(config: RobustViTConfig) -> None:
         raise UserError("--second_order under FSDP: its weights are freed before the second derivative needs them.")
     if config.lora_rank is not None:
         raise UserError("--lora_rank under FSDP: the sharded matrices cannot be merged; leave one of the two out.")
+
+
+def check_labels(dataset: Any, num_labels: int) -> None:
+    """Check that a data set's labels are classes of the head, where they can be had without reading its images.
+
+    Raises:
+        UserError: One is not.
+    """
+    rows = dataset.dataset if isinstance(dataset, AugmentedPairs) else dataset
+    if not isinstance(rows, datasets.Dataset) or "label" not in rows.column_names:
+        return
+    labels = np.asarray(rows.with_format(None)["label"][:])
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_labels))
+    if len(wrong):
+        raise UserError(
+            f"The label of row {wrong[0]} is {labels[wrong[0]]}, but the model has {num_labels} classes, counted from "
+            "0: load it with one class for each label (`load_classifier(..., id2label=...)`), or mend the labels."
+        )
 
 
 class EpochCallback(TrainerCallback):
@@ -164,11 +195,12 @@ class RobustViTTrainer(Trainer):
     `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights after training.
 
     Args:
-        model: A classifier from `load_classifier`.
+        model: A classifier from `load_classifier`; it must be given, `model_init` is refused.
         args: The settings. What they leave open is filled with the paper's values for `model`.
         new_head: Whether the classifier's head starts from random weights.
         record: Where the images come from, to be kept beside the weights in robustvit.json, at every save, together
-            with the method and its settings; `None` writes no such file.
+            with the method and its settings (`training_record`), and compared with that of a checkpoint which is
+            resumed; `None` writes no such file.
         kwargs: Any other argument of `Trainer`: `train_dataset` and `eval_dataset` give rows for
             `data_collator=collate_pairs`, and `processing_class` is the image processor.
 
@@ -190,14 +222,21 @@ class RobustViTTrainer(Trainer):
 
     def __init__(
         self,
-        model: nn.Module,
-        args: RobustViTConfig,
+        model: nn.Module | None = None,
+        args: RobustViTConfig | None = None,
         new_head: bool = False,
         record: dict[str, Any] | None = None,
         **kwargs,
     ):
-        check_processes(args)
+        if model is None or kwargs.get("model_init") is not None:
+            raise UserError(
+                "RobustViTTrainer takes no model_init, as its settings are completed for one model: give it `model`."
+            )
+        args = args or RobustViTConfig()
+        check_settings(args, model, own_metrics=kwargs.get("compute_metrics") is not None)
         args.complete(model.config.name_or_path, new_head)
+        for name in ("train_dataset", "eval_dataset"):
+            check_labels(kwargs.get(name), model.config.num_labels)
         if isinstance(model, PreTrainedModel):
             accept_saved_names(model)
         if args.trainable_layers is not None:
@@ -210,25 +249,33 @@ class RobustViTTrainer(Trainer):
         self.interruption = InterruptionCallback(self.accelerator)
         self.add_callback(self.interruption)
         self.add_callback(EpochCallback)
+        for callback in self.callback_handler.callbacks:
+            # It would only be set when training begins; the log of an evaluation before that went to ./runs.
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = os.path.join(args.output_dir, default_logdir())
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)
-        self.record = record and {
-            "method": args.method,
-            "hyper_parameters": {
-                name: getattr(args, name) for name in RECORDED_SETTINGS if name != "lora_alpha" or args.lora_rank
-            },
-            "num_processes": args.world_size,
-            **record,
-        }
+        self.record = record and training_record(args, self.accelerator.mixed_precision, record)
         self._sums: dict[str, dict[str, torch.Tensor]] = {"train": defaultdict(float), "eval": defaultdict(float)}
 
-    def train(self, *args, **kwargs) -> TrainOutput:
+    def check_resumption(self, checkpoint: str | bool | None) -> None:
+        """Check that this run is the one that left a checkpoint; `True` is the last one in the output folder.
+
+        Raises:
+            UserError: As `refuse_another_run`.
+        """
+        checkpoint = get_last_checkpoint(self.args.output_dir) if checkpoint is True else checkpoint
+        if checkpoint and self.record is not None:
+            refuse_another_run(checkpoint, self.record)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
+        self.check_resumption(resume_from_checkpoint)
         if not self.is_fsdp_enabled:
             # An earlier evaluation has marked the model as prepared, though not for training: accelerate would leave
             # DistributedDataParallel out, and each process would train a model of its own.
             self.model._is_accelerate_prepared = False
         with self.interruption.catching_signals():
-            output = super().train(*args, **kwargs)
+            output = super().train(resume_from_checkpoint, **kwargs)
         if self.args.lora_rank is not None:
             merge_lora(self.model)
         return output
@@ -246,6 +293,11 @@ class RobustViTTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if missing := [name for name in ("pixel_values", "masks", "labels") if name not in inputs]:
+            raise UserError(
+                f"The batch has no {' and no '.join(missing)}, found {', '.join(inputs)}: give rows with masks, as "
+                "`with_pair_transform` makes them, and data_collator=collate_pairs."
+            )
         labels, masks = inputs["labels"], inputs["masks"]
         num_images = len(labels) if num_items_in_batch is None else num_items_in_batch
         output = self.loss(model, inputs["pixel_values"], masks, labels, num_images=num_images)
@@ -291,6 +343,14 @@ class RobustViTTrainer(Trainer):
             logs.update(self._logged_means("train"))
         super().log(logs, start_time)
 
+    def get_eval_dataloader(self, *args, **kwargs) -> DataLoader:
+        # --dataloader_drop_last is for training: an evaluation is of all images.
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
         self._sums["eval"].clear()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
@@ -304,12 +364,16 @@ class RobustViTTrainer(Trainer):
         return [name for name, _ in model.named_parameters()]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        if self.lr_scheduler is None and self.args.lr_scheduler_type == "constant":
-            images_per_step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-            steps_per_decay = self.args.lr_decay_epochs * math.ceil(len(self.train_dataset) / images_per_step)
-            self.lr_scheduler = LambdaLR(
-                optimizer or self.optimizer, lambda step: self.args.lr_decay ** (step // steps_per_decay)
-            )
+        if self.lr_scheduler is None and self.args.lr_scheduler_type == STEP_DECAY:
+            _, steps_per_epoch, *_ = self.set_initial_training_values(self.args, self.get_train_dataloader())
+            steps_per_decay = self.args.lr_decay_epochs * steps_per_epoch
+            warmup_steps = self.args.get_warmup_steps(num_training_steps)
+
+            def factor(step: int) -> float:
+                warmth = step / warmup_steps if step < warmup_steps else 1
+                return warmth * self.args.lr_decay ** (step // steps_per_decay)
+
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 

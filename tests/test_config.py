@@ -18,7 +18,7 @@ def test_the_papers_defaults():
     assert (config.per_device_train_batch_size, config.num_train_epochs, config.weight_decay) == (8, 50, 1e-4)
     assert (config.lambda_relevance, config.lambda_classification) == (0.8, 0.2)
     assert (config.lambda_background, config.lambda_foreground) == (2.0, 0.3)
-    assert (config.lr_decay, config.lr_decay_epochs, config.lr_scheduler_type) == (0.85, 2, "constant")
+    assert (config.lr_decay, config.lr_decay_epochs, config.lr_scheduler_type) == (0.85, 2, "step_decay")
     assert (config.second_order, config.max_grad_norm) == (False, 0)
     assert config.load_best_model_at_end and config.metric_for_best_model == "loss"
     assert config.greater_is_better is False
@@ -119,3 +119,62 @@ def test_compilation_asked_for_through_accelerate_is_refused(monkeypatch):
     with pytest.raises(UserError, match="--dynamo_backend"):
         parse()
     assert parse("--method", "finetune").method == "finetune"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        *(
+            ([f"--{name}", "0"], f"--{name} is 0.*: give a positive number")
+            for name in (
+                *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+                *("num_train_epochs", "lora_rank", "lr_decay", "lr_decay_epochs"),
+            )
+        ),
+        *(
+            ([f"--{name}", "-1"], f"--{name} is -1.*: give a number that is not negative")
+            for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "dataloader_num_workers")
+        ),
+        (["--num_train_epochs", "-2"], "--num_train_epochs is -2.0: give a positive number"),
+        (["--learning_rate", "nan"], "--learning_rate is nan"),
+        (
+            ["--enable_jit_checkpoint"],
+            "--enable_jit_checkpoint is set, but a run saves a checkpoint at SIGTERM anyway",
+        ),
+        (["--report_to", "wandbb"], "--report_to: there is no 'wandbb'. Did you mean wandb"),
+        (
+            ["--lr_scheduler_type", "step_decai"],
+            "--lr_scheduler_type: there is no 'step_decai'. Did you mean step_dec",
+        ),
+        (
+            ["--lr_scheduler_type", "constant", "--warmup_steps", "3"],
+            "--warmup_steps is 3, but .* constant has no war",
+        ),
+        (["--lr_scheduler_type", "cosine", "--lr_decay", "0.5"], "--lr_decay is 0.5, but it belongs to .*step_decay"),
+        (["--lr_scheduler_type", "linear", "--lr_decay_epochs", "3"], "--lr_decay_epochs is 3, but it belongs to"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(flags, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse(*flags)
+
+
+def test_epochs_count_nothing_beside_steps():
+    assert parse("--max_steps", "3", "--num_train_epochs", "0").max_steps == 3
+
+
+def test_a_report_without_its_package_is_refused(monkeypatch):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
+    with pytest.raises(UserError, match="--report_to wandb lacks its package: .*pip install wandb"):
+        parse("--report_to", "wandb")
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "constant_with_warmup", "step_decay"])
+def test_schedules_keep_their_names(schedule):
+    config = parse("--lr_scheduler_type", schedule)
+    assert config.lr_scheduler_type == config.to_dict()["lr_scheduler_type"] == schedule
+
+
+def test_bf16_needs_no_other_flag_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert parse("--bf16").use_cpu and not parse().use_cpu

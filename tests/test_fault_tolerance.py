@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from forked import run_forked
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_models import tiny_model
 from tiny_pairs import make_trainer
@@ -19,7 +21,7 @@ from transformers import ViTImageProcessorPil
 
 import run_finetune
 from hf_robustvit import checkpoints
-from hf_robustvit.checkpoints import check_room, checkpoint_bytes, is_whole, last_whole_checkpoint
+from hf_robustvit.checkpoints import check_room, checkpoint_bytes, is_whole, last_whole_checkpoint, raise_if_full
 from hf_robustvit.errors import UserError
 from hf_robustvit.trainer import RobustViTTrainer
 
@@ -182,20 +184,34 @@ def test_a_full_disk_leaves_the_last_checkpoint(folder, undisturbed, tmp_path):
 
 def test_room_is_asked_for_before_training(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path / "out")
-    asked = []
-    monkeypatch.setattr(checkpoints.os, "posix_fallocate", lambda descriptor, begin, size: asked.append(size))
-    check_room(trainer.args, trainer.model)
     weights = sum(weight.numel() for weight in trainer.model.parameters())
     assert checkpoint_bytes(trainer.model) == 3 * 4 * weights
-    assert asked == [3 * checkpoint_bytes(trainer.model)]  # two are kept, and one more is written
+    needed = 3 * checkpoint_bytes(trainer.model)  # two are kept, and one more is written
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    check_room(trainer.args, trainer.model)
     assert os.listdir(tmp_path / "out") == []
-
-    def no_room(descriptor, begin, size):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(checkpoints.os, "posix_fallocate", no_room)
-    with pytest.raises(UserError, match=r"--output_dir .*out cannot take the .* GB .*No space left.*make room"):
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    with pytest.raises(UserError, match=r"--output_dir .*out cannot take the .* GB .* GB are free: make room, keep"):
         check_room(trainer.args, trainer.model)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "Make room"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "Make room"),
+        (SafetensorError(f"I/O error: {os.strerror(errno.EDQUOT)} (os error 122)"), "Make room"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), "Mend that"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "Mend that"),
+    ],
+)
+def test_only_a_full_disk_asks_for_room(error, advice, tmp_path):
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(UserError, match=f"no whole checkpoint yet. {advice} and start") as told:
+        raise_if_full(trainer.args, trainer.model, error)
+    assert str(error) in str(told.value)
+    assert raise_if_full(trainer.args, trainer.model, ValueError("a bug")) is None
 
 
 def test_a_folder_that_cannot_be_written_to_is_noticed_before_training(folder, tmp_path):

@@ -171,6 +171,8 @@ def break_image(folder):
         (lambda folder: ("--dataset", "cutout"), r"--dataset: there is no 'cutout'. Did you mean cutouts"),
         (lambda folder: ("--model", "google/vit-base-patch16-244"), r"Did you mean google/vit-base-patch16-224"),
         (lambda folder: ("--num_classes", "7"), r"--num_classes 7: the data set has images of 3 classes only"),
+        (lambda folder: ("--num_classes", "0"), r"--num_classes 0"),
+        (lambda folder: ("--metric_for_best_model", "f1"), r"--metric_for_best_model: there is no 'f1'"),
         (lambda folder: ("--samples_per_class", "9"), r"--samples_per_class 9: .*'ant' has 5"),
         (lambda folder: ("--dataset", "imagenet-s"), r"--data_dir"),
         (lambda folder: ("--masks", "random", "--swap_backgrounds"), r"--masks random marks none: leave one of them"),
@@ -186,6 +188,14 @@ def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sent
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert re.search(sentence, errors[0]), errors[0]
+
+
+def test_a_cache_that_cannot_be_written_to_is_one_sentence(folder, model_dir, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "file" / "cache"))
+    done = run("--model", model_dir, "--dataset", folder, "--output_dir", tmp_path / "out")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "cannot be written to (Not a directory): set HF_DATASETS_CACHE to a folder that can" in done.stderr
 
 
 def test_an_earlier_run_is_gone_on_with_or_left_alone(folder, model_dir, tmp_path):

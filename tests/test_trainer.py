@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -13,12 +14,13 @@ from golden_numbers import relative_error
 from safetensors.torch import load_file
 from tiny_models import FAMILIES, tiny_model
 from tiny_pairs import collate, make_trainer, pairs, train_once
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback, default_data_collator
 
 from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import RobustViTLoss
-from hf_robustvit.trainer import check_processes
+from hf_robustvit.trainer import METRICS, RobustViTTrainer, check_processes
 
 
 METHODS = ("robustvit", "gradmask", "rrr", "finetune")
@@ -134,6 +136,92 @@ def test_the_learning_rate_decays_every_two_epochs(tmp_path):
     assert rates == pytest.approx([1e-4, 1e-4, 0.85e-4, 0.85e-4, 0.85**2 * 1e-4])
 
 
+def rates(trainer, num_steps):
+    """The learning rate of each step, as a share of the first."""
+    trainer.create_optimizer_and_scheduler(num_steps)
+    found = []
+    for _ in range(num_steps):
+        found.append(trainer.lr_scheduler.get_last_lr()[0] / trainer.args.learning_rate)
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # 12 images in batches of 5 are 3 steps an epoch, and 2 when the last one is dropped.
+        ({"lr_decay_epochs": 1}, [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
+        ({"lr_decay_epochs": 1, "dataloader_drop_last": True}, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
+        ({"lr_decay_epochs": 2, "gradient_accumulation_steps": 2}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]),
+        ({"lr_decay_epochs": 2, "warmup_steps": 4}, [0, 0.25, 0.5, 0.75, 1, 1, 0.5, 0.5]),
+        ({"lr_decay_epochs": 2, "warmup_steps": 0.5}, [0, 0.25, 0.5, 0.75, 1, 1, 0.5, 0.5]),
+        ({"lr_scheduler_type": "constant"}, [1] * 8),
+        ({"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2}, [0, 0.5, 1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_schedules(settings, expected, tmp_path):
+    settings = settings if "lr_scheduler_type" in settings else settings | {"lr_decay": 0.5}
+    assert rates(make_trainer(tmp_path, per_device_train_batch_size=5, **settings), 8) == pytest.approx(expected)
+
+
+def test_an_evaluation_is_of_all_images(tmp_path):
+    whole, dropping = (
+        make_trainer(tmp_path, per_device_eval_batch_size=3, dataloader_drop_last=drop) for drop in (False, True)
+    )
+    assert dropping.evaluate()["eval_loss"] == whole.evaluate()["eval_loss"]
+    assert dropping.args.dataloader_drop_last
+
+
+@pytest.mark.parametrize("method", METRICS)
+def test_the_best_checkpoint_is_chosen_by_what_is_measured(method, tmp_path):
+    measured = make_trainer(tmp_path, method=method).evaluate().keys()
+    times = {"runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch"}
+    assert {name.removeprefix("eval_") for name in measured} - times == {"loss", *METRICS[method]}
+    for name in METRICS[method]:
+        make_trainer(tmp_path, method=method, metric_for_best_model=name)
+        make_trainer(tmp_path, method=method, metric_for_best_model=f"eval_{name}")
+    with pytest.raises(UserError, match="--metric_for_best_model: there is no 'acuracy'. Did you mean accuracy"):
+        make_trainer(tmp_path, method=method, metric_for_best_model="acuracy")
+
+
+def test_a_metric_of_ones_own_may_choose_the_best_checkpoint(tmp_path):
+    config = RobustViTConfig(output_dir=str(tmp_path), use_cpu=True, metric_for_best_model="sharpness")
+    rows = pairs(5)
+    RobustViTTrainer(
+        tiny_model("vit"), config, eval_dataset=rows, compute_metrics=lambda predictions: {"sharpness": 1}
+    )
+
+
+def test_an_optimizer_without_its_package_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.trainer_optimizer.is_bitsandbytes_available", lambda: False)
+    with pytest.raises(UserError, match="--optim adamw_bnb_8bit cannot be used: .*pip install -U bitsandbytes"):
+        make_trainer(tmp_path, optim="adamw_bnb_8bit")
+
+
+def test_a_model_is_given_itself(tmp_path):
+    config = RobustViTConfig(output_dir=str(tmp_path), use_cpu=True)
+    for given in ({}, {"model_init": lambda: tiny_model("vit")}):
+        with pytest.raises(UserError, match="takes no model_init.*give it `model`"):
+            RobustViTTrainer(args=config, **given)
+
+
+def test_rows_without_masks_are_told(tmp_path):
+    rows = [{name: row[name] for name in ("pixel_values", "labels")} for row in pairs(4)]
+    trainer = make_trainer(tmp_path, train=rows)
+    trainer.data_collator = default_data_collator
+    with pytest.raises(UserError, match="The batch has no masks, found pixel_values, labels: .*collate_pairs"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("label", [5, -1])
+def test_a_label_outside_the_head_is_told_at_once(label, tmp_path):
+    rows = datasets.Dataset.from_dict({"label": [0, 4, label]})
+    for train in (rows, AugmentedPairs(rows, seed=0)):
+        with pytest.raises(UserError, match=f"The label of row 2 is {label}, but the model has 5 classes"):
+            make_trainer(tmp_path, train=train)
+
+
 def test_every_parameter_decays(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.create_optimizer()
@@ -173,12 +261,15 @@ def test_the_best_checkpoint_comes_back_and_training_stops_early(tmp_path):
     assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_tensorboard_gets_every_term(tmp_path):
+def test_tensorboard_gets_every_term(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    monkeypatch.chdir(tmp_path)
     trainer = make_trainer(tmp_path / "out", report_to="tensorboard", num_train_epochs=1)
+    trainer.evaluate()
     trainer.train()
     (events,) = tmp_path.rglob("events.out.tfevents*")
+    assert events.is_relative_to(tmp_path / "out" / "runs")
     accumulator = EventAccumulator(str(events.parent))
     accumulator.Reload()
     assert {"train/background_loss", "eval/relevance_in_mask"} <= set(accumulator.Tags()["scalars"])

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_robustvit.data import MASK_CONTROLS
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import Difference, adjust
 from hf_robustvit.evaluation.results import RECORDED_PACKAGES, BenchmarkResult, replacing
@@ -71,7 +72,7 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
             ("setting", "value"), [[f"`{key}`", as_text(value)] for key, value in settings.items()]
         ),
         validation=_validation(record),
-        checkpoint_note=", and the checkpoint with their lowest loss was kept" if record["best_checkpoint"] else "",
+        checkpoint_note=_checkpoint_note(record),
         benchmarks=f"{BEGIN}\n{NO_BENCHMARKS}\n{END}",
         model_id=json.dumps(model_id),
         licence=_licence_text(record["base_licence"], base),
@@ -188,7 +189,10 @@ def _facts(record: Mapping[str, Any], base: str) -> str:
     base = f"[{as_text(base)}](https://huggingface.co/{link})" if link else as_text(base)
     training, held_out = record["training_classes"], record["held_out_classes"]
     masks = record["mask_source"]
-    masks = masks if masks in ("annotated", "tokencut") else f"the folder {public_name(masks)}"
+    if masks in MASK_CONTROLS:
+        masks = f"{masks} (a control: not the images' own masks)"
+    elif masks not in ("annotated", "tokencut"):
+        masks = f"the folder {public_name(masks)}"
     lines = [
         f"Base model: {base}{revision}",
         f"Images: {len(record['training_images'])} for training and {len(record['validation_images'])} for "
@@ -198,6 +202,7 @@ def _facts(record: Mapping[str, Any], base: str) -> str:
         f"Masks: {as_text(masks)}",
         f"Method: `{record['method']}`",
     ]
+    lines += ["Every other training image was shown on another one's background"] if record["swap_backgrounds"] else []
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -206,6 +211,15 @@ def _class_list(names: Sequence[str]) -> str:
     shown = ", ".join(map(as_text, names[:NUM_CLASSES_SHOWN]))
     more = len(names) - NUM_CLASSES_SHOWN
     return f" ({shown}{f' and {more} more' if more > 0 else ''})" if names else ""
+
+
+def _checkpoint_note(record: Mapping[str, Any]) -> str:
+    """By what the checkpoint was chosen; records of the first version name neither metric nor direction."""
+    if not record["best_checkpoint"]:
+        return ""
+    metric = record["hyper_parameters"].get("metric_for_best_model", "loss").removeprefix("eval_").replace("_", " ")
+    best = "highest" if record["hyper_parameters"].get("greater_is_better", False) else "lowest"
+    return f", and the checkpoint with their {best} {as_text(metric)} was kept"
 
 
 def _validation(record: Mapping[str, Any]) -> str:

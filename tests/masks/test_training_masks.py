@@ -55,6 +55,7 @@ def test_masks_are_made_for_the_chosen_images_only(images, finetune, tmp_path, c
     caplog.set_level("INFO")
     record = finetune(images, "tokencut")
     assert record["mask_source"] == "tokencut"
+    assert (record["arguments"]["image_size"], record["arguments"]["sigma_spatial"]) == (160, 8)
     assert record["training_images"] == ["ant/0.png", "bee/0.png", "bee/1.png"]
     assert record["validation_images"] == ["cow/0.png"]
     report = json.loads((tmp_path / "out/tokencut/masks.json").read_text())["images"]

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 from photo_folder import finetune, save_model, save_photos
 
+from hf_robustvit.data import MASK_CONTROLS
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import Difference
 from hf_robustvit.evaluation.results import BenchmarkResult
@@ -168,3 +169,32 @@ def test_validation_figures_are_those_of_the_record_with_exact_intervals(tmp_pat
         assert low <= 100 * accuracy <= high and np.isfinite([low, high]).all()
     assert int(cells[1]) == count and "relevance in mask" not in card  # no maps in plain fine-tuning
     assert "was kept" not in card and "by plain cross-entropy" in card
+
+
+@pytest.mark.parametrize(
+    ("flags", "note"),
+    [
+        ((), "and the checkpoint with their lowest loss was kept"),
+        (("--metric_for_best_model", "accuracy"), "and the checkpoint with their highest accuracy was kept"),
+        (
+            ("--metric_for_best_model", "eval_relevance_in_mask", "--greater_is_better", "false"),
+            "and the checkpoint with their lowest relevance in mask was kept",
+        ),
+        (("--load_best_model_at_end", "false"), None),
+        (("--eval_delay", 9), None),
+    ],
+)
+def test_the_card_says_by_what_the_checkpoint_was_chosen(flags, note, tmp_path, monkeypatch):
+    photos, model = save_photos(tmp_path / "photos"), save_model(tmp_path / "model")
+    finetune(monkeypatch, "--model", model, "--dataset", photos, "--output_dir", tmp_path / "out", *flags)
+    card = " ".join((tmp_path / "out" / "README.md").read_text().split())
+    assert ("the checkpoint with their" in card) == (note is not None)
+    assert note is None or note in card
+
+
+@pytest.mark.parametrize("control", MASK_CONTROLS)
+def test_a_controls_card_says_so(control, tmp_path, monkeypatch):
+    photos, model = save_photos(tmp_path / "photos"), save_model(tmp_path / "model")
+    finetune(monkeypatch, "--model", model, "--dataset", photos, "--output_dir", tmp_path / "out", "--masks", control)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"- Masks: {control} (a control: not the images' own masks)" in card and "the folder" not in card
