@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
@@ -73,15 +74,14 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         return folder / filename if (folder / filename).is_file() else None
     if folder.is_file():
         raise UserError(f"--model: {name!r} is a file: give the folder that holds it.")
-    if difflib.get_close_matches(name, _EMBEDDED, cutoff=0.8):
+    if not constants.HF_HUB_OFFLINE and difflib.get_close_matches(name, _EMBEDDED, cutoff=0.8):
         raise unknown_name("--model", name, _EMBEDDED)
     try:
         cached = try_to_load_from_cache(name, filename, revision=revision)
         if constants.HF_HUB_OFFLINE and isinstance(cached, str):
             return Path(cached)
         if not constants.HF_HUB_OFFLINE and not isinstance(cached, str):
-            # Asked once and briefly: without a network a download would try for half a minute.
-            get_hf_file_metadata(hf_hub_url(name, filename, revision=revision), timeout=CONNECT_SECONDS)
+            _check_connection(hf_hub_url(name, filename, revision=revision))
         return Path(hf_hub_download(name, filename, revision=revision))
     except RemoteEntryNotFoundError:
         return None
@@ -99,6 +99,16 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         raise _not_downloaded(name, filename, error.__cause__) from error
     except HfHubHTTPError as error:
         raise _not_downloaded(name, filename, error) from error
+
+
+def _check_connection(url: str) -> None:
+    """Ask once: to find that there is no network, a download tries for half a minute. Answers are left to it."""
+    try:
+        get_hf_file_metadata(url, timeout=CONNECT_SECONDS)
+    except (ConnectError, ConnectTimeout):
+        raise
+    except HTTPError:
+        pass
 
 
 def commit_of(name: str, revision: str | None = None) -> str | None:
