@@ -220,7 +220,10 @@ def train(
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
-    trainer.record["validation"] = {"before": before, "after": after}
+    trainer.record["validation"] = {
+        when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}
+        for when, figures in (("before", before), ("after", after))
+    }
     trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end
     trainer.save_model()
     trainer.save_state()
