@@ -13,28 +13,29 @@ import logging
 from pathlib import Path
 
 from accelerate import Accelerator
+from transformers import PretrainedConfig
 
 from dataset_scripts import BENCHMARKS
 from dataset_scripts.benchmark_data import load_data
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.data.labels import imagenet_classes
 from hf_robustvit.errors import unknown_name
 from hf_robustvit.evaluating import EvaluationArguments, evaluate
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.label_spaces import IMAGENET_CLASSES
 
 
 logger = logging.getLogger(__name__)
 
 
-def benchmark_names(requested: list[str], num_model_classes: int) -> list[str]:
+def benchmark_names(requested: list[str], config: PretrainedConfig) -> list[str]:
     """Replace the groups by their members, and check that every name is a benchmark or a folder."""
     groups = {
         "cutouts": [name for name in BENCHMARKS if name.startswith("cutouts-")],
         "all": [
             name
             for name, benchmark in BENCHMARKS.items()
-            if (benchmark.imagenet_indices is not None) == (num_model_classes == IMAGENET_CLASSES)
+            if (benchmark.imagenet_indices is not None) == (imagenet_classes(config) is not None)
         ],
     }
     names = [name for request in requested for name in groups.get(request, [request])]
@@ -50,7 +51,7 @@ def main(arguments: EvaluationArguments) -> None:
     logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
 
     def load_all(checkpoints: list[Checkpoint]) -> list[list[BenchmarkData]]:
-        names = benchmark_names(arguments.dataset, checkpoints[-1].model.config.num_labels)
+        names = benchmark_names(arguments.dataset, checkpoints[-1].model.config)
         return [load_data(name, arguments.data_dir, checkpoints) for name in names]
 
     table = evaluate(arguments, load_all, accelerator)

@@ -35,7 +35,7 @@ def download_wheel(package: str, version: str, folder: Path) -> zipfile.ZipFile:
 
 
 def read_timm(wheel: zipfile.ZipFile) -> dict:
-    """The 1000 classes in the order of their index, and the two subsets of 200 indices."""
+    """The 1000 classes with all their lemmas, in the order of their index, and the two subsets of 200 indices."""
 
     def lines(name: str) -> list[str]:
         return wheel.read(f"timm/data/_info/{name}").decode().splitlines()
@@ -44,6 +44,7 @@ def read_timm(wheel: zipfile.ZipFile) -> dict:
     wnids = lines("imagenet_synsets.txt")
     return {
         "classes": {wnid: CLEARER_NAMES.get(wnid, lemmas[wnid].split(",")[0]) for wnid in wnids},
+        "lemmas": [lemmas[wnid] for wnid in wnids],
         "imagenet_a": [int(line) for line in lines("imagenet_a_indices.txt")],
         "imagenet_r": [int(line) for line in lines("imagenet_r_indices.txt")],
     }

@@ -1,6 +1,5 @@
 """The demo: what the original and the fine-tuned model see in the same picture, side by side in a browser."""
 
-import collections
 import html
 import json
 import os
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_robustvit.cutouts import CLASS_NAMES, render
+from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
 from hf_robustvit.errors import UserError
 from hf_robustvit.model_files import TRAINING_RECORD, find_model_file
@@ -139,13 +139,6 @@ def _base_of(name: str) -> tuple[str | None, str | None]:
 def _load(title: str, name: str, revision: str | None = None) -> Classifier:
     model, image_processor = load_classifier(name, revision)
     return Classifier(title, model, image_processor, distinct_class_names(model.config))
-
-
-def distinct_class_names(config: PreTrainedConfig) -> tuple[str, ...]:
-    """The class names by index, those that occur more than once (ImageNet has two cranes) with their index."""
-    names = [config.id2label[index] for index in range(config.num_labels)]
-    times = collections.Counter(names)
-    return tuple(f"{name} ({index})" if times[name] > 1 else name for index, name in enumerate(names))
 
 
 def common_class_names(classifiers: list[Classifier]) -> list[str]:

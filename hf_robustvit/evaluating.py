@@ -29,7 +29,7 @@ class EvaluationArguments:
     dataset: list[str] = field(
         metadata={
             "help": "Names of benchmarks, or folders with images/<class>/*. Groups: cutouts (the embedded benchmark), "
-            "all (the ImageNet benchmarks for a model of 1000 classes, the others for any other model)."
+            "all (the ImageNet benchmarks for a model of its 1000 classes, the others for any other model)."
         }
     )
     output_dir: str = field(metadata={"help": "Where results go; what is finished there is not run again."})

@@ -5,7 +5,7 @@ import os
 import torch
 from transformers import PretrainedConfig
 
-from hf_robustvit.data import EvalTransform, classes_by_name, read_pair
+from hf_robustvit.data import EvalTransform, class_named, classes_by_name, read_pair
 from hf_robustvit.errors import unknown_name
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.overlays import denormalize, explain_batch, overlay_grid
@@ -55,12 +55,12 @@ def class_index(name: str, config: PretrainedConfig) -> int:
     """The index of a class that is given by its name, one of its names between commas, its wnid, or its index.
 
     Raises:
-        UserError: The model has no such class.
+        UserError: The model has no such class, or several.
     """
     names = classes_by_name(config)
-    synonyms = {part: index for whole, index in config.label2id.items() for part in whole.split(", ")}
-    indices = {str(index): index for index in config.id2label}
+    synonyms = {part: (index,) for index, label in config.id2label.items() for part in label.split(", ")}
+    indices = {str(index): (index,) for index in config.id2label}
     known = indices | synonyms | names
     if name not in known:
         raise unknown_name("--target", name, dict.fromkeys([*names, *synonyms]))
-    return known[name]
+    return class_named(name, known, config, "--target")

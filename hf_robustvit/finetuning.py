@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
-from transformers import PreTrainedModel, set_seed
+from transformers import PretrainedConfig, PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit.checkpoints import checkpoint_to_resume
@@ -15,12 +15,15 @@ from hf_robustvit.data import (
     MASK_CONTROLS,
     AugmentedPairs,
     EvalTransform,
+    Selection,
     SwapBackgrounds,
     TrainTransform,
     check_pairs,
     choose_training_images,
+    class_wnids,
     collate_pairs,
     control_masks,
+    distinct_class_names,
     model_classes,
     relabel,
     with_pair_transform,
@@ -29,7 +32,7 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.model_files import commit_of
-from hf_robustvit.models import load_classifier
+from hf_robustvit.models import classifier_config, load_classifier
 from hf_robustvit.record import changed_settings
 from hf_robustvit.reporting.model_card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
@@ -153,6 +156,7 @@ def finetune(
         "swap_backgrounds": arguments.swap_backgrounds,
         "training_classes": selection.training_classes,
         "held_out_classes": selection.held_out_classes,
+        **recorded_classes(selection, model.config),
         "samples_per_class": arguments.samples_per_class,
         "class_seed": arguments.class_seed,
         "training_images": training["image_id"][:],
@@ -185,19 +189,36 @@ def fit(
     Returns:
         The model, its image processor, the data set with the model's labels, and whether the model's head is new.
     """
-
-    def load(**kwargs) -> tuple[PreTrainedModel, BaseImageProcessor]:
-        attention = "eager" if needs_eager else "auto"
-        return load_classifier(arguments.model, revision=arguments.revision, attention=attention, **kwargs)
-
-    model, image_processor = load()
-    logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
+    config = classifier_config(arguments.model, arguments.revision)
     class_names = pairs.features["label"].names
-    indices = model_classes(class_names, model.config)
-    if indices is not None:
-        return model, image_processor, relabel(pairs, indices, model.config), False
-    model, image_processor = load(id2label=dict(enumerate(class_names)))
-    return model, image_processor, pairs, True
+    indices = model_classes(class_names, config)
+    model, image_processor = load_classifier(
+        arguments.model,
+        revision=arguments.revision,
+        attention="eager" if needs_eager else "auto",
+        id2label=dict(enumerate(class_names)) if indices is None else None,
+    )
+    logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
+    if model.config.problem_type not in (None, "single_label_classification"):
+        logger.warning(
+            "%s was trained for %s; each image here has one class, so problem_type becomes "
+            "single_label_classification, and the scores add up to 1.",
+            arguments.model,
+            model.config.problem_type,
+        )
+        model.config.problem_type = "single_label_classification"
+    if indices is None:
+        return model, image_processor, pairs, True
+    return model, image_processor, relabel(pairs, indices, model.config), False
+
+
+def recorded_classes(selection: Selection, config: PretrainedConfig) -> dict[str, list]:
+    """What robustvit.json says of the chosen classes beside their names: indices, and wnids if they are ImageNet's."""
+    chosen = {"training": selection.training_class_indices, "held_out": selection.held_out_class_indices}
+    record = {f"{part}_class_indices": list(indices) for part, indices in chosen.items()}
+    if wnids := class_wnids(config):
+        record |= {f"{part}_class_wnids": [wnids[index] for index in indices] for part, indices in chosen.items()}
+    return record
 
 
 def train(
@@ -209,13 +230,17 @@ def train(
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
-    trainer.record["validation"] = {"before": before, "after": after}
+    trainer.record["validation"] = {
+        when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}
+        for when, figures in (("before", before), ("after", after))
+    }
     best = trainer.state.best_model_checkpoint  # None where no evaluation came before the end
     trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end and best is not None
     trainer.save_model()
     trainer.save_state()
     if trainer.is_world_process_zero():
         maps = {"before": maps_before, "after": maps_after}
-        path, id2label = f"{trainer.args.output_dir}/relevance.png", trainer.model.config.id2label
-        pair_overlays(path, shown, id2label, maps, eval_transform.mean, eval_transform.std)
+        path = f"{trainer.args.output_dir}/relevance.png"
+        names = dict(enumerate(distinct_class_names(trainer.model.config)))
+        pair_overlays(path, shown, names, maps, eval_transform.mean, eval_transform.std)
     return before, after

@@ -17,6 +17,9 @@ WNIDS: tuple[str, ...] = tuple(_TABLES["classes"])
 #: A readable name of each class, in the same order; no name occurs twice.
 NAMES: tuple[str, ...] = tuple(_TABLES["classes"].values())
 
+#: WordNet's names of each class, as the Hub's ImageNet models are labelled ("tench, Tinca tinca"); two are "crane".
+LEMMAS: tuple[str, ...] = tuple(_TABLES["lemmas"])
+
 #: The ImageNet indices of ImageNet-A's 200 classes, ascending.
 IMAGENET_A: tuple[int, ...] = tuple(_TABLES["imagenet_a"])
 

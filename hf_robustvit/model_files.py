@@ -1,15 +1,25 @@
 """Finding and reading the files of a model: a folder, a repository on the Hub, or one that comes with the package."""
 
 import contextlib
+import difflib
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, try_to_load_from_cache
+from httpx2 import ConnectError, ConnectTimeout
+from huggingface_hub import (
+    _CACHED_NO_EXIST,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
@@ -21,6 +31,7 @@ from safetensors import SafetensorError
 from hf_robustvit.errors import UserError, unknown_name
 
 
+CONNECT_SECONDS = 5
 # What a fine-tuned model keeps beside its weights: the method, its settings and the images it was trained on.
 TRAINING_RECORD = "robustvit.json"
 # Its card, and the results of its evaluations.
@@ -63,7 +74,14 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         return folder / filename if (folder / filename).is_file() else None
     if folder.is_file():
         raise UserError(f"--model: {name!r} is a file: give the folder that holds it.")
+    if not constants.HF_HUB_OFFLINE and difflib.get_close_matches(name, _EMBEDDED, cutoff=0.8):
+        raise unknown_name("--model", name, _EMBEDDED)
     try:
+        cached = try_to_load_from_cache(name, filename, revision=revision)
+        if constants.HF_HUB_OFFLINE and isinstance(cached, str):
+            return Path(cached)
+        if not constants.HF_HUB_OFFLINE and not isinstance(cached, str):
+            _check_connection(hf_hub_url(name, filename, revision=revision))
         return Path(hf_hub_download(name, filename, revision=revision))
     except RemoteEntryNotFoundError:
         return None
@@ -75,13 +93,22 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         raise UserError(f"--model: {name!r} has no revision {revision!r}: give a branch, tag or commit.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise unknown_name("--model", name, _names_to_suggest(name)) from error
-    except LocalEntryNotFoundError as error:
-        # The cache also remembers which files the Hub said a model does not have.
-        if try_to_load_from_cache(name, filename, revision=revision) is _CACHED_NO_EXIST:
+    except (LocalEntryNotFoundError, ConnectError, ConnectTimeout) as error:
+        if cached is _CACHED_NO_EXIST:  # the cache also remembers which files the Hub said a model does not have
             return None
         raise _not_downloaded(name, filename, error.__cause__) from error
     except HfHubHTTPError as error:
         raise _not_downloaded(name, filename, error) from error
+
+
+def _check_connection(url: str) -> None:
+    """Ask once: to find that there is no network, a download tries for half a minute. Answers are left to it."""
+    try:
+        get_hf_file_metadata(url, timeout=CONNECT_SECONDS)
+    except (ConnectError, ConnectTimeout):
+        raise
+    except HTTPError:
+        pass
 
 
 def commit_of(name: str, revision: str | None = None) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from transformers import (
     AutoImageProcessor,
@@ -58,6 +59,7 @@ _REFUSALS = {
         "timm_wrapper",
     ),
 }
+_HEAD_NEEDED = "choose a checkpoint that was trained to classify, or fine-tune it on data with labels of your own"
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,12 @@ def attentions_of(
     return attentions
 
 
+def bare_classifier(model: nn.Module) -> PreTrainedModel:
+    """The classifier inside what surrounds it: several processes, or a PeftModel, whose matrices are in its layers."""
+    model = extract_model_from_parallel(model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def load_classifier(
     name_or_path: str | os.PathLike,
     revision: str | None = None,
@@ -176,6 +184,36 @@ def load_classifier(
     name = os.fspath(name_or_path)
     if attention not in ATTENTIONS:
         raise unknown_name("attention", attention, ATTENTIONS)
+    config, weights, image_processor = _read(name, revision)
+    if attention == "auto":
+        attention = "eager" if config.attention_probs_dropout_prob else "lean"
+    model = _load_weights(
+        name, config, weights, id2label, revision=revision, attn_implementation=attention, dtype=dtype or torch.float32
+    )
+    model.name_or_path = model.config.name_or_path = name
+    return model, image_processor
+
+
+def classifier_config(name_or_path: str | os.PathLike, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration that `load_classifier` finds, without the model; of a backbone it has no labels.
+
+    Args:
+        name_or_path: As `load_classifier` takes it.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: As `load_classifier` raises for what is wrong with the configuration.
+    """
+    config, _, _ = _read(os.fspath(name_or_path), revision)
+    if config.architectures and not any("ForImageClassification" in model for model in config.architectures):
+        config.id2label, config.label2id = {}, {}  # transformers gives every configuration some
+    return config
+
+
+def _read(
+    name: str, revision: str | None
+) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
+    """A model's configuration, the weights that were converted on the way (timm's), and its image processor."""
     config_file = find_model_file(name, "config.json", revision)
     if config_file is None:
         raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
@@ -189,16 +227,40 @@ def load_classifier(
         config, weights = convert_timm_weights(config_dict, find_model_file(name, "model.safetensors", revision), name)
     else:
         _check_model_type(config_dict.get("model_type"), name)
+        if config_dict.get("quantization_config"):
+            raise UserError(
+                f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised weights "
+                "cannot be trained or explained: give the model that it was made from."
+            )
         with reading_model(name):
             config, weights = _CLASSIFIERS[config_dict["model_type"]].config_class.from_dict(config_dict), None
         image_processor = _image_processor(name, config, revision)
-    if attention == "auto":
-        attention = "eager" if config.attention_probs_dropout_prob else "lean"
-    model = _load_weights(
-        name, config, weights, id2label, revision=revision, attn_implementation=attention, dtype=dtype or torch.float32
-    )
-    model.name_or_path = model.config.name_or_path = name
-    return model, image_processor
+    if config.num_channels != 3:
+        raise UserError(
+            f"--model: {name!r} takes images of {config.num_channels} channels (num_channels), and images are read in "
+            "RGB here: give a model with num_channels 3."
+        )
+    _check_size(image_processor, config, name)
+    return config, weights, image_processor
+
+
+def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, name: str) -> None:
+    """Refuse an image processor whose images are not of the size that the position embeddings are for."""
+    if config.model_type.startswith("dinov2"):  # interpolates them
+        return
+    made = None
+    if getattr(image_processor, "do_center_crop", False):
+        made = image_processor.crop_size
+    elif image_processor.do_resize:
+        made = image_processor.size
+    made = (made.get("height"), made.get("width")) if made else (None, None)
+    size = config.image_size
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if None not in made and made != wanted:
+        raise UserError(
+            f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
+            f"config.json says image_size {wanted[0]}x{wanted[1]}: correct the one that is wrong."
+        )
 
 
 def _check_model_type(model_type: str | None, name: str) -> None:
@@ -241,6 +303,8 @@ def _load_weights(
     if id2label is not None:
         config.id2label = {int(index): label for index, label in id2label.items()}
         config.label2id = {label: index for index, label in config.id2label.items()}
+    if not config.id2label:
+        raise UserError(f"--model: {name!r} has no classes (num_labels is 0): {_HEAD_NEEDED}.")
     model_class = _CLASSIFIERS[config.model_type]
     if DeiTForImageClassificationWithTeacher.__name__ in (config.architectures or ()):
         model_class = DeiTForImageClassificationWithTeacher
@@ -291,10 +355,7 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
     if told:
         raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({told}).")
     if missing_head and not may_lack_head:
-        raise UserError(
-            f"--model: {name!r} has no classification head: choose a checkpoint that was trained to classify, or "
-            "fine-tune it on data with labels of your own."
-        )
+        raise UserError(f"--model: {name!r} has no classification head: {_HEAD_NEEDED}.")
     return not missing_head
 
 

@@ -93,3 +93,17 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(tmp_path):
 def test_a_rank_of_zero_is_an_error(tmp_path):
     with pytest.raises(UserError, match="--lora_rank is 0: give a positive number"):
         RobustViTConfig(output_dir=str(tmp_path), lora_rank=0)
+
+
+def test_a_peft_model_is_explained_as_the_classifier_inside():
+    peft = pytest.importorskip("peft")
+    pixel_values = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    target, model = torch.tensor([1, 2]), tiny_model("vit")
+    before = explain(model, pixel_values, target).patch_relevance
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"])).eval()
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            parameter.data += 0.1
+    found = explain(wrapped, pixel_values, target).patch_relevance
+    expected = explain(wrapped.merge_and_unload(), pixel_values, target).patch_relevance
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6) and not torch.allclose(found, before, rtol=1e-2)

@@ -11,7 +11,7 @@ from tiny_models import FAMILIES, tiny_model
 from transformers import ViTImageProcessorPil, ViTModel
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.models import attentions_of, load_classifier, patch_layout
+from hf_robustvit.models import attentions_of, classifier_config, load_classifier, patch_layout
 
 
 LABELS = dict(enumerate(("ant", "bee", "cow", "dog", "elk")))
@@ -258,6 +258,41 @@ def test_without_preprocessor_the_images_are_resized_to_the_models_size(folder, 
     assert f"{folder} holds no preprocessor_config.json: images are resized to 32x32 pixels" in caplog.text
     assert dict(image_processor.size) == {"height": 32, "width": 32}
     assert tuple(image_processor.image_mean) == tuple(image_processor.image_std) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"num_channels": 1}, "takes images of 1 channels (num_channels), and images are read in RGB here"),
+        ({"id2label": {}, "num_labels": 0}, "has no classes (num_labels is 0): choose a checkpoint"),
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes"}},
+            "is quantised (its config.json has a quant",
+        ),
+        (
+            {"image_size": 48},
+            "makes images of 32x32 pixels, but its config.json says image_size 48x48: correct",
+        ),
+    ],
+)
+def test_settings_that_no_map_can_be_made_with(folder, settings, sentence):
+    change_config(folder, **settings)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load_classifier(folder)
+
+
+def test_a_model_without_classes_gets_a_head(folder):
+    change_config(folder, id2label={}, num_labels=0)
+    change_weights(folder, {}, ["classifier.weight", "classifier.bias"])
+    assert classifier_config(folder).num_labels == 0
+    model, _ = load_classifier(folder, id2label=LABELS)
+    assert model.config.id2label == LABELS and model.classifier.out_features == len(LABELS)
+
+
+def test_a_backbones_configuration_has_no_labels(folder):
+    assert classifier_config(folder).num_labels == 5
+    change_config(folder, architectures=["ViTModel"])
+    assert classifier_config(folder).id2label == {}
 
 
 def test_code_from_a_repository_is_never_run(folder):

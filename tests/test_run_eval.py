@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image, ImageOps
 from planted_benchmarks import photographs, plain_logits, vit
+from transformers import ViTConfig
 
 import run_eval
 from hf_robustvit.command_line import parse_settings
@@ -171,15 +172,15 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(workshop,
 
 
 def test_groups_are_what_fits_the_model():
-    cutouts = run_eval.benchmark_names(["cutouts"], 30)
-    assert cutouts == run_eval.benchmark_names(["all", "cutouts-val"], 30)
+    cutouts = run_eval.benchmark_names(["cutouts"], ViTConfig(num_labels=30))
+    assert cutouts == run_eval.benchmark_names(["all", "cutouts-val"], ViTConfig(num_labels=30))
     assert len(cutouts) >= 10 and all(name.startswith("cutouts-") for name in cutouts)
-    assert not set(run_eval.benchmark_names(["all"], 1000)) & set(cutouts)
+    assert not set(run_eval.benchmark_names(["all"], ViTConfig(num_labels=1000))) & set(cutouts)
 
 
 def test_an_unknown_data_set_gets_a_suggestion():
     with pytest.raises(UserError, match="--dataset: there is no 'cutouts-sketsh'. Did you mean cutouts-sketch"):
-        run_eval.benchmark_names(["cutouts-sketsh"], 30)
+        run_eval.benchmark_names(["cutouts-sketsh"], ViTConfig(num_labels=30))
 
 
 def test_classes_the_model_does_not_know_stop_before_the_first_batch(workshop, tmp_path, monkeypatch):

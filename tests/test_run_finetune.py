@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from forked import run_forked
 from golden_numbers import relative_error
 from photo_folder import save_model, save_photos
@@ -17,7 +18,12 @@ from tiny_models import tiny_model
 from transformers import pipeline
 
 import run_finetune
+from dataset_scripts import load_training_pairs
 from hf_robustvit.command_line import exit_on_user_error
+from hf_robustvit.data import choose_training_images
+from hf_robustvit.finetuning import FinetuneArguments, fit, recorded_classes
+from hf_robustvit.imagenet_classes import LEMMAS, NAMES
+from hf_robustvit.models import load_classifier
 
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +72,53 @@ def test_a_folder_of_ones_own_trains_a_model_with_its_own_labels(folder, model_d
     classify = pipeline("image-classification", model=str(out))
     answer = classify(str(folder / "images" / "ant" / "0.png"))
     assert {item["label"] for item in answer} == {"ant", "bee", "cow"}
+
+
+def test_a_backbone_gets_a_head_and_loses_its_problem_type(folder, tmp_path):
+    backbone, out = save_model(tmp_path / "backbone"), tmp_path / "out"
+    tiny_model("vit").vit.save_pretrained(backbone)  # without a head, and with the labels of a former one
+    settings = json.loads((backbone / "config.json").read_text())
+    settings |= {"problem_type": "multi_label_classification", "id2label": {0: "ant", 1: "bee", 2: "cow", 3: "dog"}}
+    (backbone / "config.json").write_text(json.dumps(settings))
+    done = run("--model", backbone, "--dataset", folder, "--output_dir", out, "--max_steps", 1)
+    assert done.returncode == 0, done.stderr
+    assert "has no head: it gets a new one for 3 classes" in done.stderr
+    assert "was trained for multi_label_classification; each image here has one class" in done.stderr
+    image = folder / "images" / "ant" / "0.png"
+    answer = pipeline("image-classification", model=str(out))(str(image))
+    assert sum(item["score"] for item in answer) == pytest.approx(1, abs=1e-4)
+    model, image_processor = load_classifier(out)
+    with Image.open(image) as picture, torch.no_grad():
+        logits = model(**image_processor(picture.convert("RGB"), return_tensors="pt")).logits[0]
+    probabilities = dict(zip(model.config.id2label.values(), logits.softmax(dim=0).tolist(), strict=True))
+    assert {item["label"]: item["score"] for item in answer} == pytest.approx(probabilities, abs=2e-2)
+
+
+def test_two_classes_of_one_name_are_told_apart_in_the_record(tmp_path):
+    data = save_photos(tmp_path / "data", classes=("n02012849", "n01440764", "n03126707"))
+    records = []
+    for labels in (NAMES, LEMMAS):
+        model = tiny_model("vit", num_labels=1000)
+        model.config.id2label = dict(enumerate(labels))
+        model_dir = save_model(tmp_path / "model")
+        model.save_pretrained(model_dir)
+        arguments = FinetuneArguments(model=str(model_dir), dataset=str(data), num_classes=2)
+        _, _, pairs, new_head = fit(arguments, load_training_pairs(str(data)), needs_eager=False)
+        selection = choose_training_images(pairs["label"], pairs["image_id"], pairs.features["label"].names, 2, 1)
+        records.append((selection.training_classes, recorded_classes(selection, model.config)))
+        assert not new_head
+    assert records[0][0] == ("tench", "crane (bird)")
+    assert records[1][0] == ("tench, Tinca tinca", "crane (134)")
+    assert (
+        records[0][1]
+        == records[1][1]
+        == {
+            "training_class_indices": [0, 134],
+            "held_out_class_indices": [517],
+            "training_class_wnids": ["n01440764", "n02012849"],
+            "held_out_class_wnids": ["n03126707"],
+        }
+    )
 
 
 def test_a_file_of_settings(folder, model_dir, tmp_path):

@@ -3,7 +3,14 @@
 from hf_robustvit.data.background import SwapBackgrounds
 from hf_robustvit.data.collator import collate_pairs
 from hf_robustvit.data.controls import MASK_CONTROLS, control_masks
-from hf_robustvit.data.labels import classes_by_name, model_classes, relabel
+from hf_robustvit.data.labels import (
+    class_named,
+    class_wnids,
+    classes_by_name,
+    distinct_class_names,
+    model_classes,
+    relabel,
+)
 from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, open_picture, read_pair
 from hf_robustvit.data.selection import Selection, choose_training_images
 from hf_robustvit.data.transforms import AugmentedPairs, EvalTransform, TrainTransform, with_pair_transform
@@ -18,10 +25,13 @@ __all__ = [
     "SwapBackgrounds",
     "TrainTransform",
     "check_pairs",
-    "classes_by_name",
     "choose_training_images",
+    "class_named",
+    "class_wnids",
+    "classes_by_name",
     "collate_pairs",
     "control_masks",
+    "distinct_class_names",
     "foreground_mask",
     "model_classes",
     "open_picture",

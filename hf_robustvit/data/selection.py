@@ -10,10 +10,12 @@ from hf_robustvit.errors import UserError
 
 @dataclass(frozen=True)
 class Selection:
-    """A choice of classes (names, in label order) and images (row numbers of the data set)."""
+    """A choice of classes (names and labels, in label order) and images (row numbers of the data set)."""
 
     training_classes: tuple[str, ...]
     held_out_classes: tuple[str, ...]
+    training_class_indices: tuple[int, ...]
+    held_out_class_indices: tuple[int, ...]
     training_indices: list[int]
     validation_indices: list[int]
 
@@ -84,6 +86,8 @@ def choose_training_images(
     return Selection(
         training_classes=tuple(class_names[label] for label in chosen),
         held_out_classes=tuple(class_names[label] for label in held_out),
+        training_class_indices=tuple(chosen),
+        held_out_class_indices=tuple(held_out),
         training_indices=[row for label in chosen for row in rows_of_class[label][:samples_per_class]],
         validation_indices=validation,
     )

@@ -3,15 +3,19 @@
 import functools
 import hashlib
 import json
+import logging
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
 
-from hf_robustvit.model_files import TRAINING_RECORD, commit_of
+from hf_robustvit.errors import UserError
+from hf_robustvit.model_files import TRAINING_RECORD, commit_of, find_model_file
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Checkpoint:
         model: The classifier.
         image_processor: Its preprocessing.
         training_classes: The class names it was fine-tuned on, where it records them.
+        training_class_indices: Which of the model's classes these are, where it records that too.
     """
 
     name: str
@@ -31,11 +36,27 @@ class Checkpoint:
     model: PreTrainedModel
     image_processor: Any
     training_classes: frozenset[str] | None = None
+    training_class_indices: frozenset[int] | None = None
 
     @classmethod
     def of(cls, name: str, revision: str | None, model: PreTrainedModel, image_processor) -> "Checkpoint":
         """Complete a loaded model by its commit and by what its folder says about its training."""
-        return cls(name, commit_of(name, revision), model, image_processor, _training_classes(name, revision))
+        record = _training_record(name, revision)
+        names, indices = (
+            frozenset(classes) if (classes := record.get(key)) else None
+            for key in ("training_classes", "training_class_indices")
+        )
+        if names and indices is None:  # of an earlier version
+            counts = Counter(model.config.id2label.values())
+            shared = sorted(class_name for class_name in names if counts[class_name] > 1)
+            if shared:
+                logger.warning(
+                    "%s records its training classes by name alone, and several of its classes are called %s: all of "
+                    "these count as training classes.",
+                    name,
+                    " and ".join(map(repr, shared)),
+                )
+        return cls(name, commit_of(name, revision), model, image_processor, names, indices)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -48,20 +69,15 @@ class Checkpoint:
 
     def was_trained_on(self, class_index: int) -> bool:
         """Whether a class of the model is one of its training classes."""
+        if self.training_class_indices is not None:
+            return class_index in self.training_class_indices
         return self.model.config.id2label[class_index] in self.training_classes
 
 
-def _training_classes(name: str, revision: str | None) -> frozenset[str] | None:
-    """The training classes in a model's robustvit.json, in its folder or its Hub repository."""
-    if Path(name).is_dir():
-        path = Path(name) / TRAINING_RECORD
-        path = path if path.is_file() else None
-    elif "/" in name:
-        quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        path = cached_file(name, TRAINING_RECORD, revision=revision, **quiet)
-    else:
-        path = None
-    if path is None:
-        return None
-    classes = json.loads(Path(path).read_text(encoding="utf-8")).get("training_classes")
-    return frozenset(classes) if classes else None
+def _training_record(name: str, revision: str | None) -> dict[str, Any]:
+    """A model's robustvit.json, in its folder or its Hub repository; empty where there is none."""
+    try:
+        path = find_model_file(name, TRAINING_RECORD, revision)
+    except UserError:  # it is not in the cache, and the Hub cannot be reached
+        return {}
+    return json.loads(path.read_text(encoding="utf-8")) if path else {}

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from hf_robustvit.data.labels import classes_by_name
+from hf_robustvit.data.labels import class_named, classes_by_name, imagenet_classes
 from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import WNIDS
-
-
-IMAGENET_CLASSES = len(WNIDS)
 
 
 @dataclass(frozen=True)
@@ -79,18 +76,24 @@ def match_classes(
         config: The model's configuration.
 
     Raises:
-        UserError: The data set needs an ImageNet model and this is none, or it has classes the model does not know.
+        UserError: The data set needs an ImageNet model and this is none, or it has classes the model does not know, or
+            the name of one stands for several of the model's.
     """
     if imagenet_indices is not None:
-        if config.num_labels != IMAGENET_CLASSES:
+        order = imagenet_classes(config)
+        if order is None:
+            counted = f"has {config.num_labels}"
+            if config.num_labels == len(WNIDS):
+                counted += f" of its own, such as {config.id2label[0]!r}"
             raise UserError(
-                f"--dataset {dataset}: its classes are ImageNet's {IMAGENET_CLASSES}, and the model has "
-                f"{config.num_labels}; give an ImageNet model, or a data set with the model's own classes."
+                f"--dataset {dataset}: its classes are ImageNet's {len(WNIDS)}, and the model {counted}; give an "
+                "ImageNet model, or a data set with the model's own classes."
             )
-        known, name = imagenet_indices, "ImageNet indices"
+        place = {imagenet: index for index, imagenet in enumerate(order)}
+        known = {name: tuple(place[index] for index in indices) for name, indices in imagenet_indices.items()}
+        name = "ImageNet indices"
     else:
-        known = {class_name: (index,) for class_name, index in classes_by_name(config).items()}
-        name = "model label names"
+        known, name = classes_by_name(config), "model label names"
 
     missing = [class_name for class_name in class_names if class_name not in known]
     if missing:
@@ -99,5 +102,8 @@ def match_classes(
             f"{config.num_labels} classes of the model, the first is {missing[0]!r}; name the classes as the model "
             f"does ({', '.join(map(repr, list(known)[:3]))}, ...) or give a model with these classes."
         )
-    indices = tuple(tuple(known[class_name]) for class_name in class_names)
+    if imagenet_indices is None:
+        indices = tuple((class_named(each, known, config, f"--dataset {dataset}"),) for each in class_names)
+    else:
+        indices = tuple(known[class_name] for class_name in class_names)
     return LabelSpace(name, tuple(class_names), indices, config.num_labels)

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from transformers import PreTrainedModel
 
 from hf_robustvit.lean_attention import require_second_derivatives
 from hf_robustvit.losses.output import background_of
+from hf_robustvit.models import bare_classifier
 
 
 def background_gradient(
@@ -30,7 +30,7 @@ def background_gradient(
         UserError: If `second_order` meets lean attention.
     """
     if second_order:
-        require_second_derivatives(extract_model_from_parallel(model).config)
+        require_second_derivatives(bare_classifier(model).config)
     keep_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         pixel_values = pixel_values.detach().clone().requires_grad_()

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean_attention import LeanAttention, require_second_derivatives
-from hf_robustvit.models import attentions_of, patch_layout
+from hf_robustvit.models import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.recomputation import recompute_cheap_activations
 from hf_robustvit.relevance.gae import cls_relevance
 from hf_robustvit.relevance.last_layer import last_layer_for_cls
@@ -49,7 +48,7 @@ def explain(
     it is detached. Train and eval mode, frozen layers and autocast all work; the map's arithmetic is float32.
 
     Args:
-        model: A classifier from `load_classifier`, bare or wrapped for several processes.
+        model: A classifier from `load_classifier`, bare or wrapped for several processes or by peft.
         pixel_values: (batch, 3, height, width), normalised as the model expects; height and width are multiples of
             the patch size.
         target: (batch,) int64, the class to explain; the predicted one if `None`.
@@ -68,7 +67,7 @@ def explain(
         raise unknown_name("method", method, ["gae"])
     keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        bare_model = extract_model_from_parallel(model)
+        bare_model = bare_classifier(model)
         if second_order:
             require_second_derivatives(bare_model.config)
         # Autograd refuses tensors that were made in inference mode; their copies made here are ordinary ones.

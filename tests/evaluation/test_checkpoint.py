@@ -16,6 +16,20 @@ def test_training_classes_are_read_from_the_folder(tmp_path):
     assert [checkpoint.was_trained_on(index) for index in range(4)] == [False, True, False, True]
 
 
+def test_indices_tell_classes_of_one_name_apart(tmp_path, caplog):
+    model, processor = vit(3)
+    model.config.id2label = {0: "crane", 1: "crane", 2: "ant"}
+    record = tmp_path / "robustvit.json"
+    record.write_text(json.dumps({"training_classes": ["crane (0)"], "training_class_indices": [0]}))
+    checkpoint = Checkpoint.of(str(tmp_path), None, model, processor)
+    assert [checkpoint.was_trained_on(index) for index in range(3)] == [True, False, False]
+    assert not caplog.text
+    record.write_text(json.dumps({"training_classes": ["crane"]}))  # of an earlier version
+    checkpoint = Checkpoint.of(str(tmp_path), None, model, processor)
+    assert [checkpoint.was_trained_on(index) for index in range(3)] == [True, True, False]
+    assert "several of its classes are called 'crane'" in caplog.text
+
+
 def test_a_model_from_the_hub_has_a_commit_and_perhaps_a_record():
     repository = Path(constants.HF_HUB_CACHE) / "models--somebody--model"
     snapshot = repository / "snapshots" / "0123abc"

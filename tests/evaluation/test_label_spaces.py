@@ -4,6 +4,7 @@ from transformers import ViTConfig
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.label_spaces import match_classes
+from hf_robustvit.imagenet_classes import LEMMAS, WNIDS
 
 
 def vit_config(*names: str) -> ViTConfig:
@@ -36,6 +37,25 @@ def test_a_class_the_model_lacks_is_named_and_counted():
 def test_an_imagenet_data_set_needs_an_imagenet_model():
     with pytest.raises(UserError, match="--dataset imagenet-a: .*1000, and the model has 2"):
         match_classes("imagenet-a", ["n0"], {"n0": (6,)}, vit_config("cat", "dog"))
+
+
+def test_a_thousand_classes_of_ones_own_are_not_imagenets():
+    species = vit_config(*(f"species {index:04d}" for index in range(1000)))
+    with pytest.raises(UserError, match="--dataset imagenet-a: .*has 1000 of its own, such as 'species 0000'"):
+        match_classes("imagenet-a", ["n01440764"], {"n01440764": (0,)}, species)
+    with pytest.raises(UserError, match="1 of its 1 classes are not among the 1000"):
+        match_classes("mine", ["n01440764"], None, species)
+
+
+def test_imagenet_indices_are_mapped_to_the_heads_order():
+    reversed_head = vit_config(*reversed(WNIDS))
+    space = match_classes("objectnet", ["tie", "oven"], {"oven": (766,), "tie": (457, 906)}, reversed_head)
+    assert space.model_indices == ((542, 93), (233,))
+
+
+def test_a_name_of_two_classes_names_the_data_set():
+    with pytest.raises(UserError, match="--dataset birds: the model has 2 classes called 'crane', 134 .* and 517 "):
+        match_classes("birds", ["crane"], None, vit_config(*LEMMAS))
 
 
 def test_imagenet_indices_are_taken_as_given():
