@@ -46,7 +46,8 @@ def _pack(tensor: torch.Tensor) -> torch.Tensor | _Recipe:
     # Linear layers keep a view of what they are given, of shape (batch * tokens, features).
     node = (tensor if tensor._base is None else tensor._base).grad_fn
     if node is None or node.name() not in _RECOMPUTE:
-        return tensor
+        # Not the tensor itself: an operation that keeps its own result, as SDPA does, would then keep itself for ever.
+        return tensor.detach()
     return _Recipe(node, tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
