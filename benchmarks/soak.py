@@ -26,7 +26,7 @@ class Log(TrainerCallback):
     """Notes memory after each step.
 
     Attributes:
-        mib: Resident memory in each tenth of the steps, the mean: it goes up and down by some percent with the batches.
+        mib: Mean resident memory in each tenth of the steps; single values vary by some percent.
     """
 
     def __init__(self, what: str, steps: int):

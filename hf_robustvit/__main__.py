@@ -1,6 +1,7 @@
 """Small tools: `python -m hf_robustvit explain MODEL IMAGE` and `python -m hf_robustvit push FOLDER NAME`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("model", help="Hub id, local folder, timm/<name> or cutouts-vit.")
     explain.add_argument("image", help="The image file.")
     explain.add_argument("--target", help="Name or index of the class to explain; the predicted one if left out.")
-    explain.add_argument("-o", "--output", help="PNG file to write; <image>_relevance.png here if left out.")
+    explain.add_argument(
+        "-o", "--output", help="PNG file to write, or a folder for <image>_relevance.png; here if left out."
+    )
     explain.add_argument("--revision", help="Branch, tag or commit of the model on the Hub.")
     push = tools.add_parser("push", help="Push a fine-tuned model to the Hub, once more or for the first time.")
     push.add_argument("folder", help="The output folder of run_finetune.py.")
@@ -31,7 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a tool."""
     chosen = parser().parse_args(arguments)
     if chosen.tool == "explain":
-        output = Path(chosen.output or f"{Path(chosen.image).stem}_relevance.png")
+        output = Path(chosen.output or ".")
+        if os.path.isdir(output):
+            output /= f"{Path(chosen.image).stem}_relevance.png"
         table = explain_image(chosen.model, chosen.image, chosen.target, output, chosen.revision)
         sys.stdout.write(f"{table}\n\nThe map is in {output}.\n")
     else:

@@ -4,6 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 
+# Of more names than these only the first few are listed, which show what the names look like.
+MOST_LISTED, EXAMPLES = 30, 5
+
+
 class UserError(Exception):
     """Something the user gave does not fit: its message names the flag or file, what was found and what to do."""
 
@@ -17,6 +21,13 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
         known: The names that would have been right.
     """
     known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(nearest)}?" if nearest else f"Known names: {', '.join(known)}."
+    containing = [whole for whole in known if name in whole]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    nearest = containing if 0 < len(containing) <= 3 else close
+    if nearest:
+        hint = f"Did you mean {' or '.join(nearest)}?"
+    elif len(known) <= MOST_LISTED:
+        hint = f"Known names: {', '.join(known)}."
+    else:
+        hint = f"Known names: {', '.join(known[:EXAMPLES])} and {len(known) - EXAMPLES} others."
     return UserError(f"{what}: there is no {name!r}. {hint}")

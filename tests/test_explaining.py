@@ -5,10 +5,14 @@ import pytest
 import torch
 from photo_folder import save_model, save_photos
 from PIL import Image
+from transformers import PretrainedConfig
 
 from hf_robustvit import explain, load_classifier
 from hf_robustvit.__main__ import main
 from hf_robustvit.command_line import exit_on_user_error
+from hf_robustvit.errors import UserError
+from hf_robustvit.explaining import class_index
+from hf_robustvit.imagenet_classes import NAMES
 from hf_robustvit.reporting import overlays
 
 
@@ -77,8 +81,17 @@ def test_a_class_is_chosen_by_name_or_index(place, drawn, target, index):
     ("arguments", "sentence"),
     [
         (("model", "photo.png", "--target", "elg"), "--target: there is no 'elg'. Did you mean elk?"),
-        (("model", "photo.png", "--target", "6"), "--target: there is no '6'."),
+        (("model", "photo.png", "--target", "6"), "--target: there is no '6'. The model's classes are 0 to 5."),
+        (("model", "photo.png", "--target", "-1"), "--target: there is no '-1'. The model's classes are 0 to 5."),
+        (("model", "photo.png", "-o", "missing"), "--output: missing is neither a folder that exists nor the name of"),
+        (("nowhere", "photo.png", "-o", "photo.png/map.png"), "--output: photo.png/map.png cannot be written ("),
+        (
+            ("nowhere", "photo.png", "-o", f"{'m' * 300}.png"),
+            f"--output: {'m' * 300}.png cannot be written (File name",
+        ),
+        (("nowhere", "photo.png", "-o", "/proc/map.png"), "--output: /proc/map.png cannot be written ("),
         (("modle", "photo.png"), "--model: there is no 'modle'. Did you mean model"),
+        (("modle", "photo.png", "-o", "new.png"), "--model: there is no 'modle'."),
         (("model", "foto.png"), "foto.png: No such file or directory"),
         (("model", "model/config.json"), "model/config.json is not a picture"),
         (("model", "model"), "model: Is a directory"),
@@ -90,4 +103,46 @@ def test_each_mistake_is_one_sentence(place, capsys, arguments, sentence):
     assert stopped.value.code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"error: {sentence}")
-    assert not (place / "photo_relevance.png").exists()
+    assert not {"photo_relevance.png", "new.png"} & {path.name for path in place.rglob("*")}
+
+
+def test_the_map_is_written_into_a_folder_that_exists(place, capsys):
+    (place / "maps.png").mkdir()
+    main(["explain", "model", "photo.png", "-o", "maps.png"])
+    assert "The map is in maps.png/photo_relevance.png." in capsys.readouterr().out
+    with Image.open(place / "maps.png" / "photo_relevance.png") as picture:
+        assert picture.width > 300
+
+
+def test_the_model_runs_once(place, monkeypatch):
+    model, image_processor = load_classifier("model")
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append("forward"))
+    monkeypatch.setattr("hf_robustvit.explaining.load_classifier", lambda *_: (model, image_processor))
+    main(["explain", "model", "photo.png"])
+    assert calls == ["forward"]
+
+
+def config_of(*labels):
+    return PretrainedConfig(id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)})
+
+
+@pytest.mark.parametrize("name", ["crane", "deer"])
+def test_a_name_of_two_classes_is_refused(name):
+    config = config_of("ant", "crane", "elk, deer", "crane", "fox, deer", "deer fly")
+    indices = "1 and 3" if name == "crane" else "2 and 4"
+    sentence = f"--target: '{name}' is the name of several classes, {indices}: give the index of one."
+    with pytest.raises(UserError, match=sentence):
+        class_index(name, config)
+    assert class_index("3", config) == 3
+
+
+def test_a_whole_name_wins_over_one_between_commas():
+    assert class_index("maillot", config_of("maillot, tank suit", "maillot")) == 1
+
+
+def test_classes_of_imagenet_go_by_their_wnids():
+    config = config_of(*NAMES)
+    assert class_index("n01443537", config) == 1
+    with pytest.raises(UserError, match="^--target: there is no '####'. Known names: .{,80} others.$"):
+        class_index("####", config)

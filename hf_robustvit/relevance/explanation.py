@@ -1,6 +1,7 @@
 """`explain`: one forward pass, one backward pass to all attentions, one map."""
 
 import contextlib
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Explanation:
 def explain(
     model: PreTrainedModel,
     pixel_values: torch.Tensor,
-    target: torch.Tensor | None = None,
+    target: int | Sequence[int] | torch.Tensor | None = None,
     method: str = "gae",
     second_order: bool = False,
     start_layer: int = 0,
@@ -50,8 +51,9 @@ def explain(
     Args:
         model: A classifier from `load_classifier`, bare or wrapped for several processes or by peft.
         pixel_values: (batch, 3, height, width), normalised as the model expects; height and width are multiples of
-            the patch size.
-        target: (batch,) int64, the class to explain; the predicted one if `None`.
+            the patch size. (3, height, width) is a batch of one.
+        target: The class to explain, an integer for each image, (batch,) or (batch, 1), or one for all; the predicted
+            one if `None`.
         method: "gae", Generic Attention Explainability.
         second_order: Whether the gradients inside the map stay differentiable, which needs eager attention. If not
             they are constants, as in the authors' released code, and the map moves the weights through the attentions
@@ -60,8 +62,9 @@ def explain(
             grids the last layers alone give sharper maps.
 
     Raises:
-        UserError: The method is not known, `start_layer` is not a layer, the model gives no attentions, the image
-            does not fit its patches, or `second_order` meets lean attention.
+        UserError: The method is not known, `pixel_values` are not images, `target` is not a class for each of them,
+            `start_layer` is not a layer, the model gives no attentions, the image does not fit its patches, or
+            `second_order` meets lean attention.
     """
     if method != "gae":
         raise unknown_name("method", method, ["gae"])
@@ -72,9 +75,12 @@ def explain(
             require_second_derivatives(bare_model.config)
         # Autograd refuses tensors that were made in inference mode; their copies made here are ordinary ones.
         pixel_values, target = (
-            tensor.clone() if tensor is not None and tensor.is_inference() else tensor
-            for tensor in (pixel_values, target)
+            given.clone() if isinstance(given, torch.Tensor) and given.is_inference() else given
+            for given in (pixel_values, target)
         )
+        pixel_values = _batch_of(pixel_values, bare_model.config.num_channels)
+        if target is not None:
+            target = _class_of_each(target, len(pixel_values), bare_model.config.num_labels)
         if not pixel_values.requires_grad and not all(weight.requires_grad for weight in bare_model.parameters()):
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
@@ -82,7 +88,7 @@ def explain(
         if not 0 <= start_layer < len(attentions):
             raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
         attentions = attentions[start_layer:]
-        target = logits.argmax(dim=-1) if target is None else target
+        target = logits.argmax(dim=-1) if target is None else target.to(logits.device)
         score = logits.gather(1, target[:, None]).sum()
         gradients = torch.autograd.grad(
             score,
@@ -101,6 +107,41 @@ def explain(
             target=target,
         )
     return explanation if keep_graph else _detached(explanation)
+
+
+def _batch_of(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
+    """Images as (batch, channels, height, width); a single one becomes a batch of one."""
+    shape = tuple(pixel_values.shape) if isinstance(pixel_values, torch.Tensor) else ()
+    if len(shape) not in (3, 4) or shape[-3] != num_channels or 0 in shape:
+        found = f"shape {shape}" if isinstance(pixel_values, torch.Tensor) else f"type {type(pixel_values).__name__}"
+        raise UserError(
+            f"pixel_values have the {found}: give a tensor of the shape (images, {num_channels}, height, width), or "
+            f"({num_channels}, height, width) for a single image."
+        )
+    return pixel_values if len(shape) == 4 else pixel_values[None]
+
+
+def _class_of_each(target: int | Sequence[int] | torch.Tensor, num_images: int, num_classes: int) -> torch.Tensor:
+    """The class to explain of each image, (batch,) int64."""
+    try:
+        classes = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"target is {reprlib.repr(target)}: give the index of a class, or one for each image."
+        ) from error
+    if classes.numel() != 1 and classes.shape not in ((num_images,), (num_images, 1)):
+        raise UserError(
+            f"target has the shape {tuple(classes.shape)} for a batch of {num_images}: give one class for each image, "
+            "or a single one for all."
+        )
+    if classes.dtype == torch.bool or classes.is_floating_point() or classes.is_complex():
+        raise UserError(f"target holds {classes.dtype} values, but classes are given by their indices: use integers.")
+    classes = classes.reshape(-1).long().expand(num_images)
+    # Reading the values of a GPU's tensor would hold up every training step; there `gather` checks them itself.
+    if classes.device.type == "cpu" and not 0 <= classes.min() <= classes.max() < num_classes:
+        wrong = classes[(classes < 0) | (classes >= num_classes)][0]
+        raise UserError(f"target has the class {wrong}, but the model's classes are 0 to {num_classes - 1}.")
+    return classes
 
 
 def _forward(

@@ -1,6 +1,9 @@
 """`explain` against the authors' numbers, a plain matrix-product version of Eq. 6-7, and its own promises."""
 
+import re
+
 import golden_numbers
+import numpy as np
 import pytest
 import torch
 from tiny_models import FAMILIES, tiny_model
@@ -168,3 +171,77 @@ def test_errors_name_what_to_do():
     model.set_attn_implementation("sdpa")
     with pytest.raises(UserError, match="eager"):
         explain(model, images())
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        (4, [4, 4, 4]),
+        (np.int64(4), [4, 4, 4]),
+        (torch.tensor(4), [4, 4, 4]),
+        ([4], [4, 4, 4]),
+        (torch.tensor([[4]]), [4, 4, 4]),
+        ([4, 0, 2], [4, 0, 2]),
+        (np.array([4, 0, 2], dtype=np.uint8), [4, 0, 2]),
+        (torch.tensor([[4], [0], [2]], dtype=torch.int32), [4, 0, 2]),
+    ],
+)
+def test_targets_as_people_write_them(target, wanted):
+    model = tiny_model("vit")
+    found = explain(model, images(), target=target)
+    assert found.target.dtype == torch.int64
+    assert found.target.tolist() == wanted
+    patches = full_product(model, images(), wanted)[:, 1:]
+    torch.testing.assert_close(found.patch_relevance.flatten(1), patches, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [None, 3])
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.inference_mode])
+def test_a_single_image_is_a_batch_of_one(target, context):
+    model = tiny_model("vit")
+    wanted = explain(model, images(1), target=target)
+    with context():
+        found = explain(model, images(1)[0], target=target)
+    for name, value in vars(wanted).items():
+        torch.testing.assert_close(getattr(found, name), value)
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        (
+            [1, 2],
+            "target has the shape (2,) for a batch of 3: give one class for each image, or a single one for all.",
+        ),
+        ([], "target has the shape (0,) for a batch of 3"),
+        (torch.eye(3, 5), "target has the shape (3, 5) for a batch of 3"),
+        ([[0, 1, 2]], "target has the shape (1, 3) for a batch of 3"),
+        ([1.0, 2.0, 3.0], "target holds torch.float32 values, but classes are given by their indices: use integers."),
+        (True, "target holds torch.bool values"),
+        ("ant", "target is 'ant': give the index of a class, or one for each image."),
+        ([[1], [1, 2]], "target is [[1], [1, 2]]"),
+        (5, "target has the class 5, but the model's classes are 0 to 4."),
+        ([0, 4, -1], "target has the class -1, but the model's classes are 0 to 4."),
+    ],
+)
+def test_other_targets_are_refused_before_the_model_runs(target, sentence):
+    model = tiny_model("vit")
+    model.register_forward_pre_hook(lambda *_: pytest.fail("the model ran"))
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        explain(model, images(), target=target)
+
+
+@pytest.mark.parametrize(
+    ("pixel_values", "found"),
+    [
+        (torch.zeros(32, 32), "shape (32, 32)"),
+        (torch.zeros(1, 2, 3, 32, 32), "shape (1, 2, 3, 32, 32)"),
+        (torch.zeros(2, 32, 32, 3), "shape (2, 32, 32, 3)"),
+        (torch.zeros(0, 3, 32, 32), "shape (0, 3, 32, 32)"),
+        (np.zeros((1, 3, 32, 32)), "type ndarray"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(pixel_values, found):
+    wanted = "give a tensor of the shape (images, 3, height, width), or (3, height, width) for a single image."
+    with pytest.raises(UserError, match=re.escape(f"pixel_values have the {found}: {wanted}")):
+        explain(tiny_model("vit"), pixel_values)
