@@ -5,7 +5,8 @@ import os
 import torch
 from transformers import PretrainedConfig
 
-from hf_robustvit.data import EvalTransform, classes_by_name, read_pair
+from hf_robustvit.data import classes_by_name, read_pair
+from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import unknown_name
 from hf_robustvit.models import load_classifier
 from hf_robustvit.reporting.overlays import denormalize, explain_batch, overlay_grid
@@ -38,8 +39,7 @@ def explain_image(
     index = None if target is None else torch.tensor([class_index(target, model.config)])
     pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"]  # (1, 3, height, width)
     explained = explain_batch(model, pixel_values, index)
-    colours = EvalTransform(image_processor)
-    shown = denormalize(pixel_values, colours.mean, colours.std)
+    shown = denormalize(pixel_values, *normalization(image_processor))
     overlay_grid(output, shown, [""], {"relevance": explained})
     with torch.no_grad():
         probabilities = model(pixel_values).logits[0].float().softmax(dim=0)  # (classes,)

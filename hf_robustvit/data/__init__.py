@@ -4,15 +4,18 @@ from hf_robustvit.data.background import SwapBackgrounds
 from hf_robustvit.data.collator import collate_pairs
 from hf_robustvit.data.controls import MASK_CONTROLS, control_masks
 from hf_robustvit.data.labels import classes_by_name, model_classes, relabel
-from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, open_picture, read_pair
+from hf_robustvit.data.masks import NO_FLAGS, MaskReading, foreground_mask
+from hf_robustvit.data.pairs import PairError, check_pairs, open_picture, read_pair, read_row
 from hf_robustvit.data.selection import Selection, choose_training_images
 from hf_robustvit.data.transforms import AugmentedPairs, EvalTransform, TrainTransform, with_pair_transform
 
 
 __all__ = [
     "MASK_CONTROLS",
+    "NO_FLAGS",
     "AugmentedPairs",
     "EvalTransform",
+    "MaskReading",
     "PairError",
     "Selection",
     "SwapBackgrounds",
@@ -26,6 +29,7 @@ __all__ = [
     "model_classes",
     "open_picture",
     "read_pair",
+    "read_row",
     "relabel",
     "with_pair_transform",
 ]
