@@ -204,7 +204,7 @@ def ask(classifier: Classifier, picture: Image.Image, class_name: str = PREDICTE
         class_name: One of the model's, or `PREDICTED`.
     """
     processor = classifier.image_processor
-    pixel_values = processor(picture, return_tensors="pt")["pixel_values"]  # (1, 3, height, width)
+    pixel_values = processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
     target = None if class_name == PREDICTED else torch.tensor([classifier.class_names.index(class_name)])
     with torch.no_grad():
         explanation = explain(classifier.model, pixel_values, target)

@@ -107,7 +107,7 @@ def evaluate(
         raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
     with accelerator.main_process_first():
         for own in (sets[0] for sets in data if sets[0].is_own_folder and sets[0].has_masks):
-            check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading)
+            check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading, use="evaluation")
 
     run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
     results = [

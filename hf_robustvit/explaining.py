@@ -37,7 +37,7 @@ def explain_image(
     picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
     model, image_processor = load_classifier(model_name, revision)
     index = None if target is None else torch.tensor([class_index(target, model.config)])
-    pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"]  # (1, 3, height, width)
+    pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
     explained = explain_batch(model, pixel_values, index)
     shown = denormalize(pixel_values, *normalization(image_processor))
     overlay_grid(output, shown, [""], {"relevance": explained})

@@ -116,6 +116,8 @@ def finetune(
             "one of them out."
         )
     own_masks = masks_of_ones_own(arguments, pairs, reading)
+    if arguments.masks == "whole" and "mask" in pairs.column_names:
+        pairs = pairs.remove_columns("mask")
     set_seed(config.seed)
     checkpoint = checkpoint_to_resume(config)
     repository = HubRepository.of(config)
@@ -188,8 +190,11 @@ def masks_of_ones_own(
             f"--dataset: {arguments.dataset!r} has no column of masks: name a folder of them by --masks, or make them "
             "with --masks tokencut."
         )
-    is_folder = arguments.masks not in ("annotated", "tokencut", *MASK_CONTROLS)
-    if is_folder or (arguments.dataset not in ("imagenet-s", "cutouts") and arguments.masks != "tokencut"):
+    if arguments.masks in ("annotated", "random", "other"):
+        is_own = arguments.dataset not in ("imagenet-s", "cutouts")
+    else:
+        is_own = arguments.masks not in ("tokencut", "whole")
+    if is_own:
         return reading
     if flags := reading.settings():
         raise UserError(

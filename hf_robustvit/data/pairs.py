@@ -180,6 +180,7 @@ def check_pairs(
     skip: bool = False,
     num_proc: int | None = None,
     reading: MaskReading | None = NO_FLAGS,
+    use: str = "training",
 ) -> datasets.Dataset:
     """Open every image and mask once, so that a broken file stops training before it begins.
 
@@ -191,6 +192,7 @@ def check_pairs(
         skip: Leave broken pairs out and log each, instead of refusing the set.
         num_proc: Processes that open them.
         reading: How masks are read; None for masks that this package has made, as in `read_row`.
+        use: What the pairs are for, for messages.
 
     Returns:
         The data set, without its broken pairs.
@@ -210,12 +212,12 @@ def check_pairs(
                 logger.warning("Left out: %s.", message)
     if messages and not (skip and usable):
         raise UserError(
-            _summary(messages, len(dataset), "training pairs" if "mask" in dataset.column_names else "images")
+            _summary(messages, len(dataset), f"{use} pairs" if "mask" in dataset.column_names else "images")
         )
     if reading is not None:
         _refuse_inverted(found["fills_border"][:], dataset, reading)
     if num_turned := sum(found["is_turned"]):
-        logger.info("%d masks fit their images as stored only, and are turned with them.", num_turned)
+        logger.info("%d masks lie as their images are stored, and are turned with them.", num_turned)
     return dataset.select(usable) if messages else dataset
 
 

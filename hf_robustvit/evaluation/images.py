@@ -106,7 +106,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
         return torch.from_numpy(labels)  # (H, W)
 
     def _pixel_values(self, image: Image.Image) -> torch.Tensor:
-        return self.image_processor(image, return_tensors="pt")["pixel_values"][0]  # (3, H, W)
+        return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()  # (3, H, W)
 
 
 def benchmark_image_processor(preprocessing: Preprocessing, image_processor, config: PretrainedConfig):
