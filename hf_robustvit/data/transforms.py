@@ -27,7 +27,7 @@ class PairTransform:
 
     Args:
         image_processor: The model's. Its crop size (its size where it does not crop) and its `normalization` are used;
-            the paper's mean and standard deviation are 0.5.
+            the paper's mean and standard deviation are 0.5. Where it does not resize, nothing is resized.
         crop_size: (height, width) in pixels, or one number for both, where the processor's is not the model's.
         reading: How masks are read, as for `read_row`.
 
@@ -42,10 +42,11 @@ class PairTransform:
         reading: MaskReading | None = NO_FLAGS,
     ):
         if crop_size is None:
-            crop_size = _processor_size(image_processor)
+            crop_size = processor_size(image_processor)
         self.crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         # The paper resizes to 256 and crops 224 of it.
         self.resize_size = tuple(round(side * 256 / 224) for side in self.crop_size)
+        self.resizes = image_processor.do_resize
         self.mean, self.std = normalization(image_processor)
         self.reading = reading
 
@@ -64,6 +65,12 @@ class PairTransform:
     def apply(self, row: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
         """The example of a row with these pictures."""
         example = {column: value for column, value in row.items() if column not in ("image", "mask", "ignore")}
+        (width, height), (crop_height, crop_width) = pair.image.size, self.crop_size
+        if not self.resizes and (width < crop_width or height < crop_height):
+            raise UserError(
+                f"{row['image_id']} is {width}x{height} pixels, the model takes {crop_width}x{crop_height}, and its "
+                "image processor does not resize (do_resize is off): enlarge the image, or switch do_resize on."
+            )
         pictures = self._resize_and_crop([picture for picture in pair[:3] if picture is not None])
         example["pixel_values"] = (_to_tensor(pictures[0]) - self.mean) / self.std  # (3, height, width)
         if pair.mask is not None:
@@ -85,7 +92,7 @@ class TrainTransform(PairTransform):
 
     def _resize_and_crop(self, pictures: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
         # torch's global generator, which `AugmentedPairs` seeds for each row.
-        height, width = self.resize_size
+        width, height = self.resize_size[::-1] if self.resizes else pictures[0].size
         crop_height, crop_width = self.crop_size
         top = int(torch.randint(height - crop_height + 1, ()))
         left = int(torch.randint(width - crop_width + 1, ()))
@@ -105,9 +112,9 @@ class EvalTransform(PairTransform):
         width, height = pictures[0].size
         least_height, least_width = self.resize_size
         # Whole numbers, so that the side that fits is exact and the other never falls short of the crop.
-        if least_height * width >= least_width * height:
+        if self.resizes and least_height * width >= least_width * height:
             height, width = least_height, least_height * width // height
-        else:
+        elif self.resizes:
             height, width = least_width * height // width, least_width
         crop_height, crop_width = self.crop_size
         top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
@@ -169,7 +176,8 @@ def normalization(image_processor: BaseImageProcessor) -> tuple[torch.Tensor, to
     return torch.tensor(mean).view(3, 1, 1) / scale, torch.tensor(std).view(3, 1, 1) / scale
 
 
-def _processor_size(image_processor: BaseImageProcessor) -> tuple[int, int]:
+def processor_size(image_processor: BaseImageProcessor) -> tuple[int, int]:
+    """Height and width of the pictures that a processor makes, or expects where it does not resize."""
     size = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
     if size.height and size.width:
         return size.height, size.width

@@ -10,7 +10,7 @@ from transformers import PretrainedConfig, ViTImageProcessorPil
 
 from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_row
 from hf_robustvit.data.pairs import read_plausible_row, undecoded
-from hf_robustvit.data.transforms import normalization
+from hf_robustvit.data.transforms import normalization, processor_size
 
 
 Preprocessing = Literal["checkpoint", "paper"]
@@ -57,7 +57,9 @@ class BenchmarkImages(torch.utils.data.Dataset):
         self.crop_border = crop_border
         self.turned = turned
         self.reading = reading
-        self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (256, 256))))
+        resizes = image_processor.do_resize or image_processor.do_center_crop
+        height, width = (256, 256) if resizes else processor_size(image_processor)
+        self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (width, height))))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -95,6 +97,13 @@ class BenchmarkImages(torch.utils.data.Dataset):
             raise UnreadableImage(f"its {width}x{height} pixels are nothing but borders of {border}")
         pictures = {name: getattr(pair, name) for name in ("image", "mask", "ignored")}
         box = (border, border, width - border, height - border)
+        if not (self.image_processor.do_resize or self.image_processor.do_center_crop):
+            expected = tuple(self.blank.shape[:0:-1])
+            if (box[2] - border, box[3] - border) != expected:
+                raise UnreadableImage(
+                    f"it is {width}x{height} pixels, the model takes {expected[0]}x{expected[1]}, and its image "
+                    "processor does not resize: do_resize is off"
+                )
         return {name: picture.crop(box) for name, picture in pictures.items() if picture is not None}
 
     def _mask(self, mask: Image.Image, ignored: Image.Image | None = None) -> torch.Tensor:

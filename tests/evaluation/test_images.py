@@ -216,6 +216,19 @@ def test_a_row_without_a_mask_is_named(tmp_path):
         check_pairs(data)
 
 
+def test_a_processor_that_does_not_resize_takes_images_as_they_are(tmp_path):
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32}, do_resize=False, do_normalize=False)
+    data = rows(Image.fromarray(GREY), Image.fromarray(OBJECT * 255), tmp_path)
+    item = BenchmarkImages(data, processor)[0]
+    np.testing.assert_allclose(item["pixel_values"][0].numpy() * 255, GREY, atol=1e-3)
+    example = EvalTransform(processor)({"image": [Image.fromarray(GREY)], "image_id": ["a"]})
+    np.testing.assert_allclose(example["pixel_values"][0][0].numpy() * 255, GREY, atol=1e-3)
+    small = rows(Image.fromarray(GREY[:20, :30]), Image.fromarray(OBJECT * 255), tmp_path)
+    assert "it is 30x20 pixels, the model takes 32x32" in BenchmarkImages(small, processor).reason_unreadable(0)
+    with pytest.raises(UserError, match="a is 30x20 pixels, the model takes 32x32, and its image processor does not"):
+        EvalTransform(processor)({"image": [Image.fromarray(GREY[:20, :30])], "image_id": ["a"]})
+
+
 @pytest.mark.parametrize("normalises", [True, False])
 @pytest.mark.parametrize("factor", [1 / 255, 1 / 127.5, None])
 def test_every_step_of_a_processor_counts_wherever_it_is_used(normalises, factor):
