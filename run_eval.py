@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 from dataset_scripts import BENCHMARKS
 from dataset_scripts.benchmark_data import load_data
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.labels import imagenet_classes
 from hf_robustvit.errors import unknown_name
 from hf_robustvit.evaluating import EvaluationArguments, evaluate
@@ -45,14 +46,14 @@ def benchmark_names(requested: list[str], config: PretrainedConfig) -> list[str]
     return list(dict.fromkeys(names))
 
 
-def main(arguments: EvaluationArguments) -> None:
+def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> None:
     """Evaluate, and print the headline table."""
     accelerator = Accelerator()
     logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
 
     def load_all(checkpoints: list[Checkpoint]) -> list[list[BenchmarkData]]:
         names = benchmark_names(arguments.dataset, checkpoints[-1].model.config)
-        return [load_data(name, arguments.data_dir, checkpoints) for name in names]
+        return [load_data(name, arguments.data_dir, checkpoints, reading) for name in names]
 
     table = evaluate(arguments, load_all, accelerator)
     if accelerator.is_main_process:
@@ -62,4 +63,4 @@ def main(arguments: EvaluationArguments) -> None:
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main(*parse_settings(EvaluationArguments))
+        main(*parse_settings(EvaluationArguments, MaskReading))

@@ -5,18 +5,20 @@ import logging
 from dataset_scripts import load_training_pairs
 from hf_robustvit import RobustViTConfig
 from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.data import MaskReading
 from hf_robustvit.finetuning import FinetuneArguments, finetune
 from hf_robustvit.masks import QualityGate, TokenCutOptions
 from hf_robustvit.reporting.tables import validation_table
 
 
 def main() -> None:
-    arguments, config, *tokencut = parse_settings(FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
+    kinds = (FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate, MaskReading)
+    arguments, config, *mask_options = parse_settings(*kinds)
     logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
     pairs = load_training_pairs(
         arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks, arguments.ignore_unlabelled
     )
-    before, after = finetune(arguments, config, pairs, *tokencut)
+    before, after = finetune(arguments, config, pairs, *mask_options)
     if config.process_index == 0:
         print(validation_table(before, after))
         print(

@@ -19,7 +19,9 @@ from accelerate import PartialState
 
 from dataset_scripts.image_mask_folder import IMAGE_SUFFIXES, load_image_mask_folder
 from hf_robustvit.command_line import check_output_dir, exit_on_user_error, parse_settings
+from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
+from hf_robustvit.data.pairs import refuse_unclear
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks import BoxMasks, MaskFolder, QualityGate, TokenCut, TokenCutOptions
 from hf_robustvit.masks.contact_sheet import contact_sheet
@@ -41,7 +43,9 @@ class MaskArguments:
     batch_size: int = field(default=8, metadata={"help": "Images that go through the backbone together."})
 
 
-def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) -> None:
+def main(
+    arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate, reading: MaskReading = NO_FLAGS
+) -> None:
     """Make the masks, and say how many there are."""
     state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs would not know each other
     logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
@@ -53,9 +57,10 @@ def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) 
     if arguments.annotated:
         rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
         rows = rows.cast_column("mask", datasets.Image())
+        refuse_unclear(rows, reading)
     masker = BoxMasks(arguments.boxes) if arguments.boxes else TokenCut(options, state.device)
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
-    records = folder.fill(rows, masker, arguments.batch_size)
+    records = folder.fill(rows, masker, arguments.batch_size, reading)
     if state.is_main_process:
         sheet = Path(arguments.output_dir) / "contact_sheet.png"
         contact_sheet(sheet, rows, records, arguments.output_dir)
@@ -77,4 +82,4 @@ def load_images(folder: str) -> datasets.Dataset:
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main(*parse_settings(MaskArguments, TokenCutOptions, QualityGate))
+        main(*parse_settings(MaskArguments, TokenCutOptions, QualityGate, MaskReading))

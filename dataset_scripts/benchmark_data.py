@@ -7,6 +7,7 @@ import datasets
 
 from dataset_scripts import BENCHMARKS, imagenet_indices, load_benchmark
 from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -16,7 +17,9 @@ from hf_robustvit.evaluation.label_spaces import match_classes
 logger = logging.getLogger(__name__)
 
 
-def load_data(name: str, data_dir: str | None, checkpoints: list[Checkpoint]) -> list[BenchmarkData]:
+def load_data(
+    name: str, data_dir: str | None, checkpoints: list[Checkpoint], reading: MaskReading = NO_FLAGS
+) -> list[BenchmarkData]:
     """Load a data set and find its classes among those of each model."""
     is_own_folder = name not in BENCHMARKS
     if not is_own_folder:
@@ -28,7 +31,7 @@ def load_data(name: str, data_dir: str | None, checkpoints: list[Checkpoint]) ->
         return [BenchmarkData(name, rows, None) for _ in checkpoints]
     classes = rows.features["label"].names
     spaces = [match_classes(name, classes, indices, checkpoint.model.config) for checkpoint in checkpoints]
-    return [BenchmarkData(name, rows, space, is_own_folder) for space in spaces]
+    return [BenchmarkData(name, rows, space, is_own_folder, reading) for space in spaces]
 
 
 def load_folder(path: str) -> datasets.Dataset:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from hf_robustvit.cutouts import CLASS_NAMES, render
 from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
+from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
 from hf_robustvit.model_files import TRAINING_RECORD, find_model_file
 from hf_robustvit.models import load_classifier
@@ -196,15 +197,12 @@ def ask(classifier: Classifier, picture: Image.Image, class_name: str = PREDICTE
         class_name: One of the model's, or `PREDICTED`.
     """
     processor = classifier.image_processor
-    pixel_values = processor(picture, return_tensors="pt")["pixel_values"]  # (1, 3, height, width)
+    pixel_values = processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
     target = None if class_name == PREDICTED else torch.tensor([classifier.class_names.index(class_name)])
     with torch.no_grad():
         explanation = explain(classifier.model, pixel_values, target)
-    mean, std = (
-        torch.tensor(values if processor.do_normalize else unchanged).view(3, 1, 1)
-        for values, unchanged in ((processor.image_mean, [0.0] * 3), (processor.image_std, [1.0] * 3))
-    )
-    overlay = heat_overlay(denormalize(pixel_values, mean, std)[0], explanation.relevance[0, 0].numpy())
+    shown = denormalize(pixel_values, *normalization(processor))[0]
+    overlay = heat_overlay(shown, explanation.relevance[0, 0].numpy())
     confidences = explanation.logits[0].softmax(dim=-1).tolist()
     return Answer(
         confidences=dict(zip(classifier.class_names, confidences, strict=True)),

@@ -9,6 +9,7 @@ from typing import Literal
 from accelerate import Accelerator
 
 from hf_robustvit.command_line import check_output_dir
+from hf_robustvit.data import check_pairs
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -108,6 +109,9 @@ def evaluate(
         data = load_data(checkpoints)
     if len({sets[0].name for sets in data}) < len(data):
         raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
+    with accelerator.main_process_first():
+        for own in (sets[0] for sets in data if sets[0].is_own_folder and sets[0].has_masks):
+            check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading, use="evaluation")
 
     run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
     results = [

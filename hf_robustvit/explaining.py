@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig
 
-from hf_robustvit.data import EvalTransform, class_named, classes_by_name, read_pair
+from hf_robustvit.data import class_named, classes_by_name, read_pair
+from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.models import load_classifier
 from hf_robustvit.relevance import explain
@@ -38,7 +39,7 @@ def explain_image(
     _check_output(Path(output))
     picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
     model, image_processor = load_classifier(model_name, revision)
-    pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"]  # (1, 3, height, width)
+    pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
     with torch.no_grad():
         explanation = explain(model, pixel_values, None if target is None else class_index(target, model.config))
     probabilities = explanation.logits[0].float().softmax(dim=0)  # (classes,)
@@ -48,8 +49,7 @@ def explain_image(
         predictions=[model.config.id2label[chosen]],
         confidences=[probabilities[chosen].item()],
     )
-    colours = EvalTransform(image_processor)
-    shown = denormalize(pixel_values, colours.mean, colours.std)
+    shown = denormalize(pixel_values, *normalization(image_processor))
     overlay_grid(output, shown, [""], {"relevance": explained})
     top = probabilities.topk(min(GUESSES, len(probabilities)))
     rows = [

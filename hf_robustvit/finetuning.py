@@ -13,8 +13,10 @@ from hf_robustvit.checkpoints import checkpoint_to_resume
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import (
     MASK_CONTROLS,
+    NO_FLAGS,
     AugmentedPairs,
     EvalTransform,
+    MaskReading,
     Selection,
     SwapBackgrounds,
     TrainTransform,
@@ -91,6 +93,7 @@ def finetune(
     pairs: datasets.Dataset,
     tokencut: TokenCutOptions,
     gate: QualityGate,
+    reading: MaskReading = NO_FLAGS,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Fine-tune a model on chosen images of a data set, and save it with its card and the maps before and after.
 
@@ -102,6 +105,7 @@ def finetune(
         pairs: The data set: `image`, `label`, `image_id` and, unless the masks come from TokenCut, `mask`.
         tokencut: TokenCut's settings, for `--masks tokencut`.
         gate: Which of TokenCut's masks are accepted.
+        reading: How masks of the user's own are read.
 
     Returns:
         The validation images' figures before and after.
@@ -115,6 +119,9 @@ def finetune(
             f"--swap_backgrounds cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
             "one of them out."
         )
+    own_masks = masks_of_ones_own(arguments, pairs, reading)
+    if arguments.masks == "whole" and "mask" in pairs.column_names:
+        pairs = pairs.remove_columns("mask")
     set_seed(config.seed)
     checkpoint = checkpoint_to_resume(config)
     repository = HubRepository.of(config)
@@ -134,11 +141,18 @@ def finetune(
     if arguments.masks == "tokencut":
         chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
     with config.main_process_first():
-        chosen = [check_pairs(part, skip=arguments.skip_unreadable) for part in chosen]
+        # Validation images only measure: one without an object's outline in its mask is left out, and named.
+        skips = arguments.skip_unreadable, arguments.skip_unreadable or ("empty", "implausible")
+        chosen = [
+            check_pairs(part, skip, reading=own_masks, use=use)
+            for part, skip, use in zip(chosen, skips, ("training", "validation"), strict=True)
+        ]
         if arguments.masks in MASK_CONTROLS:
-            chosen = [control_masks(part, arguments.masks, config.seed) for part in chosen]
+            chosen = [control_masks(part, arguments.masks, config.seed, own_masks) for part in chosen]
+            own_masks = None
     training, validation = chosen
-    train_transform, eval_transform = TrainTransform(image_processor), EvalTransform(image_processor)
+    train_transform = TrainTransform(image_processor, reading=own_masks)
+    eval_transform = EvalTransform(image_processor, reading=own_masks)
     if arguments.swap_backgrounds:
         train_transform = SwapBackgrounds(train_transform, training)
 
@@ -161,6 +175,7 @@ def finetune(
         "class_seed": arguments.class_seed,
         "training_images": training["image_id"][:],
         "validation_images": validation["image_id"][:],
+        **reading.settings(),
     }
     trainer = RobustViTTrainer(
         model=model,
@@ -179,6 +194,33 @@ def finetune(
         if repository:
             repository.push(config.output_dir, "Fine-tuned model")
     return before, after
+
+
+def masks_of_ones_own(
+    arguments: FinetuneArguments, pairs: datasets.Dataset, reading: MaskReading
+) -> MaskReading | None:
+    """How the masks are read; None where the package has made them, or a data set's authors have.
+
+    Raises:
+        UserError: There are flags for masks that need none, or no masks.
+    """
+    if arguments.masks not in ("tokencut", "whole") and "mask" not in pairs.column_names:
+        raise UserError(
+            f"--dataset: {arguments.dataset!r} has no column of masks: name a folder of them by --masks, or make them "
+            "with --masks tokencut."
+        )
+    if arguments.masks in ("annotated", "random", "other"):
+        is_own = arguments.dataset not in ("imagenet-s", "cutouts")
+    else:
+        is_own = arguments.masks not in ("tokencut", "whole")
+    if is_own:
+        return reading
+    if flags := reading.settings():
+        raise UserError(
+            f"--{next(iter(flags))} is for masks of your own, and --dataset {arguments.dataset} --masks "
+            f"{arguments.masks} has none: leave it out."
+        )
+    return None
 
 
 def fit(

@@ -12,6 +12,7 @@ from transformers import ViTConfig
 
 import run_eval
 from hf_robustvit.command_line import parse_settings
+from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.results import INTERVALS
 
@@ -41,7 +42,7 @@ def workshop(tmp_path_factory):
 
 def evaluate(workshop, output_dir, *flags) -> None:
     arguments = ("--model", workshop / "after", "--output_dir", output_dir, "--num_workers", 0, *flags)
-    run_eval.main(*parse_settings(run_eval.EvaluationArguments, arguments=list(map(str, arguments))))
+    run_eval.main(*parse_settings(run_eval.EvaluationArguments, MaskReading, arguments=list(map(str, arguments))))
 
 
 def test_one_model_on_a_folder(workshop, tmp_path, capsys):
@@ -142,6 +143,23 @@ def test_a_folder_where_a_mask_is_missing_is_evaluated_without_masks(workshop, t
     assert "is evaluated without masks: 1 of 60 images have no mask" in caplog.text
     result = json.loads((tmp_path / "out" / "masked.json").read_text())
     assert result["num_images"] == 60 and result["insertion"] is None
+
+
+def test_masks_that_leave_the_object_open_stop_before_the_first_batch(workshop, tmp_path, monkeypatch):
+    folder = with_masks(workshop, tmp_path / "masked")
+    evaluate(workshop, tmp_path / "white", "--dataset", folder)
+    for path in (folder / "masks").rglob("*.png"):
+        with Image.open(path) as mask:
+            Image.eval(mask, lambda value: 1 if value else 2).save(path)  # 1 the object, 2 its background
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
+        with pytest.raises(UserError, match="60 of 60 evaluation pairs cannot be used: 60 masks do not tell"):
+            evaluate(workshop, tmp_path / "out", "--dataset", folder)
+    evaluate(workshop, tmp_path / "out", "--dataset", folder, "--mask_foreground", 1)
+    white, grey = (json.loads((tmp_path / name / "masked.json").read_text()) for name in ("white", "out"))
+    assert grey["protocol"]["mask_foreground"] == ["1"] and "mask_foreground" not in white["protocol"]
+    for figure in ("mean_iou", "relevance_in_mask", "insertion", "top1_grey_background"):
+        assert grey[figure] == white[figure]
 
 
 def test_a_second_run_calls_no_model(workshop, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from forked import run_forked
 from golden_numbers import relative_error
-from photo_folder import save_model, save_photos
+from photo_folder import finetune, save_model, save_photos
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import tiny_model
@@ -209,6 +209,20 @@ def break_empty_mask(folder):
     return ()
 
 
+def break_polarity(folder):
+    write_trimaps(folder)
+    return ()
+
+
+def write_trimaps(folder):
+    """The masks as those of the Oxford pets: 1 is the object, 2 the background, 3 its first row."""
+    for path in (folder / "masks").rglob("*.png"):
+        with Image.open(path) as mask:
+            trimap = Image.eval(mask, lambda value: 1 if value else 2)
+        trimap.paste(3, (0, 0, trimap.width, 1))
+        trimap.save(path)
+
+
 def break_image(folder):
     (folder / "images" / "ant" / "0.png").write_bytes(b"no picture")
     return ()
@@ -220,6 +234,9 @@ def break_image(folder):
         (break_mask_size, r"1 mask has another size than its image.*ant/0\.png is 20x40 pixels.*40x40"),
         (break_missing_mask, r"1 of 15 images have no mask.*ant/0\.png"),
         (break_empty_mask, r"1 mask has no foreground.*ant/0\.png"),
+        (break_polarity, r"9 masks do not tell what is object.*the values 1, 2, 3, .*pass --mask_foreground"),
+        (lambda folder: ("--dataset", "cutouts", "--mask_ignore", "3"), "--mask_ignore is for masks of your own"),
+        (lambda folder: ("--mask_foreground", "cat"), "--mask_foreground: 'cat' is neither a grey value"),
         (break_image, r"1 image cannot be read.*ant/0\.png"),
         (lambda folder: ("--dataset", "cutout"), r"--dataset: there is no 'cutout'. Did you mean cutouts"),
         (lambda folder: ("--model", "google/vit-base-patch16-244"), r"Did you mean google/vit-base-patch16-224"),
@@ -249,6 +266,22 @@ def test_a_cache_that_cannot_be_written_to_is_one_sentence(folder, model_dir, tm
     done = run("--model", model_dir, "--dataset", folder, "--output_dir", tmp_path / "out")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "cannot be written to (Not a directory): set HF_DATASETS_CACHE to a folder that can" in done.stderr
+
+
+def test_trimaps_train_by_their_flags_and_the_record_tells_them(folder, model_dir, tmp_path, monkeypatch):
+    common = ("--model", model_dir, "--dataset", folder)
+    finetune(monkeypatch, *common, "--output_dir", tmp_path / "white")
+    write_trimaps(folder)
+    flags = ("--mask_foreground", 1, "--mask_ignore", 3)
+    finetune(monkeypatch, *common, "--output_dir", tmp_path / "trimap", *flags)
+    white, trimap = (json.loads((tmp_path / name / "robustvit.json").read_text()) for name in ("white", "trimap"))
+    assert trimap["mask_foreground"] == ["1"] and trimap["mask_ignore"] == ["3"]
+    assert "mask_foreground" not in white and "mask_orientation" not in trimap
+    first, second = (record["validation"] for record in (white, trimap))
+    # The centre crop of the validation leaves the first row out; some crops of the training do not.
+    assert first["before"]["eval_loss"] == second["before"]["eval_loss"]
+    assert first["after"]["eval_loss"] != second["after"]["eval_loss"]
+    finetune(monkeypatch, *common, "--output_dir", tmp_path / "whole", "--masks", "whole")
 
 
 def test_an_earlier_run_is_gone_on_with_or_left_alone(folder, model_dir, tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 import run_masks
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from hf_robustvit.command_line import parse_settings
+from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
@@ -44,7 +45,7 @@ def photos(tmp_path):
 
 def make_masks(photos, out, *flags):
     arguments = ["--images", photos, "--output_dir", out, "--image_size", 160, "--sigma_spatial", 8, *flags]
-    types = (run_masks.MaskArguments, TokenCutOptions, QualityGate)
+    types = (run_masks.MaskArguments, TokenCutOptions, QualityGate, MaskReading)
     run_masks.main(*parse_settings(*types, arguments=list(map(str, arguments))))
     return json.loads((out / "masks.json").read_text())
 
@@ -187,3 +188,15 @@ def test_two_processes_leave_what_one_leaves(photos, backbone, tmp_path):
     assert files(out) == files(alone)
     for name in files(out) - {"masks.json", "contact_sheet.png"}:
         np.testing.assert_array_equal(Image.open(out / name), Image.open(alone / name))
+
+
+def test_annotated_masks_that_leave_the_object_open_are_refused_before_the_work(photos, backbone, tmp_path, by_colour):
+    for path in (photos / "masks").rglob("*.png"):
+        with Image.open(path) as mask:
+            Image.eval(mask, lambda value: 1 if value else 2).save(path)  # 1 the object, 2 its background
+    flags = ("--backbone", backbone, "--annotated", photos / "masks")
+    with pytest.raises(UserError, match=r"--annotated: 4 of 4 masks cannot be read yet \(first: .*values 1, 2, and"):
+        make_masks(photos, tmp_path / "out", *flags)
+    assert not (tmp_path / "out/masks").exists()
+    report = make_masks(photos, tmp_path / "out", *flags, "--mask_foreground", 1)
+    assert report["images"]["cat/1.jpg"]["iou"] > 0.9

@@ -11,15 +11,18 @@ from hf_robustvit.data.labels import (
     model_classes,
     relabel,
 )
-from hf_robustvit.data.pairs import PairError, check_pairs, foreground_mask, open_picture, read_pair
+from hf_robustvit.data.masks import NO_FLAGS, MaskReading, foreground_mask
+from hf_robustvit.data.pairs import PairError, check_pairs, open_picture, read_pair, read_row
 from hf_robustvit.data.selection import Selection, choose_training_images
 from hf_robustvit.data.transforms import AugmentedPairs, EvalTransform, TrainTransform, with_pair_transform
 
 
 __all__ = [
     "MASK_CONTROLS",
+    "NO_FLAGS",
     "AugmentedPairs",
     "EvalTransform",
+    "MaskReading",
     "PairError",
     "Selection",
     "SwapBackgrounds",
@@ -36,6 +39,7 @@ __all__ = [
     "model_classes",
     "open_picture",
     "read_pair",
+    "read_row",
     "relabel",
     "with_pair_transform",
 ]

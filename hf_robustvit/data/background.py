@@ -1,5 +1,6 @@
 """Other surroundings for an object: its background greyed, or taken from another image."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import datasets
@@ -9,8 +10,8 @@ import PIL.ImageFilter
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from hf_robustvit.data.pairs import read_pair, undecoded
-from hf_robustvit.data.transforms import PairTransform
+from hf_robustvit.data.pairs import Pair, undecoded
+from hf_robustvit.data.transforms import PairTransform, transform_rows
 from hf_robustvit.errors import UserError
 
 
@@ -76,14 +77,14 @@ class SwapBackgrounds:
         self.rows = {image_id: row for row, image_id in enumerate(pairs["image_id"])}
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        rows = [self._swap(dict(zip(batch, row, strict=True))) for row in zip(*batch.values(), strict=True)]
-        return self.transform({column: [row[column] for row in rows] for column in batch})
+        return transform_rows(batch, lambda row: self.transform.apply(row, self._swap(row)))
 
-    def _swap(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _swap(self, row: Mapping[str, Any]) -> Pair:
+        pair = self.transform.read(row)
         # torch's global generator, which `AugmentedPairs` seeds for each row.
         if torch.rand(()) >= SWAPPED_SHARE:
-            return row
+            return pair
         further = 1 + int(torch.randint(len(self.pairs) - 1, ()))
-        other = self.pairs[(self.rows[row["image_id"]] + further) % len(self.pairs)]
-        image, mask = read_pair(row)
-        return row | {"image": swap_background(image, mask, fill_object(*read_pair(other))), "mask": mask}
+        other = self.transform.read(self.pairs[(self.rows[row["image_id"]] + further) % len(self.pairs)])
+        background = fill_object(other.image, other.mask)
+        return pair._replace(image=swap_background(pair.image, pair.mask, background))

@@ -7,7 +7,8 @@ import datasets
 import numpy as np
 import PIL.Image
 
-from hf_robustvit.data.pairs import read_pair, undecoded
+from hf_robustvit.data.masks import NO_FLAGS, MaskReading
+from hf_robustvit.data.pairs import read_row, undecoded
 from hf_robustvit.errors import UserError, unknown_name
 
 
@@ -17,35 +18,39 @@ MASK_CONTROLS = ("random", "whole", "other")
 NOISE_GRID = 6
 
 
-def control_masks(pairs: datasets.Dataset, control: str, seed: int) -> datasets.Dataset:
+def control_masks(
+    pairs: datasets.Dataset, control: str, seed: int, reading: MaskReading | None = NO_FLAGS
+) -> datasets.Dataset:
     """Replace the masks of a data set by a control's.
 
     Args:
-        pairs: Rows as `read_pair` takes them, with `mask`.
+        pairs: Rows as `read_row` takes them, with `mask`, which "whole" can do without.
         control: "random", smooth blobs with as much foreground as the image's own mask; "whole", all is foreground;
             "other", the mask of another image, stretched to this one's size.
         seed: Of the random masks (each depends on it and on its image_id alone) and of who gets whose mask.
+        reading: How the masks are read, as for `read_row`; the new ones are read with None.
 
     Returns:
         The same rows with new masks, mode L, of the size their image is displayed in.
 
     Raises:
-        UserError: There is no such control, or there is one image only and no other mask; or as `read_pair`.
+        UserError: There is no such control, or there is one image only and no other mask; or as `read_row`.
     """
     if control not in MASK_CONTROLS:
         raise unknown_name("--masks", control, MASK_CONTROLS)
     if control == "other" and len(pairs) < 2:
         raise UserError("--masks other: there is one image only, so no other's mask to give it; choose more images.")
-    sources = undecoded(pairs.with_format(None)).select_columns(["image", "mask", "image_id"])
+    columns = ["image", "image_id"] if control == "whole" else ["image", "mask", "image_id"]
+    sources = undecoded(pairs.with_format(None)).select_columns(columns)
     others = draw_others(range(len(pairs)), seed)
 
     def make(row: dict, index: int) -> dict[str, PIL.Image.Image]:
-        image, mask = read_pair(row)
+        image, mask, *_ = read_row(row, reading)
         if control == "random":
             return {"mask": random_mask(mask, f"{seed}/{row['image_id']}")}
         if control == "whole":
             return {"mask": PIL.Image.new("L", image.size, 255)}
-        _, other = read_pair(sources[int(others[index])])
+        other = read_row(sources[int(others[index])], reading).mask
         return {"mask": other.resize(image.size, PIL.Image.Resampling.BILINEAR)}
 
     masks = sources.map(
@@ -57,7 +62,8 @@ def control_masks(pairs: datasets.Dataset, control: str, seed: int) -> datasets.
         keep_in_memory=True,
         desc=f"Masks of the control {control!r}",
     )
-    return datasets.concatenate_datasets([pairs.remove_columns("mask"), masks], axis=1)
+    rest = [column for column in pairs.column_names if column != "mask"]
+    return datasets.concatenate_datasets([pairs.select_columns(rest), masks], axis=1)
 
 
 def random_mask(mask: PIL.Image.Image, key: str) -> PIL.Image.Image:

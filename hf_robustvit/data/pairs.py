@@ -4,104 +4,149 @@ import io
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 
+from hf_robustvit.data.masks import (
+    NO_FLAGS,
+    MaskReading,
+    UnclearMaskError,
+    fills_border,
+    grey_values,
+    implausible_share,
+    read_mask,
+    to_bytes,
+)
 from hf_robustvit.errors import UserError
 
 
 logger = logging.getLogger(__name__)
 
+UPRIGHT = 1  # the EXIF orientation of an image that is displayed as it is stored
+FEW_MASKS = 3  # too few to tell from them that a whole set is inverted
+
 # What can be wrong with a pair, as one and as several are told.
 PROBLEMS = {
     "image": ("image cannot be read", "images cannot be read"),
     "mask": ("mask cannot be read", "masks cannot be read"),
+    "unclear": ("mask does not tell what is object", "masks do not tell what is object"),
+    "orientation": ("mask fits its image both ways round", "masks fit their images both ways round"),
     "size": ("mask has another size than its image", "masks have another size than their image"),
     "empty": ("mask has no foreground", "masks have no foreground"),
+    "implausible": ("mask is no plausible outline of an object", "masks are no plausible outlines of objects"),
 }
 
 
 class PairError(UserError):
-    """An image or its mask cannot be used: the message names the file, `problem` is a key of `PROBLEMS`."""
+    """An image or its mask cannot be used.
 
-    def __init__(self, message: str, problem: str = ""):
-        super().__init__(message)
-        self.problem = problem
+    Args:
+        name: Of the file.
+        fault: What the message says of it.
+        problem: A key of `PROBLEMS`.
+    """
+
+    def __init__(self, name: str, fault: str, problem: str):
+        super().__init__(name + fault)
+        self.fault, self.problem = fault, problem
+
+
+class Pair(NamedTuple):
+    """What is in a row's files, all of one size.
+
+    Attributes:
+        image: Mode RGB.
+        mask: Mode L, 0 background to 255 object; None where the row has none.
+        ignored: Mode L, 255 where a pixel is neither object nor background; None where there is no such pixel.
+        is_turned: Whether the mask was as the image is stored, and is turned with it.
+    """
+
+    image: PIL.Image.Image
+    mask: PIL.Image.Image | None = None
+    ignored: PIL.Image.Image | None = None
+    is_turned: bool = False
 
 
 def read_pair(row: Mapping[str, Any]) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
+    """The image and the mask of a row, its mask read without flags; see `read_row`."""
+    return read_row(row)[:2]
+
+
+def read_row(row: Mapping[str, Any], reading: MaskReading | None = NO_FLAGS, turned: bool = True) -> Pair:
     """Open the image and the mask of a row as they are displayed, that is turned as their EXIF orientation says.
 
-    Args:
-        row: `image`, `image_id` and, where the set has masks, `mask`; pictures are PIL images or the
-            {"path", "bytes"} of an undecoded `datasets.Image`.
+    A mask without an orientation of its own that fits its image only as that is stored is turned with it.
 
-    Returns:
-        The image, mode RGB, and its mask, mode L (see `foreground_mask`), of the same size; None without a mask.
+    Args:
+        row: `image`, `image_id` and, where the set has them, `mask` and `ignore` (non-black pixels count neither as
+            object nor as background); pictures are PIL images or the {"path", "bytes"} of an undecoded
+            `datasets.Image`.
+        reading: How the mask is read; None for a mask that this package has made (see `read_mask`), which fits the
+            image as displayed.
+        turned: False leaves everything as it is stored, as the benchmarks' protocols do.
 
     Raises:
-        PairError: One of them cannot be read, their sizes differ, or the mask is empty.
+        PairError: A picture cannot be read, what is object or which way the mask is turned is not clear, sizes differ,
+            or the mask is empty.
     """
     image_name = _name(row["image"], row["image_id"])
-    image = _read(row["image"], image_name, "image", _to_rgb)
+    image, orientation = _read(row["image"], image_name, "image", to_rgb, turned)
+    displayed = _turn(image, orientation)
     if "mask" not in row:
-        return image, None
+        return Pair(displayed)
     mask_name = _name(row["mask"], f"the mask of {row['image_id']}")
-    mask = _read(row["mask"], mask_name, "mask", foreground_mask)
-    if mask.size != image.size:
-        sizes = f"{mask.width}x{mask.height} pixels, its image {image_name} {image.width}x{image.height} as displayed"
-        raise PairError(f"{mask_name} is {sizes}", "size")
-    if mask.getbbox() is None:
-        raise PairError(f"{mask_name} marks no pixel as foreground", "empty")
-    return image, mask
+    (mask, ignored), own = _read(row["mask"], mask_name, "mask", lambda mask: read_mask(mask, reading), turned)
+    is_turned = (
+        reading is not None
+        and own == UPRIGHT != orientation
+        and _is_as_stored(mask_name, mask.size, image.size, displayed.size, reading)
+    )
+    if is_turned:
+        own = orientation
+    mask, ignored = _turn(mask, own), ignored and _turn(ignored, own)
+    if mask.size != displayed.size:
+        sizes = f" is {mask.width}x{mask.height} pixels, its image {image_name} {displayed.width}x{displayed.height}"
+        raise PairError(mask_name, f"{sizes} as displayed" if turned else sizes, "size")
+    if reading is not None and mask.getbbox() is None:
+        raise PairError(mask_name, " marks no pixel as foreground", "empty")
+    if "ignore" in row:
+        (ignored, _), own = _read(row["ignore"], mask_name, "mask", lambda mask: read_mask(mask, None), turned)
+        ignored = _turn(ignored, own)
+    return Pair(displayed, mask, ignored, is_turned)
 
 
-def read_ignored(row: Mapping[str, Any]) -> PIL.Image.Image | None:
-    """Open what marks, in mode L and as displayed, the pixels that belong neither to object nor to background.
+def _is_as_stored(
+    name: str, size: tuple[int, int], stored: tuple[int, int], displayed: tuple[int, int], reading: MaskReading
+) -> bool:
+    """Whether a mask fits its image as stored, where that is displayed in another orientation."""
+    if reading.mask_orientation is None and size == stored == displayed:
+        raise PairError(
+            name,
+            " fits its image both as stored and as displayed, which is turned by its EXIF orientation: pass "
+            "--mask_orientation displayed or stored",
+            "orientation",
+        )
+    return reading.mask_orientation == "stored" or (reading.mask_orientation is None and size == stored)
 
-    Args:
-        row: As for `read_pair`, and `ignore` where the set has such marks.
+
+def read_plausible_row(row: Mapping[str, Any], reading: MaskReading | None) -> Pair:
+    """As `read_row`, for a mask of one's own.
 
     Raises:
-        PairError: It cannot be read.
+        PairError: Also where the mask covers under 0.1 % or over 99 % of its image.
     """
-    if "ignore" not in row:
-        return None
-    return _read(row["ignore"], _name(row["ignore"], f"the mask of {row['image_id']}"), "mask", foreground_mask)
-
-
-def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
-    """Bring a mask of any mode to mode L, 0 background to 255 foreground.
-
-    Grey masks are soft: a value is a share of 255, or of 1 where the mask has no value above 1, or of 65535 where it
-    has one above 255. Coloured masks of up to 256 colours are label maps: all but black is foreground. What is
-    transparent is background.
-
-    Args:
-        mask: A PIL image.
-
-    Returns:
-        An image of the same size, mode L.
-
-    Raises:
-        ValueError: The mask has more than 256 colours, as a photograph has, or values below 0 or above 65535.
-    """
-    if mask.has_transparency_data:
-        mask = PIL.Image.alpha_composite(PIL.Image.new("RGBA", mask.size, "black"), mask.convert("RGBA"))
-    if _is_grey(mask):
-        return _grey_to_bytes(mask)
-    colours = mask.convert("RGB")
-    red, green, blue = np.moveaxis(np.asarray(colours), -1, 0)
-    if (red == green).all() and (green == blue).all():
-        return _grey_to_bytes(PIL.Image.fromarray(red))
-    if colours.getcolors(256) is None:
-        raise ValueError("it has more than 256 colours, so it is no mask")
-    return PIL.Image.fromarray((red | green | blue > 0).astype(np.uint8) * 255)
+    pair = read_row(row, reading)
+    share = implausible_share(pair.mask, pair.ignored) if reading is not None and pair.mask else None
+    if share is not None:
+        name = _name(row["mask"], f"the mask of {row['image_id']}")
+        raise PairError(name, f" marks {100 * share:.3g} % of its image as foreground", "implausible")
+    return pair
 
 
 def open_picture(file: str | io.BytesIO) -> PIL.Image.Image:
@@ -130,45 +175,92 @@ def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset
 
 
-def check_pairs(dataset: datasets.Dataset, skip: bool = False, num_proc: int | None = None) -> datasets.Dataset:
+def check_pairs(
+    dataset: datasets.Dataset,
+    skip: bool | Collection[str] = False,
+    num_proc: int | None = None,
+    reading: MaskReading | None = NO_FLAGS,
+    use: str = "training",
+) -> datasets.Dataset:
     """Open every image and mask once, so that a broken file stops training before it begins.
+
+    A mask of one's own that covers under 0.1 % or over 99 % of its image is as good as broken. The log counts the
+    masks that are turned with their images.
 
     Args:
         dataset: The chosen images, rows as `read_pair` takes them.
-        skip: Leave broken pairs out and log each, instead of refusing the set.
+        skip: Leave broken pairs out and log each, instead of refusing the set; or only those with some of `PROBLEMS`.
         num_proc: Processes that open them.
+        reading: How masks are read; None for masks that this package has made, as in `read_row`.
+        use: What the pairs are for, for messages.
 
     Returns:
         The data set, without its broken pairs.
 
     Raises:
-        UserError: Pairs are broken and `skip` is False, or all of them are; names the first of each kind and how many.
+        UserError: Pairs are broken and not to be skipped, or all are; names the first of each kind and how many.
+            Or most masks look inverted.
     """
-    pictures = dataset.with_format(None).select_columns(
-        [column for column in ("image", "mask", "image_id") if column in dataset.column_names]
-    )
-    found = undecoded(pictures).map(
-        _find_problem,
-        remove_columns=pictures.column_names,
-        features=datasets.Features({"problem": datasets.Value("string"), "message": datasets.Value("string")}),
-        num_proc=num_proc,
-        # Files change without a change of the data set's fingerprint: no result may be kept for a later check.
-        keep_in_memory=True,
-        desc="Checking images and masks",
-    )
+    skipped = (PROBLEMS if skip else ()) if isinstance(skip, bool) else skip
+    found = _examine_all(dataset, reading, num_proc)
     usable, messages = [], defaultdict(list)
     for row, (problem, message) in enumerate(zip(found["problem"], found["message"], strict=True)):
         if problem is None:
             usable.append(row)
         else:
             messages[problem].append(message)
-            if skip:
+            if problem in skipped:
                 logger.warning("Left out: %s.", message)
-    if messages and not (skip and usable):
+    if messages and not (messages.keys() <= set(skipped) and usable):
         raise UserError(
-            _summary(messages, len(dataset), "training pairs" if "mask" in dataset.column_names else "images")
+            _summary(messages, len(dataset), f"{use} pairs" if "mask" in dataset.column_names else "images")
         )
+    if reading is not None:
+        _refuse_inverted(found["fills_border"][:], dataset, reading)
+    if num_turned := sum(found["is_turned"]):
+        logger.info("%d masks lie as their images are stored, and are turned with them.", num_turned)
+    if messages:
+        logger.warning("%d of %d %s pairs are left out.", len(dataset) - len(usable), len(dataset), use)
     return dataset.select(usable) if messages else dataset
+
+
+def refuse_unclear(dataset: datasets.Dataset, reading: MaskReading) -> None:
+    """Refuse masks that work is to be compared with before it begins, where they must be told how to be read.
+
+    Args:
+        dataset: Rows as for `read_row`; `mask` may be None in single rows.
+        reading: How the masks are read.
+
+    Raises:
+        UserError: What is object in a mask is not clear, or which way it is turned.
+    """
+    masks = undecoded(dataset)["mask"]
+    found = _examine_all(dataset.select([row for row, mask in enumerate(masks) if mask]), reading)
+    pairs = zip(found["problem"], found["message"], strict=True)
+    unclear = [message for problem, message in pairs if problem in ("unclear", "orientation")]
+    if unclear:
+        raise UserError(f"--annotated: {len(unclear)} of {len(found)} masks cannot be read yet (first: {unclear[0]}).")
+
+
+def _examine_all(
+    dataset: datasets.Dataset, reading: MaskReading | None, num_proc: int | None = None
+) -> datasets.Dataset:
+    pictures = dataset.with_format(None).select_columns(
+        [column for column in ("image", "mask", "image_id") if column in dataset.column_names]
+    )
+    return undecoded(pictures).map(
+        _examine,
+        fn_kwargs={"reading": reading},
+        remove_columns=pictures.column_names,
+        features=datasets.Features(
+            {"problem": datasets.Value("string"), "message": datasets.Value("string")}
+            | dict.fromkeys(("is_turned", "fills_border"), datasets.Value("bool"))
+        ),
+        num_proc=num_proc,
+        # Files change without a change of the data set's fingerprint: no result may be kept for a later check.
+        keep_in_memory=True,
+        desc="Checking images and masks",
+    )
 
 
 def _summary(messages: Mapping[str, list[str]], total: int, what: str) -> str:
@@ -182,12 +274,24 @@ def _summary(messages: Mapping[str, list[str]], total: int, what: str) -> str:
     return f"{broken} of {total} {what} cannot be used: {', '.join(kinds)}. {advice}"
 
 
-def _find_problem(row: dict) -> dict[str, str | None]:
+def _examine(row: dict, reading: MaskReading | None) -> dict[str, Any]:
     try:
-        read_pair(row)
+        pair = read_plausible_row(row, reading)
     except PairError as error:
-        return {"problem": error.problem, "message": str(error)}
-    return {"problem": None, "message": None}
+        return {"problem": error.problem, "message": str(error), "is_turned": False, "fills_border": False}
+    is_filled = pair.mask is not None and fills_border(pair.mask)
+    return {"problem": None, "message": None, "is_turned": pair.is_turned, "fills_border": is_filled}
+
+
+def _refuse_inverted(fills_border: list[bool], dataset: datasets.Dataset, reading: MaskReading) -> None:
+    """A single object may fill its image's border; where most do, background was taken for object."""
+    count = sum(fills_border)
+    if not reading.mask_foreground and count > max(FEW_MASKS, len(dataset) / 2):
+        first = dataset[:]["image_id"][fills_border.index(True)]
+        raise UserError(
+            f"{count} of {len(dataset)} masks look inverted, most of their border is foreground (first: the mask of "
+            f"{first}): pass --mask_foreground 0 if black is the object, or its value if the masks are right."
+        )
 
 
 def _name(picture: Any, image_id: str) -> str:
@@ -195,31 +299,41 @@ def _name(picture: Any, image_id: str) -> str:
     return picture["path"] if isinstance(picture, dict) and picture["bytes"] is None else image_id
 
 
-def _read(picture: Any, name: str, problem: str, convert: Callable) -> PIL.Image.Image:
+def _read(picture: Any, name: str, problem: str, convert: Callable, turned: bool) -> tuple[Any, int]:
+    """A picture as `convert` gives it, and its EXIF orientation; upright where that shall not count."""
+    if picture is None:
+        raise PairError(name, " is missing", problem)
     try:
         if isinstance(picture, dict):
             picture = open_picture(picture["path"] if picture["bytes"] is None else io.BytesIO(picture["bytes"]))
-        return convert(PIL.ImageOps.exif_transpose(picture))
+        orientation = picture.getexif().get(PIL.ExifTags.Base.Orientation, UPRIGHT) if turned else UPRIGHT
+        return convert(picture), orientation if orientation in range(2, 9) else UPRIGHT
+    except UnclearMaskError as error:
+        raise PairError(name, f" {error}", "unclear") from error
     except PIL.UnidentifiedImageError as error:
-        raise PairError(f"{name} is not a picture", problem) from error
+        raise PairError(name, " is not a picture", problem) from error
     # Decoders of broken files raise whatever they stumble on: OSError, SyntaxError, DecompressionBombError and others.
     except Exception as error:
-        raise PairError(f"{name}: {getattr(error, 'strerror', None) or error}", problem) from error
+        raise PairError(name, f": {getattr(error, 'strerror', None) or error}", problem) from error
 
 
-def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    # PIL cuts values above 255 off when it converts 16-bit grey.
-    return (_grey_to_bytes(image) if _is_grey(image) else image).convert("RGB")
+def _turn(picture: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
+    picture.getexif()[PIL.ExifTags.Base.Orientation] = orientation
+    return PIL.ImageOps.exif_transpose(picture)
 
 
-def _is_grey(image: PIL.Image.Image) -> bool:
-    return image.mode in ("1", "L", "F") or image.mode.startswith("I")
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """A photograph as mode RGB, in training, evaluation and everywhere else.
 
+    Grey of more than 8 bits is scaled, from 65535 where some value is above 255; floating-point grey from 1, 255 or
+    65535, the smallest that no value is above. All else is converted by Pillow: CMYK, palettes, and transparency,
+    which is dropped, so that the colours stored below it show.
 
-def _grey_to_bytes(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Mode L with the values scaled from the smallest of the ranges 0..1, 0..255 and 0..65535 that holds them."""
-    values = np.asarray(image).astype(np.float32)
-    if not 0 <= values.min() <= values.max() <= 65535:
-        raise ValueError(f"it has values from {values.min():g} to {values.max():g}, expected 0 to 255")
-    top = next(top for top in (1, 255, 65535) if values.max() <= top)
-    return PIL.Image.fromarray((values * (255 / top)).round().astype(np.uint8))
+    Raises:
+        ValueError: Grey values below 0 or above 65535, or no numbers; or Pillow knows no conversion.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = grey_values(image)
+        is_scaled = image.mode == "F" or values.max() > 255
+        image = to_bytes(values) if is_scaled else PIL.Image.fromarray(values.astype(np.uint8))
+    return image.convert("RGB")

@@ -1,5 +1,6 @@
 """Joint transforms of an image and its foreground mask: what is done to the one is done to the other."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import datasets
@@ -8,7 +9,8 @@ import PIL.Image
 import torch
 from transformers import BaseImageProcessor
 
-from hf_robustvit.data.pairs import PairError, read_ignored, read_pair, undecoded
+from hf_robustvit.data.masks import NO_FLAGS, MaskReading
+from hf_robustvit.data.pairs import Pair, PairError, read_row, undecoded
 from hf_robustvit.errors import UserError
 
 
@@ -21,45 +23,59 @@ class PairTransform:
 
     Called with a batch of columns (a dict of lists, as `datasets` gives it to `Dataset.with_transform`) it returns the
     columns `pixel_values` ((3, height, width) float32, normalised), `mask` (where the batch has masks: (1, height,
-    width) float32 in [0, 1], or -1 where the column `ignore` marks the pixel) and all others (`label`, `image_id`)
-    unchanged.
+    width) float32 in [0, 1], or -1 where the pixel is to be ignored) and all others (`label`, `image_id`) unchanged.
 
     Args:
-        image_processor: The model's. Its crop size (its size where it does not crop), mean and standard deviation are
-            used, the two last only if it normalises; the paper's are 0.5.
+        image_processor: The model's. Its crop size (its size where it does not crop) and its `normalization` are used;
+            the paper's mean and standard deviation are 0.5. Where it does not resize, nothing is resized.
         crop_size: (height, width) in pixels, or one number for both, where the processor's is not the model's.
+        reading: How masks are read, as for `read_row`.
 
     Raises:
         UserError: The processor tells no size; or, when called, a pair cannot be used (see `read_pair`).
     """
 
-    def __init__(self, image_processor: BaseImageProcessor, crop_size: int | tuple[int, int] | None = None):
+    def __init__(
+        self,
+        image_processor: BaseImageProcessor,
+        crop_size: int | tuple[int, int] | None = None,
+        reading: MaskReading | None = NO_FLAGS,
+    ):
         if crop_size is None:
-            crop_size = _processor_size(image_processor)
+            crop_size = processor_size(image_processor)
         self.crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         # The paper resizes to 256 and crops 224 of it.
         self.resize_size = tuple(round(side * 256 / 224) for side in self.crop_size)
-        normalise = image_processor.do_normalize
-        self.mean = torch.tensor(image_processor.image_mean if normalise else [0.0] * 3).view(3, 1, 1)
-        self.std = torch.tensor(image_processor.image_std if normalise else [1.0] * 3).view(3, 1, 1)
+        self.resizes = image_processor.do_resize
+        self.mean, self.std = normalization(image_processor)
+        self.reading = reading
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        examples = [self._transform(dict(zip(batch, row, strict=True))) for row in zip(*batch.values(), strict=True)]
-        return {column: [example[column] for example in examples] for column in examples[0]}
+        return transform_rows(batch, lambda row: self.apply(row, self.read(row)))
 
-    def _transform(self, row: dict[str, Any]) -> dict[str, Any]:
+    def read(self, row: Mapping[str, Any]) -> Pair:
+        """The pictures of a row, as `read_row`."""
         try:
-            (image, mask), ignored = read_pair(row), read_ignored(row)
+            return read_row(row, self.reading)
         except PairError as error:
             raise UserError(
                 f"{error}. Repair or remove it; hf_robustvit.data.check_pairs finds all such files."
             ) from error
+
+    def apply(self, row: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
+        """The example of a row with these pictures."""
         example = {column: value for column, value in row.items() if column not in ("image", "mask", "ignore")}
-        pictures = self._resize_and_crop([picture for picture in (image, mask, ignored) if picture is not None])
+        (width, height), (crop_height, crop_width) = pair.image.size, self.crop_size
+        if not self.resizes and (width < crop_width or height < crop_height):
+            raise UserError(
+                f"{row['image_id']} is {width}x{height} pixels, the model takes {crop_width}x{crop_height}, and its "
+                "image processor does not resize (do_resize is off): enlarge the image, or switch do_resize on."
+            )
+        pictures = self._resize_and_crop([picture for picture in pair[:3] if picture is not None])
         example["pixel_values"] = (_to_tensor(pictures[0]) - self.mean) / self.std  # (3, height, width)
-        if mask is not None:
+        if pair.mask is not None:
             example["mask"] = _to_tensor(pictures[1])  # (1, height, width)
-        if ignored is not None:
+        if pair.ignored is not None:
             # Wherever resizing has mixed in an ignored pixel, nobody knows what is there.
             example["mask"][_to_tensor(pictures[2]) > 0] = IGNORED
         return example
@@ -76,7 +92,7 @@ class TrainTransform(PairTransform):
 
     def _resize_and_crop(self, pictures: list[PIL.Image.Image]) -> list[PIL.Image.Image]:
         # torch's global generator, which `AugmentedPairs` seeds for each row.
-        height, width = self.resize_size
+        width, height = self.resize_size[::-1] if self.resizes else pictures[0].size
         crop_height, crop_width = self.crop_size
         top = int(torch.randint(height - crop_height + 1, ()))
         left = int(torch.randint(width - crop_width + 1, ()))
@@ -96,14 +112,20 @@ class EvalTransform(PairTransform):
         width, height = pictures[0].size
         least_height, least_width = self.resize_size
         # Whole numbers, so that the side that fits is exact and the other never falls short of the crop.
-        if least_height * width >= least_width * height:
+        if self.resizes and least_height * width >= least_width * height:
             height, width = least_height, least_height * width // height
-        else:
+        elif self.resizes:
             height, width = least_width * height // width, least_width
         crop_height, crop_width = self.crop_size
         top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
         box = (left, top, left + crop_width, top + crop_height)
         return [picture.resize((width, height), PIL.Image.Resampling.BILINEAR).crop(box) for picture in pictures]
+
+
+def transform_rows(batch: dict[str, list], transform: Callable[[dict], dict]) -> dict[str, list]:
+    """A batch of columns whose every row went through a function."""
+    examples = [transform(dict(zip(batch, row, strict=True))) for row in zip(*batch.values(), strict=True)]
+    return {column: [example[column] for example in examples] for column in examples[0]}
 
 
 def with_pair_transform(dataset: datasets.Dataset, transform: PairTransform) -> datasets.Dataset:
@@ -142,7 +164,20 @@ class AugmentedPairs(torch.utils.data.Dataset):
         self._epoch.fill_(epoch)
 
 
-def _processor_size(image_processor: BaseImageProcessor) -> tuple[int, int]:
+def normalization(image_processor: BaseImageProcessor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a processor does to colours, whichever of its steps are switched off.
+
+    Returns:
+        Mean and standard deviation, (3, 1, 1) float32 each: `pixel_values` are (colours in [0, 1] - mean) / std.
+    """
+    scale = 255 * image_processor.rescale_factor if image_processor.do_rescale else 255
+    normalises = image_processor.do_normalize
+    mean, std = (image_processor.image_mean, image_processor.image_std) if normalises else ([0.0] * 3, [1.0] * 3)
+    return torch.tensor(mean).view(3, 1, 1) / scale, torch.tensor(std).view(3, 1, 1) / scale
+
+
+def processor_size(image_processor: BaseImageProcessor) -> tuple[int, int]:
+    """Height and width of the pictures that a processor makes, or expects where it does not resize."""
     size = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
     if size.height and size.width:
         return size.height, size.width

@@ -28,7 +28,7 @@ class GreyBackgrounds(BenchmarkImages):
 
     def _read(self, index: int) -> dict[str, Image.Image]:
         pictures = super()._read(index)
-        return pictures | {"image": grey_background(**pictures)}
+        return pictures | {"image": grey_background(pictures["image"], pictures["mask"])}
 
 
 class SwappedBackgrounds(BenchmarkImages):
@@ -48,13 +48,14 @@ class SwappedBackgrounds(BenchmarkImages):
         # Others lead back to the image itself in the end, which can be read.
         while (background := self._background(other)) is None:
             other = int(self.others[other])
-        return pictures | {"image": swap_background(**pictures, background=background)}
+        return pictures | {"image": swap_background(pictures["image"], pictures["mask"], background)}
 
     def _background(self, index: int) -> Image.Image | None:
         try:
-            return fill_object(**super()._read(index))
+            pictures = super()._read(index)
         except UnreadableImage:
             return None
+        return fill_object(pictures["image"], pictures["mask"])
 
 
 def background_outcomes(

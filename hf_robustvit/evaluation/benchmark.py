@@ -12,6 +12,7 @@ import pandas as pd
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.evaluation.accuracy import accuracies, outcomes, predict
 from hf_robustvit.evaluation.backgrounds import GreyBackgrounds, SwappedBackgrounds, background_outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -43,12 +44,14 @@ class BenchmarkData:
         rows: `image`, `label`, `image_id`, and `mask` for these tests. A segmentation set may lack `label`.
         label_space: How its classes meet the model's; None where it has no labels.
         is_own_folder: A folder of the user's own, which gets these tests under any name.
+        reading: How its masks are read, where they are the user's own.
     """
 
     name: str
     rows: datasets.Dataset
     label_space: LabelSpace | None
     is_own_folder: bool = False
+    reading: MaskReading = NO_FLAGS
 
     @property
     def has_masks(self) -> bool:
@@ -98,7 +101,8 @@ def evaluate_benchmark(
             "label_space": data.label_space.name if data.label_space else None,
             "crop_border": crop_border,
             "precision": "bf16" if options.bf16 else "fp32",
-        },
+        }
+        | (data.reading.settings() if data.has_masks else {}),
         weights=checkpoint.weights,
         data=data.rows._fingerprint,  # changes with the cached files and with every transformation since
     )
@@ -227,7 +231,8 @@ def _images(
 ) -> BenchmarkImages:
     """The images as the accuracy run takes them, or in another preprocessing."""
     processor = processor_for(protocol["preprocessing"], checkpoint.image_processor, checkpoint.model.config)
-    return kind(data.rows, processor, protocol["crop_border"], turned=data.is_own_folder, **with_masks)
+    own = {"turned": data.is_own_folder, "reading": data.reading}
+    return kind(data.rows, processor, protocol["crop_border"], **own, **with_masks)
 
 
 def _squashed_images(checkpoint: Checkpoint, data: BenchmarkData, protocol: dict) -> BenchmarkImages:

@@ -34,7 +34,8 @@ def measure_faithfulness(
 
     Returns:
         One row for each readable image, shares in [0, 1]. Columns: `image_id`; `relevance_in_mask`, the share of the
-        map's mass inside the mask (0 for a constant map); `insertion` and `deletion`, see `perturbation_areas`.
+        map's mass inside the mask (0 for a constant map), ignored pixels left out; `insertion` and `deletion`, see
+        `perturbation_areas`.
 
     Raises:
         UserError: An image or mask cannot be read, and `options.skip_unreadable` is off.
@@ -43,7 +44,7 @@ def measure_faithfulness(
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         explanation = explain(checkpoint.model, batch["pixel_values"])
         maps = explanation.relevance[:, 0]  # (batch, height, width)
-        in_mask, total = ((maps * part).sum(dim=(1, 2)) for part in (batch["mask"], 1))
+        in_mask, total = ((maps * part).sum(dim=(1, 2)) for part in (batch["mask"] == 1, batch["mask"] >= 0))
         insertion, deletion = perturbation_areas(
             checkpoint.model, batch["pixel_values"], explanation.patch_relevance, explanation.target
         )

@@ -1,26 +1,22 @@
 """From the rows of a data set to the model's input, one image at a time, so that a broken file can be told by name."""
 
-from collections.abc import Callable, Mapping
-from io import BytesIO
 from typing import Any, Literal
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import PretrainedConfig, ViTImageProcessorPil
 
-from hf_robustvit.data import foreground_mask, open_picture
+from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_row
+from hf_robustvit.data.pairs import read_plausible_row, undecoded
+from hf_robustvit.data.transforms import normalization, processor_size
 
 
 Preprocessing = Literal["checkpoint", "paper"]
 
 #: Mean and standard deviation of every model in the paper's code, DeiT included.
 PAPER_NORMALIZATION = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-
-
-# What pictures are converted to: colours as Pillow does it, masks to 0 and 255 whichever way they are stored.
-CONVERT = {"image": lambda image: image.convert("RGB"), "mask": foreground_mask}
 
 
 class UnreadableImage(Exception):
@@ -31,16 +27,18 @@ class BenchmarkImages(torch.utils.data.Dataset):
     """The preprocessed images of a data set.
 
     An item is a dict of `index` (int), `pixel_values` (3, H, W) float32, `readable` (bool) and, where asked for,
-    `mask` (H, W) int8 in {0, 1}. An unreadable image is all zeros, so that batches keep their size in every process.
+    `mask` (H, W) int8 in {0, 1, -1 ignored}. An unreadable image is all zeros, so that batches keep their size in
+    every process.
 
     Args:
-        dataset: Rows with `image`, `image_id`, and `mask` (as `foreground_mask` reads it) where `with_masks`.
+        dataset: Rows with `image`, `image_id`, and `mask` where `with_masks`.
         image_processor: Turns a PIL image into `pixel_values`.
         crop_border: Pixels cut from each side before anything else. ObjectNet's images have a red border of 1 pixel;
             its authors' rule is 2, the paper's 0.
         with_masks: Also give the masks, squashed to the input's size without interpolation.
-        turned: Turn images and masks by their EXIF orientation, as one's own photos want it. No benchmark's protocol
-            does.
+        turned: These are one's own photos: images and masks are turned by their EXIF orientation, and masks are read
+            as for training. No benchmark's protocol does either.
+        reading: How masks of one's own are read.
     """
 
     def __init__(
@@ -50,16 +48,18 @@ class BenchmarkImages(torch.utils.data.Dataset):
         crop_border: int = 0,
         with_masks: bool = False,
         turned: bool = False,
+        reading: MaskReading = NO_FLAGS,
     ):
         self.columns = ["image", "mask"] if with_masks else ["image"]
-        self.rows = dataset.with_format(None).select_columns(self.columns)
-        for column in self.columns:
-            self.rows = self.rows.cast_column(column, datasets.Image(decode=False))
+        self.rows = undecoded(dataset.with_format(None).select_columns([*self.columns, "image_id"]))
         self.image_ids: list[str] = dataset["image_id"][:]
         self.image_processor = image_processor
         self.crop_border = crop_border
         self.turned = turned
-        self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (256, 256))))
+        self.reading = reading
+        resizes = image_processor.do_resize or image_processor.do_center_crop
+        height, width = (256, 256) if resizes else processor_size(image_processor)
+        self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (width, height))))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,7 +73,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
             return item | {column: self._mask(Image.new("L", (width, height))) for column in self.columns[1:]}
         item = {"index": index, "pixel_values": self._pixel_values(pictures["image"]), "readable": True}
         if "mask" in pictures:
-            item["mask"] = self._mask(pictures["mask"])
+            item["mask"] = self._mask(**{name: pictures[name] for name in pictures if name != "image"})
         return item
 
     def reason_unreadable(self, index: int) -> str | None:
@@ -85,50 +85,37 @@ class BenchmarkImages(torch.utils.data.Dataset):
         return None
 
     def _read(self, index: int) -> dict[str, Image.Image]:
-        row = self.rows[index]
-        pictures = {
-            column: read_picture(row[column], CONVERT[column], self.crop_border, self.turned)
-            for column in self.columns
-        }
-        if len({picture.size for picture in pictures.values()}) > 1:
-            raise UnreadableImage("its mask has another size, {0.width}x{0.height}".format(pictures["mask"]))
-        return pictures
+        """The pictures of a row by their names in `Pair`, without their borders."""
+        row, border = self.rows[index], self.crop_border
+        try:
+            pair = read_plausible_row(row, self.reading) if self.turned else read_row(row, None, turned=False)
+        except PairError as error:
+            subject = "it" if error.problem == "image" else "its mask"
+            raise UnreadableImage(f"{subject}{error.fault}".removeprefix("it: ")) from error
+        width, height = pair.image.size
+        if min(width, height) <= 2 * border:
+            raise UnreadableImage(f"its {width}x{height} pixels are nothing but borders of {border}")
+        pictures = {name: getattr(pair, name) for name in ("image", "mask", "ignored")}
+        box = (border, border, width - border, height - border)
+        if not (self.image_processor.do_resize or self.image_processor.do_center_crop):
+            expected = tuple(self.blank.shape[:0:-1])
+            if (box[2] - border, box[3] - border) != expected:
+                raise UnreadableImage(
+                    f"it is {width}x{height} pixels, the model takes {expected[0]}x{expected[1]}, and its image "
+                    "processor does not resize: do_resize is off"
+                )
+        return {name: picture.crop(box) for name, picture in pictures.items() if picture is not None}
 
-    def _mask(self, mask: Image.Image) -> torch.Tensor:
+    def _mask(self, mask: Image.Image, ignored: Image.Image | None = None) -> torch.Tensor:
         height, width = self.blank.shape[-2:]
         squashed = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
-        return torch.from_numpy((squashed > 127).astype(np.int8))  # (H, W)
+        labels = (squashed > 127).astype(np.int8)
+        if ignored is not None:
+            labels[np.asarray(ignored.resize((width, height), Image.Resampling.NEAREST)) > 0] = -1
+        return torch.from_numpy(labels)  # (H, W)
 
     def _pixel_values(self, image: Image.Image) -> torch.Tensor:
-        return self.image_processor(image, return_tensors="pt")["pixel_values"][0]  # (3, H, W)
-
-
-def read_picture(
-    stored: Mapping[str, Any],
-    convert: Callable[[Image.Image], Image.Image],
-    crop_border: int = 0,
-    turned: bool = False,
-) -> Image.Image:
-    """Decode an image or a mask as stored in a data set.
-
-    Args:
-        stored: `bytes` of the file, or else its `path`.
-        convert: Brings it to the mode that is wanted.
-        crop_border: Pixels to cut from each side.
-        turned: Turn it by its EXIF orientation.
-
-    Raises:
-        UnreadableImage: The file is missing, broken, too large (see `open_picture`), or nothing but borders.
-    """
-    try:
-        with open_picture(BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as file:
-            image = convert(ImageOps.exif_transpose(file) if turned else file)
-    # Pillow's decoders raise almost anything on broken files: OSError, SyntaxError, ValueError, struct.error, ...
-    except Exception as error:
-        raise UnreadableImage(f"{type(error).__name__}: {error}") from error
-    if min(image.size) <= 2 * crop_border:
-        raise UnreadableImage(f"its {image.width}x{image.height} pixels are nothing but borders of {crop_border}")
-    return image.crop((crop_border, crop_border, image.width - crop_border, image.height - crop_border))
+        return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()  # (3, H, W)
 
 
 def benchmark_image_processor(preprocessing: Preprocessing, image_processor, config: PretrainedConfig):
@@ -160,10 +147,11 @@ def segmentation_image_processor(preprocessing: Preprocessing, image_processor, 
         config: The model's configuration, for its input size.
     """
     height, width = input_size(config)
-    normalization = PAPER_NORMALIZATION
+    colours = PAPER_NORMALIZATION
     if preprocessing == "checkpoint":
-        normalization = {"image_mean": image_processor.image_mean, "image_std": image_processor.image_std}
-    return ViTImageProcessorPil(size={"height": height, "width": width}, **normalization)
+        mean, std = (values.flatten().tolist() for values in normalization(image_processor))
+        colours = {"image_mean": mean, "image_std": std}
+    return ViTImageProcessorPil(size={"height": height, "width": width}, **colours)
 
 
 def input_size(config: PretrainedConfig) -> tuple[int, int]:

@@ -24,10 +24,14 @@ FOREGROUND_SHARE = 0.03
 
 
 class ForegroundImages(BenchmarkImages):
-    """Images whose `mask`, (H, W) float32 in [0, 1], went through the same resizing and cropping as they did."""
+    """Images whose `mask`, (H, W) float32 in [0, 1], went through the same resizing and cropping as they did.
 
-    def _mask(self, mask: Image.Image) -> torch.Tensor:
-        processed = self.image_processor(mask.convert("RGB"), do_normalize=False, return_tensors="pt")
+    Ignored pixels are background here.
+    """
+
+    def _mask(self, mask: Image.Image, ignored: Image.Image | None = None) -> torch.Tensor:
+        as_shares = {"do_normalize": False, "do_rescale": True, "rescale_factor": 1 / 255}
+        processed = self.image_processor(mask.convert("RGB"), return_tensors="pt", **as_shares)
         return processed["pixel_values"][0, 0]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from hf_robustvit.data.transforms import normalization
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.examples import choose_examples
 from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
@@ -121,8 +122,8 @@ def sis(book: Book) -> str:
             found.append((f"{names[target]} {subset.confidence:.0%}", np.asarray(subset.mask)))
             lines.append([titles[-1], names[target], f"{100 * subset.confidence:.1f}", f"{100 * share:.1f}"])
         subsets.append(found)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
-    plot_subsets(denormalize(torch.stack(images), mean, std), titles, subsets, book.folder / book.name)
+    shown = denormalize(torch.stack(images), *normalization(processor))
+    plot_subsets(shown, titles, subsets, book.folder / book.name)
     rule = f"images that part {data.name} equally; the predicted class, then {NUM_RANDOM_CLASSES} drawn with seed 0"
     caption = f"{model}: pixels that are enough for a class ({rule})"
     table = markdown_table(["image", "class", "confidence, %", "pixels kept, %"], lines)

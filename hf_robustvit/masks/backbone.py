@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
 
+from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
 from hf_robustvit.model_files import model_source
 
@@ -93,10 +94,11 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
     missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
     if missing:
         raise UserError(f"--backbone: {name!r} lacks {len(missing)} weights (first: {missing[0]}): save it whole.")
+    mean, std = (values.flatten().tolist() for values in normalization(processor))
     return Backbone(
         model=model.eval().to(device),
-        image_mean=processor.image_mean,
-        image_std=processor.image_std,
+        image_mean=mean,
+        image_std=std,
         name=name,
         revision=getattr(config, "_commit_hash", None),  # a folder has none
     )

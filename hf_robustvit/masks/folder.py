@@ -21,7 +21,7 @@ from accelerate.utils import gather_object
 from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
-from hf_robustvit.data import PairError, read_pair
+from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_pair, read_row
 from hf_robustvit.data.mask_folder import mask_path
 from hf_robustvit.data.pairs import undecoded
 from hf_robustvit.errors import UserError
@@ -67,7 +67,13 @@ class MaskFolder:
                     f"{settings.get(changed[0])!r}: name another output folder, or delete this one."
                 )
 
-    def fill(self, dataset: datasets.Dataset, masker: Masker, batch_size: int = 8) -> dict[str, dict[str, Any]]:
+    def fill(
+        self,
+        dataset: datasets.Dataset,
+        masker: Masker,
+        batch_size: int = 8,
+        reading: MaskReading | None = NO_FLAGS,
+    ) -> dict[str, dict[str, Any]]:
         """Make the masks that are missing, judge all of them and write masks.json.
 
         Every process calls this; each makes its share.
@@ -77,6 +83,7 @@ class MaskFolder:
                 may be None in single rows.
             masker: Makes the masks.
             batch_size: Images given to it together.
+            reading: How the annotated masks are read, as for `read_row`.
 
         Returns:
             By image_id: `accepted`, `reason` (None if accepted), the scores, and `iou` with the annotated mask.
@@ -99,7 +106,7 @@ class MaskFolder:
         unreadable = dict(gather_object(unreadable))
         records = {}
         if state.is_main_process:
-            records = {row["image_id"]: self._record(row, unreadable) for row in rows}
+            records = {row["image_id"]: self._record(row, unreadable, reading) for row in rows}
             self._write_report(records)
         state.wait_for_everyone()
         return json.loads(self.report_path.read_text(encoding="utf-8"))["images"]
@@ -126,7 +133,7 @@ class MaskFolder:
             os.replace(unfinished, path)  # an interrupted run leaves no half mask
         return unreadable
 
-    def _record(self, row: dict, unreadable: dict[str, str]) -> dict[str, Any]:
+    def _record(self, row: dict, unreadable: dict[str, str], reading: MaskReading | None) -> dict[str, Any]:
         """One image's entry in masks.json; its mask goes where the thresholds of today say."""
         image_id = row["image_id"]
         if image_id in unreadable:
@@ -144,7 +151,7 @@ class MaskFolder:
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, place)
         record = {"accepted": reason is None, "reason": reason, **(stored.get("scores") or {})}
-        return record | ({"iou": _iou(mask, row)} if row.get("mask") else {})
+        return record | ({"iou": _iou(mask, row, reading)} if row.get("mask") else {})
 
     def _reason(self, scores: dict | None, problem: str | None) -> str | None:
         return problem or (self.gate.reason(MaskScores(**scores)) if scores else None)
@@ -171,13 +178,14 @@ class MaskFolder:
         os.replace(unfinished, self.report_path)
 
 
-def _iou(mask: np.ndarray, row: dict) -> float | None:
+def _iou(mask: np.ndarray, row: dict, reading: MaskReading | None) -> float | None:
     """IoU with the row's annotated mask; None where that cannot be read or has another size."""
     try:
-        _, annotated = read_pair(row)
+        _, annotated, ignored, _ = read_row(row, reading)
     except PairError:
         return None
-    return intersection_over_union(mask, np.asarray(annotated) > 127)
+    counted = np.asarray(ignored) == 0 if ignored else np.ones_like(mask)
+    return intersection_over_union(mask & counted, np.asarray(annotated) > 127)
 
 
 def summary(records: dict[str, dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from hf_robustvit.data.transforms import normalization
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import (
@@ -189,7 +190,8 @@ def image_overlays(
     explained = {}
     for title, checkpoint in checkpoints.items():
         processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)
-        images = BenchmarkImages(rows, processor, crop_border, with_masks=has_masks, turned=data.is_own_folder)
+        own = {"turned": data.is_own_folder, "reading": data.reading}
+        images = BenchmarkImages(rows, processor, crop_border, with_masks=has_masks, **own)
         shown = [item for item in (images[row] for row in range(len(rows))) if item["readable"]]
         if not shown:
             return
@@ -199,13 +201,12 @@ def image_overlays(
     if data.label_space:
         names = checkpoint.model.config.id2label
         captions = [names[data.label_space.first_indices[label]] for label in rows["label"]]
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
     overlay_grid(
         path,
-        denormalize(pixel_values, mean, std),
+        denormalize(pixel_values, *normalization(processor)),
         [captions[item["index"]] for item in shown],
         explained,
-        np.stack([item["mask"] for item in shown]).astype(np.float32) if has_masks else None,
+        np.stack([item["mask"] for item in shown]).clip(min=0).astype(np.float32) if has_masks else None,
     )
 
 
@@ -236,8 +237,7 @@ def example_overlays(
     shown = BenchmarkImages(rows, processor, crop_border, turned=data.is_own_folder)
     pixel_values = torch.stack([shown[row]["pixel_values"] for row in range(len(rows))])
     maps = explain_batch(checkpoint.model, pixel_values, torch.tensor(targets)).maps
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
-    images = denormalize(pixel_values, mean, std)
+    images = denormalize(pixel_values, *normalization(processor))
     return images, np.stack([heat_overlay(image, relevance) for image, relevance in zip(images, maps, strict=True)])
 
 

@@ -69,7 +69,8 @@ def test_random_masks_depend_on_seed_and_name_alone(pairs):
 
 
 def test_a_soft_mask_counts_by_its_mean(pairs, tmp_path):
-    Image.fromarray(np.full((64, 64), 51, dtype=np.uint8)).save(tmp_path / "0.png")
+    ramp = np.tile(np.linspace(0, 102, 64).round().astype(np.uint8), (64, 1))  # 51 on average
+    Image.fromarray(ramp).save(tmp_path / "0.png")
     assert (masks_of(control_masks(pairs.select([0]), "random", seed=0))[0] > 0).mean() == pytest.approx(0.2, abs=1e-3)
 
 

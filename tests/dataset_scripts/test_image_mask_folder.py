@@ -123,11 +123,11 @@ def test_an_unchanged_folder_is_not_read_again(folder, load, monkeypatch):
 @pytest.mark.parametrize("num_proc", [None, 2])
 def test_a_check_of_pairs_is_never_answered_from_a_cache(folder, load, num_proc):
     dataset = load(folder)
-    assert check_pairs(dataset, num_proc=num_proc) is dataset
+    assert check_pairs(dataset, num_proc=num_proc, reading=None) is dataset
     mask = folder / "masks/dog/a.png"
     mask.write_bytes(b"overwritten")
     with pytest.raises(UserError, match=f"1 mask cannot be read .first: {mask} is not a picture"):
-        check_pairs(dataset, num_proc=num_proc)
+        check_pairs(dataset, num_proc=num_proc, reading=None)
 
 
 def test_a_moved_folder_is_told(folder, load):

@@ -1,0 +1,227 @@
+"""What a mask says of its pixels, whatever it is stored as: object, background, or neither."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+
+from hf_robustvit.errors import UserError
+
+
+# The colour of what Pascal VOC's annotators left open.
+VOC_VOID = (224, 224, 192)
+# No map of classes has so many in one image; hardly a soft mask has fewer.
+SOFT_LEVELS = 64
+# JPEG leaves noise around black and white; a soft edge has few values there.
+NOISE = 31
+PLAUSIBLE_SHARES = (0.001, 0.99)
+SHOWN_VALUES = 8
+
+
+class UnclearMaskError(ValueError):
+    """Nobody can tell what is object in a mask; the message goes on after the mask's name."""
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """How masks of your own are read, where their files leave it open."""
+
+    mask_foreground: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Values of the object in your masks: grey values, palette indices, or colours as R,G,B; needed "
+            "where masks hold more than black and one other value, or the object is black (0)."
+        },
+    )
+    mask_ignore: list[str] | None = field(
+        default=None,
+        metadata={"help": "Values of pixels that count neither as object nor as background, such as a border."},
+    )
+    mask_orientation: Literal["displayed", "stored"] | None = field(
+        default=None,
+        metadata={
+            "help": "Whether masks of images with an EXIF orientation fit the image as displayed or as stored; needed "
+            "where both are possible."
+        },
+    )
+
+    def __post_init__(self):
+        shared = self.foreground & self.ignore
+        if shared:
+            raise UserError(f"--mask_foreground and --mask_ignore both have {_listed(shared)}: leave it out of one.")
+
+    @property
+    def foreground(self) -> frozenset[int]:
+        """The object's values; a colour is one number, see `_code`."""
+        return frozenset(_code("--mask_foreground", value) for value in self.mask_foreground or [])
+
+    @property
+    def ignore(self) -> frozenset[int]:
+        """The values that are neither object nor background."""
+        return frozenset(_code("--mask_ignore", value) for value in self.mask_ignore or [])
+
+    def settings(self) -> dict[str, Any]:
+        """The flags that were given, for records."""
+        return {flag.name: getattr(self, flag.name) for flag in fields(self) if getattr(self, flag.name) is not None}
+
+
+NO_FLAGS = MaskReading()
+
+
+def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
+    """The foreground of a mask that needs no flags, as `read_mask` tells it."""
+    return read_mask(mask, NO_FLAGS)[0]
+
+
+def read_mask(mask: PIL.Image.Image, reading: MaskReading | None) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
+    """Tell object, background and what is neither apart.
+
+    - Black and one other value, whatever it is: the other is the object.
+    - Soft masks, whose greys are shares of an object: of 255, or of 1 where no value is above 1, or of 65535 where one
+      is above 255. A grey mask is soft where it has 64 values or more, or four or more that lie side by side as along
+      a blurred edge and not in patches of one value. Where most of its greys are close to black or white, they are the
+      noise of JPEG: it is cut at half.
+    - Everything else (class ids, trimaps, several colours) is read by the flags only. VOC's void colour is neither
+      object nor background.
+
+    Values are grey values; indices of a palette that has colours; or colours. What is transparent is black.
+
+    Args:
+        mask: A PIL image of any mode.
+        reading: The flags; `None` for a grey mask that is known to be soft and free of noise: its values stay.
+
+    Returns:
+        The foreground, mode L, 0 background to 255 object; and, where there are ignored pixels, which: mode L, 255.
+
+    Raises:
+        UnclearMaskError: What is object is open.
+        ValueError: It has more than 256 colours, as a photograph has, or values below 0 or above 65535.
+    """
+    if mask.has_transparency_data:
+        mask = PIL.Image.alpha_composite(PIL.Image.new("RGBA", mask.size, "black"), mask.convert("RGBA"))
+    values, is_grey, black, void = _values(mask)
+    if reading is None and is_grey:
+        return to_bytes(values), None
+    reading = reading or NO_FLAGS
+    levels = np.unique(values)
+    ignore = reading.ignore | (void - reading.foreground)
+    if is_grey and _is_soft(values, levels) and reading.foreground in (frozenset(), {0}, {255}):
+        foreground = _without_noise(np.asarray(to_bytes(values)))
+        foreground = 255 - foreground if reading.foreground == {0} else foreground
+    else:
+        objects = reading.foreground or _the_object(set(levels.tolist()) - ignore, black)
+        foreground = np.isin(values, list(objects)).astype(np.uint8) * 255
+    ignored = np.isin(values, list(ignore))
+    foreground[ignored] = 0
+    ignored = PIL.Image.fromarray(ignored.astype(np.uint8) * 255) if ignored.any() else None
+    return PIL.Image.fromarray(foreground), ignored
+
+
+def to_bytes(values: np.ndarray) -> PIL.Image.Image:
+    """Grey values of any range as mode L: scaled from the smallest of 0..1, 0..255 and 0..65535 that holds them."""
+    top = next(top for top in (1, 255, 65535) if values.max() <= top)
+    return PIL.Image.fromarray((values * (255 / top)).round().astype(np.uint8))
+
+
+def grey_values(picture: PIL.Image.Image) -> np.ndarray:
+    """The values of a picture of one channel, (height, width) float32.
+
+    Raises:
+        ValueError: Some are below 0 or above 65535, or no numbers.
+    """
+    values = np.asarray(picture).astype(np.float32)
+    if not 0 <= values.min() <= values.max() <= 65535:
+        raise ValueError(f"it has values from {values.min():g} to {values.max():g}, expected 0 to 255")
+    return values
+
+
+def is_grey(picture: PIL.Image.Image) -> bool:
+    """Whether a picture has one channel of grey, in whatever precision."""
+    return picture.mode in ("1", "L", "F") or picture.mode.startswith("I")
+
+
+def implausible_share(mask: PIL.Image.Image, ignored: PIL.Image.Image | None) -> float | None:
+    """The share of a mask's pixels that are foreground if it is under 0.1 % or over 99 %, else None."""
+    counted = np.asarray(mask)[np.asarray(ignored) == 0] if ignored else np.asarray(mask)
+    share = float(counted.mean()) / 255 if counted.size else 0.0
+    least, most = PLAUSIBLE_SHARES
+    return None if least <= share <= most else share
+
+
+def fills_border(mask: PIL.Image.Image) -> bool:
+    """Whether more than three quarters of the outermost pixels are foreground, as in an inverted mask."""
+    values = np.asarray(mask)
+    border = np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
+    return border.mean() > 0.75 * 255
+
+
+def _values(mask: PIL.Image.Image) -> tuple[np.ndarray, bool, set[int], set[int]]:
+    """The values that tell the pixels apart, whether these are greys, and which of them are black and VOC's void."""
+    if mask.mode == "P":
+        colours = np.reshape(mask.getpalette("RGB"), (-1, 3))
+        if (colours == colours[:, :1]).all():
+            mask = mask.convert("L")
+        else:
+            black, void = (set(np.flatnonzero((colours == colour).all(1)).tolist()) for colour in (0, VOC_VOID))
+            return np.asarray(mask), False, black, void
+    if not is_grey(mask):
+        mask = mask.convert("RGB")
+        red, green, blue = np.moveaxis(np.asarray(mask, dtype=np.int64), -1, 0)
+        if not ((red == green) & (green == blue)).all():
+            if mask.getcolors(256) is None:
+                raise ValueError("it has more than 256 colours, so it is no mask")
+            return _colour(red, green, blue), False, {_colour(0, 0, 0)}, {_colour(*VOC_VOID)}
+        mask = mask.getchannel(0)
+    return grey_values(mask), True, {0}, set()
+
+
+def _is_soft(values: np.ndarray, levels: np.ndarray) -> bool:
+    near_white = (levels >= 255 - NOISE) & (levels < 255)
+    if near_white.any() and (near_white | (levels <= NOISE) | (levels == 255)).all():
+        return True  # JPEG's noise and nothing else
+    if len(levels) < 4 or len(levels) >= SOFT_LEVELS or (levels % 1).any():
+        return len(levels) >= 4
+    between = ((values > levels[0]) & (values < levels[-1]))[:-1, :-1]
+    flat = between & (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
+    return 4 * flat.sum() <= between.sum()
+
+
+def _without_noise(shares: np.ndarray) -> np.ndarray:
+    between = (shares > 0) & (shares < 255)
+    noise = between & ((shares <= NOISE) | (shares >= 255 - NOISE))
+    return (shares > 127).astype(np.uint8) * 255 if 3 * noise.sum() > 2 * between.sum() else shares.copy()
+
+
+def _the_object(found: set[int], black: set[int]) -> set[int]:
+    objects = found - black
+    if len(objects) > 1:
+        raise UnclearMaskError(
+            f"has the values {_listed(found)}, and which of them is the object is not clear: pass --mask_foreground "
+            "with those that are (and --mask_ignore with any that count neither as object nor as background)"
+        )
+    return objects
+
+
+def _colour(red: int, green: int, blue: int) -> int:
+    return 1 << 24 | red << 16 | green << 8 | blue
+
+
+def _code(flag: str, value: str) -> int:
+    """The number a value is compared by: itself, or, for R,G,B, one that no grey value is."""
+    try:
+        numbers = [int(part) for part in str(value).split(",")]
+    except ValueError:
+        numbers = []
+    top = {1: 65535, 3: 255}.get(len(numbers), -1)
+    if not all(0 <= number <= top for number in numbers or [-1]):
+        raise UserError(f"{flag}: {value!r} is neither a grey value or palette index (128) nor a colour (128,0,0).")
+    return numbers[0] if len(numbers) == 1 else _colour(*numbers)
+
+
+def _listed(values: set[int]) -> str:
+    shown = [
+        f"({value >> 16 & 255},{value >> 8 & 255},{value & 255})" if value >> 24 else str(value)
+        for value in (int(value) for value in sorted(values)[:SHOWN_VALUES])
+    ]
+    return ", ".join(shown) + (f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else "")
