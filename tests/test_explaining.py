@@ -131,7 +131,7 @@ def config_of(*labels):
 def test_a_name_of_two_classes_is_refused(name):
     config = config_of("ant", "crane", "elk, deer", "crane", "fox, deer", "deer fly")
     indices = "1 and 3" if name == "crane" else "2 and 4"
-    sentence = f"--target: '{name}' is the name of several classes, {indices}: give the index of one."
+    sentence = f"--target: the model has 2 classes called '{name}', {indices}: say "
     with pytest.raises(UserError, match=sentence):
         class_index(name, config)
     assert class_index("3", config) == 3

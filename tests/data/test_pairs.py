@@ -222,7 +222,11 @@ def test_check_pairs_can_skip(broken, tmp_path, caplog):
     assert messages == [
         f"Left out: {tmp_path}/empty.mask marks no pixel as foreground.",
         f"Left out: {tmp_path}/text.image is not a picture.",
+        "2 of 3 training pairs are left out.",
     ]
+    assert len(check_pairs(dataset_of(broken, ["empty", "good"]), skip=("empty", "implausible"))) == 1
+    with pytest.raises(UserError, match="1 image cannot be read .* 1 mask has no foreground"):
+        check_pairs(dataset_of(broken, ["empty", "good", "text"]), skip=("empty", "implausible"))
     with pytest.raises(UserError, match="1 of 1 training pairs cannot be used"):
         check_pairs(dataset_of(broken, ["empty"]), skip=True)
 
