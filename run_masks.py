@@ -53,6 +53,8 @@ def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) 
         rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
         rows = rows.cast_column("mask", datasets.Image())
     masker = BoxMasks(arguments.boxes) if arguments.boxes else TokenCut(options, state.device)
+    if arguments.boxes:
+        masker.check(rows["image_id"][:])
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
     records = folder.fill(rows, masker, arguments.batch_size)
     if state.is_main_process:
@@ -61,6 +63,12 @@ def main(arguments: MaskArguments, options: TokenCutOptions, gate: QualityGate) 
         print(summary(records))
         print(f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them.")
     state.destroy_process_group()  # several processes part before they exit
+    if arguments.boxes and not any(record["accepted"] for record in records.values()):
+        first = next(iter(records))
+        raise UserError(
+            f"--boxes {arguments.boxes}: none of the {len(records)} images got a mask (first: {first}: "
+            f"{records[first]['reason']}): give the boxes of these images."
+        )
 
 
 def load_images(folder: str) -> datasets.Dataset:

@@ -137,6 +137,21 @@ def test_boxes_become_masks(photos, tmp_path, monkeypatch):
     assert report["images"]["cat/1.jpg"]["reason"] == "boxes.json has no box for it"
 
 
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("x/0.png", "none of its 1 names"),
+        ("cat\\0.png", r"none of the 6 images got a mask \(first: cat/0.png: its boxes"),
+    ],
+)
+def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
+    content = {"images": [{"id": 1, "file_name": name, "width": 9, "height": 9}]}
+    content["annotations"] = [{"image_id": 1, "bbox": [1, 1, 4, 4]}]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"--boxes .*boxes.json: {sentence}"):
+        make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json")
+
+
 @pytest.mark.parametrize("inner", ["", "images"])
 def test_images_without_classes(backbone, tmp_path, by_colour, inner):
     (tmp_path / "flat" / inner).mkdir(parents=True)
