@@ -140,6 +140,26 @@ def test_a_folder_where_a_mask_is_missing_is_evaluated_without_masks(workshop, t
     assert result["num_images"] == 60 and result["insertion"] is None
 
 
+def test_class_folders_themselves_are_evaluated_without_masks(workshop, tmp_path, caplog):
+    evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets" / "images")
+    assert "images is evaluated without masks: it has no folder 'masks'" in caplog.text
+    evaluate(workshop, tmp_path / "usual", "--dataset", workshop / "pets")
+    bare, usual = (json.loads((tmp_path / name).read_text()) for name in ("out/images.json", "usual/pets.json"))
+    assert bare["num_images"] == usual["num_images"] == 60 and bare["top1"] == usual["top1"]
+
+
+def test_a_folder_whose_masks_are_of_other_images_is_refused(workshop, tmp_path):
+    folder = with_masks(workshop, tmp_path / "masked")
+    shutil.rmtree(folder / "masks")
+    (folder / "masks").mkdir()
+    with pytest.raises(UserError, match="60 of 60 images have no mask in .*masked/masks"):
+        evaluate(workshop, tmp_path / "out", "--dataset", folder)
+    (folder / "masks").rmdir()
+    (folder / "masks").symlink_to("nowhere")
+    with pytest.raises(UserError, match="has no folder 'masks' in it"):
+        evaluate(workshop, tmp_path / "out", "--dataset", folder)
+
+
 def test_a_second_run_calls_no_model(workshop, tmp_path, monkeypatch):
     flags = ("--dataset", workshop / "pets", "--baseline", workshop / "before")
     evaluate(workshop, tmp_path, *flags)

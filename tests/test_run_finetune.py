@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from forked import run_forked
 from golden_numbers import relative_error
-from photo_folder import save_model, save_photos
+from photo_folder import finetune, save_model, save_photos
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import tiny_model
@@ -92,6 +92,14 @@ def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypat
     if "whole" in flags:
         last = json.loads((out / "trainer_state.json").read_text())["log_history"][-1]
         assert last["eval_relevance_in_mask"] == pytest.approx(1) and last["eval_background_loss"] == 0
+
+
+def test_class_folders_themselves_without_any_masks(folder, model_dir, tmp_path, monkeypatch):
+    finetune(
+        monkeypatch, "--model", model_dir, "--dataset", folder / "images", "--masks", "whole", "--output_dir", tmp_path
+    )
+    record = json.loads((tmp_path / "robustvit.json").read_text())
+    assert record["mask_source"] == "whole" and record["training_images"][0].startswith("ant/")
 
 
 @pytest.mark.parametrize(

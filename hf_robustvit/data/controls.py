@@ -36,7 +36,8 @@ def control_masks(pairs: datasets.Dataset, control: str, seed: int) -> datasets.
         raise unknown_name("--masks", control, MASK_CONTROLS)
     if control == "other" and len(pairs) < 2:
         raise UserError("--masks other: there is one image only, so no other's mask to give it; choose more images.")
-    sources = undecoded(pairs.with_format(None)).select_columns(["image", "mask", "image_id"])
+    columns = ["image", "image_id"] if control == "whole" else ["image", "mask", "image_id"]
+    sources = undecoded(pairs.with_format(None)).select_columns(columns)
     others = draw_others(range(len(pairs)), seed)
 
     def make(row: dict, index: int) -> dict[str, PIL.Image.Image]:
@@ -57,7 +58,8 @@ def control_masks(pairs: datasets.Dataset, control: str, seed: int) -> datasets.
         keep_in_memory=True,
         desc=f"Masks of the control {control!r}",
     )
-    return datasets.concatenate_datasets([pairs.remove_columns("mask"), masks], axis=1)
+    rest = [column for column in pairs.column_names if column != "mask"]
+    return datasets.concatenate_datasets([pairs.select_columns(rest), masks], axis=1)
 
 
 def random_mask(mask: PIL.Image.Image, key: str) -> PIL.Image.Image:
