@@ -131,15 +131,6 @@ def test_a_folder_with_masks_tells_whether_the_model_changed(workshop, tmp_path,
     assert f"{result['deletion']:.2f}" in section and "perfect map" not in section
 
 
-def test_a_folder_where_a_mask_is_missing_is_evaluated_without_masks(workshop, tmp_path, caplog):
-    folder = with_masks(workshop, tmp_path / "masked")
-    next((folder / "masks").rglob("*.png")).unlink()
-    evaluate(workshop, tmp_path / "out", "--dataset", folder)
-    assert "is evaluated without masks: 1 of 60 images have no mask" in caplog.text
-    result = json.loads((tmp_path / "out" / "masked.json").read_text())
-    assert result["num_images"] == 60 and result["insertion"] is None
-
-
 def test_class_folders_themselves_are_evaluated_without_masks(workshop, tmp_path, caplog):
     evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets" / "images")
     assert "images is evaluated without masks: it has no folder 'masks'" in caplog.text
@@ -158,6 +149,15 @@ def test_a_folder_whose_masks_are_of_other_images_is_refused(workshop, tmp_path)
     (folder / "masks").symlink_to("nowhere")
     with pytest.raises(UserError, match="has no folder 'masks' in it"):
         evaluate(workshop, tmp_path / "out", "--dataset", folder)
+
+
+def test_a_folder_where_a_mask_is_missing_is_evaluated_without_masks(workshop, tmp_path, caplog):
+    folder = with_masks(workshop, tmp_path / "masked")
+    next((folder / "masks").rglob("*.png")).unlink()
+    evaluate(workshop, tmp_path / "out", "--dataset", folder)
+    assert "is evaluated without masks: 1 of 60 images have no mask" in caplog.text
+    result = json.loads((tmp_path / "out" / "masked.json").read_text())
+    assert result["num_images"] == 60 and result["insertion"] is None
 
 
 def test_a_second_run_calls_no_model(workshop, tmp_path, monkeypatch):

@@ -106,6 +106,13 @@ def test_other_thresholds_judge_the_masks_that_are_there(photos, backbone, tmp_p
     assert len(files(out / "masks")) == 4
 
 
+def test_the_summary_says_what_to_try_where_the_gate_rejects_most(photos, backbone, tmp_path, by_colour, capsys):
+    make_masks(photos, tmp_path / "out", "--backbone", backbone)
+    assert "Most masks" not in capsys.readouterr().out
+    make_masks(photos, tmp_path / "out", "--backbone", backbone, "--max_area", 0.1)
+    assert "Most masks were rejected: look at the contact sheet. If they miss the objects" in capsys.readouterr().out
+
+
 def test_other_settings_do_not_mix_with_what_is_there(photos, backbone, tmp_path, by_colour):
     make_masks(photos, tmp_path / "out", "--backbone", backbone)
     with pytest.raises(UserError, match="out holds masks made with tau 0.2, now it is 0.3: name another output"):
