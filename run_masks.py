@@ -17,7 +17,7 @@ import datasets
 import torch
 from accelerate import PartialState
 
-from dataset_scripts.image_mask_folder import IMAGE_SUFFIXES, load_image_mask_folder
+from dataset_scripts.image_mask_folder import load_images
 from hf_robustvit.command_line import check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
@@ -59,6 +59,8 @@ def main(
         rows = rows.cast_column("mask", datasets.Image())
         refuse_unclear(rows, reading)
     masker = BoxMasks(arguments.boxes) if arguments.boxes else TokenCut(options, state.device)
+    if arguments.boxes:
+        masker.check(rows["image_id"][:])
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
     records = folder.fill(rows, masker, arguments.batch_size, reading)
     if state.is_main_process:
@@ -67,17 +69,12 @@ def main(
         print(summary(records))
         print(f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them.")
     state.destroy_process_group()  # several processes part before they exit
-
-
-def load_images(folder: str) -> datasets.Dataset:
-    """The images of a folder's class folders or, where there are none, of the folder itself."""
-    root = Path(folder, "images") if Path(folder, "images").is_dir() else Path(folder)
-    inside = [path for path in sorted(root.absolute().glob("*")) if not path.name.startswith(".")]
-    images = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images or any(path.is_dir() for path in inside):
-        return load_image_mask_folder(folder, images_dir=folder, with_masks=False)
-    rows = {"image": list(map(str, images)), "image_id": [path.name for path in images]}
-    return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    if arguments.boxes and not any(record["accepted"] for record in records.values()):
+        first = next(iter(records))
+        raise UserError(
+            f"--boxes {arguments.boxes}: none of the {len(records)} images got a mask (first: {first}: "
+            f"{records[first]['reason']}): give the boxes of these images."
+        )
 
 
 if __name__ == "__main__":

@@ -100,12 +100,13 @@ def load_training_pairs(
     """Load image-mask pairs to fine-tune on.
 
     Args:
-        name: "imagenet-s", "cutouts", or the path of a folder with images/<class>/* and masks/<class>/*.png.
+        name: "imagenet-s", "cutouts", or the path of a folder as `image_mask_folder` tells.
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
         masks: "annotated"; a folder of masks/<class>/*.png to take instead of the data set's own, where images that
-            run_masks.py rejected are left out; or "tokencut" for masks that the caller makes: then a folder's rows
-            have no mask; or a control of `MASK_CONTROLS`, which the caller makes of the annotated masks.
+            run_masks.py rejected are left out; or "tokencut" for masks that the caller makes; or a control of
+            `MASK_CONTROLS`, which the caller makes of the annotated masks. Of a folder, "tokencut" and "whole" need
+            no masks, and its rows have none.
         ignore: Also mark, in `ignore`, the pixels that ImageNet-S's annotators left open.
 
     Returns:
@@ -128,7 +129,7 @@ def load_training_pairs(
             name,
             images_dir=images_dir,
             masks_dir=masks_dir,
-            with_masks=masks != "tokencut",
+            with_masks=masks not in ("tokencut", "whole"),
             skip_missing_masks=masks_dir is not None and _is_judged(masks_dir),
         )
     raise unknown_name("--dataset", name, ["cutouts", "imagenet-s", "the path of a folder"])

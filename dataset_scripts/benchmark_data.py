@@ -1,14 +1,14 @@
 """A benchmark as the evaluation takes it: its rows, and where its classes are among those of each model."""
 
 import logging
+import os
 from pathlib import Path
 
 import datasets
 
 from dataset_scripts import BENCHMARKS, imagenet_indices, load_benchmark
-from dataset_scripts.image_mask_folder import load_image_mask_folder
+from dataset_scripts.image_mask_folder import MissingMasksError, load_image_mask_folder
 from hf_robustvit.data import NO_FLAGS, MaskReading
-from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
@@ -35,10 +35,17 @@ def load_data(
 
 
 def load_folder(path: str) -> datasets.Dataset:
-    """Load a folder of one's own, with its masks if every image has one."""
-    if (Path(path) / "masks").is_dir():
+    """Load a folder of one's own, with its masks if every image has one.
+
+    Raises:
+        UserError: The folder does not fit, or its masks are those of none of the images.
+    """
+    reason = "it has no folder 'masks'"
+    if os.path.lexists(os.path.join(path, "masks")):
         try:
             return load_image_mask_folder(path)
-        except UserError as error:
-            logger.warning("%s is evaluated without masks: %s", path, error)
-    return load_image_mask_folder(path, with_masks=False)
+        except MissingMasksError as error:
+            reason = str(error)
+    rows = load_image_mask_folder(path, with_masks=False)
+    logger.warning("%s is evaluated without masks: %s", path, reason)
+    return rows

@@ -1,4 +1,8 @@
-"""A folder of the user's own: images/<class>/* with the foreground masks masks/<class>/<same stem>.png beside it."""
+"""A folder of the user's own: images by class, and their foreground masks.
+
+<folder>/images/<class>/*, masks in <folder>/masks/<class>/<same stem>.png
+<folder>/<class>/*, masks in another folder
+"""
 
 import functools
 import logging
@@ -17,7 +21,9 @@ from dataset_scripts.folders import (
     content_id,
     file_name,
     list_class_folders,
+    normalised,
     stem,
+    visible_entries,
 )
 from hf_robustvit.errors import UserError
 
@@ -25,6 +31,12 @@ from hf_robustvit.errors import UserError
 logger = logging.getLogger(__name__)
 
 MASK_SUFFIXES = (".png",)
+# Of folders that hold one data set several times over; the first that is there is named in the refusal.
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+
+
+class MissingMasksError(UserError):
+    """Some images of a folder have a mask, and others have none."""
 
 
 class Pair(NamedTuple):
@@ -41,7 +53,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
     """Where the folder is and how it is read.
 
     Args:
-        data_dir: The folder that holds `images` and `masks`.
+        data_dir: The folder that holds `images` and `masks`; with neither in it, the class folders themselves.
         images_dir: Where the images are when they are not in data_dir/images: a folder of class folders, or one that
             holds them in a folder named `images`.
         masks_dir: Where the masks are when they are not in data_dir/masks, in the same two forms.
@@ -54,17 +66,27 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
     with_masks: bool = True
     skip_missing_masks: bool = False
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether data_dir holds the class folders themselves."""
+        parts = [os.path.join(self.data_dir or "", part) for part in ("images", "masks")]
+        return self.images_dir is None and not any(map(os.path.lexists, parts))
+
     @functools.cached_property
     def images(self) -> dict[str, list[File]]:
         """The images of every class; classes and files sorted."""
-        root = class_root(self.images_dir, self.data_dir, "images")
+        root = class_root(self.data_dir if self.is_bare else self.images_dir, self.data_dir, "images")
+        _refuse_splits(root)
         images = list_class_folders(root, IMAGE_SUFFIXES)
         empty = [name for name, files in images.items() if not files]
         if empty or not images:
             found = (
                 f"class folders without an image: {len(empty)} (first: {empty[0]})" if empty else "no class folders"
             )
-            raise UserError(f"{root} has {found}. Expected images/<class>/<image>; fill or remove empty folders.")
+            raise UserError(
+                f"{root} has {found}. Expected images/<class>/<image> or <class>/<image>; fill or remove empty "
+                "folders."
+            )
         return images
 
     @functools.cached_property
@@ -72,6 +94,11 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
         """The rows of the data set, sorted by image_id."""
         images, masks, root = self.images, {}, None
         if self.with_masks:
+            if self.is_bare and self.masks_dir is None:
+                raise UserError(
+                    f"{self.data_dir} holds images by class and no masks: name a folder of masks with --masks, or "
+                    "have them made with --masks tokencut."
+                )
             root = class_root(self.masks_dir, self.data_dir, "masks")
             for name, files in list_class_folders(root, MASK_SUFFIXES).items():
                 masks |= {(name, stem(file)): file for file in files}
@@ -95,7 +122,8 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
             return pairs
         found = f"{len(missing)} of {len(pairs)} images have no mask in {masks_root} (first: {missing[0]})"
         if not self.skip_missing_masks or len(missing) == len(pairs):
-            raise UserError(
+            kind = UserError if len(missing) == len(pairs) else MissingMasksError
+            raise kind(
                 f"{found}. Expected <class>/<stem of the image>.png: add the masks, remove these images, "
                 "or name another folder with --masks."
             )
@@ -108,7 +136,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
 
 
 class ImageMaskFolder(datasets.GeneratorBasedBuilder):
-    """Builder of a folder images/<class>/* with masks/<class>/<same stem>.png; its one split is `train`.
+    """Builder of a folder of images by class, with masks of the same stems; its one split is `train`.
 
     Rows: `image`, `mask` (as the file has it; `hf_robustvit.data.foreground_mask` tells how it is read), `label` (the
     classes are the sorted folder names) and `image_id` (the path below images/). Rows point to the files, nothing is
@@ -116,8 +144,8 @@ class ImageMaskFolder(datasets.GeneratorBasedBuilder):
     `cache_dir`, `data_dir` and the fields of `ImageMaskFolderConfig`.
 
     Raises:
-        UserError: A folder or a mask is missing, a class folder has no image, two images of a class have the same
-            stem, or a symbolic link leads out of the folder.
+        UserError: A folder or a mask is missing, a class folder has no image, the folders are splits and no classes,
+            two images of a class have the same stem, or a symbolic link leads out of the folder.
     """
 
     VERSION = datasets.Version("1.0.0")
@@ -177,3 +205,35 @@ def load_image_mask_folder(
     )
     builder.download_and_prepare(num_proc=num_proc)
     return builder.as_dataset(split="train")
+
+
+def load_images(folder: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> datasets.Dataset:
+    """Read the images of a folder, whatever its layout: by class, or without classes and so without `label`.
+
+    Args:
+        folder: Holds the images, or a folder `images` that does.
+        cache_dir: As for `load_image_mask_folder`.
+
+    Raises:
+        UserError: As `ImageMaskFolder`.
+    """
+    root = class_root(os.fspath(folder), None, "images")
+    entries = visible_entries(root, root)
+    images = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(IMAGE_SUFFIXES)]
+    if not images or any(entry.is_dir() for entry in entries):
+        return load_image_mask_folder(folder, images_dir=folder, with_masks=False, cache_dir=cache_dir)
+    rows = {"image": [image.path for image in images], "image_id": [normalised(image.name) for image in images]}
+    return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+
+
+def _refuse_splits(root: str) -> None:
+    """Raise a UserError where the folders are train, val and test, each with the classes in it."""
+    folders = [entry for entry in visible_entries(root, root) if entry.is_dir()]
+    splits = {folder.name.lower(): folder.path for folder in folders}
+    if folders and splits.keys() <= set(SPLITS):
+        if all(any(entry.is_dir() for entry in visible_entries(path, root)) for path in splits.values()):
+            first = next(splits[name] for name in SPLITS if name in splits)
+            raise UserError(
+                f"{root} holds splits, not classes ({', '.join(folder.name for folder in folders)}): name the folder "
+                f"of one of them, for example {first}."
+            )

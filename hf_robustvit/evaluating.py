@@ -29,8 +29,9 @@ class EvaluationArguments:
     model: str = field(metadata={"help": 'Hub id, local folder, "timm/<name>" or "cutouts-vit".'})
     dataset: list[str] = field(
         metadata={
-            "help": "Names of benchmarks, or folders with images/<class>/*. Groups: cutouts (the embedded benchmark), "
-            "all (the ImageNet benchmarks for a model of its 1000 classes, the others for any other model)."
+            "help": "Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the "
+            "embedded benchmark), all (the ImageNet benchmarks for a model of its 1000 classes, the others for any "
+            "other model)."
         }
     )
     output_dir: str = field(metadata={"help": "Where results go; what is finished there is not run again."})

@@ -52,7 +52,7 @@ class FinetuneArguments:
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
     dataset: str = field(
         default="imagenet-s",
-        metadata={"help": "imagenet-s, cutouts, or a folder with images/<class>/* and masks/<class>/*.png."},
+        metadata={"help": "imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."},
     )
     data_dir: str | None = field(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),

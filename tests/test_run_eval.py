@@ -136,6 +136,26 @@ def test_a_folder_with_masks_tells_whether_the_model_changed(workshop, tmp_path,
     assert f"{result['deletion']:.2f}" in section and "perfect map" not in section
 
 
+def test_class_folders_themselves_are_evaluated_without_masks(workshop, tmp_path, caplog):
+    evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets" / "images")
+    assert "images is evaluated without masks: it has no folder 'masks'" in caplog.text
+    evaluate(workshop, tmp_path / "usual", "--dataset", workshop / "pets")
+    bare, usual = (json.loads((tmp_path / name).read_text()) for name in ("out/images.json", "usual/pets.json"))
+    assert bare["num_images"] == usual["num_images"] == 60 and bare["top1"] == usual["top1"]
+
+
+def test_a_folder_whose_masks_are_of_other_images_is_refused(workshop, tmp_path):
+    folder = with_masks(workshop, tmp_path / "masked")
+    shutil.rmtree(folder / "masks")
+    (folder / "masks").mkdir()
+    with pytest.raises(UserError, match="60 of 60 images have no mask in .*masked/masks"):
+        evaluate(workshop, tmp_path / "out", "--dataset", folder)
+    (folder / "masks").rmdir()
+    (folder / "masks").symlink_to("nowhere")
+    with pytest.raises(UserError, match="has no folder 'masks' in it"):
+        evaluate(workshop, tmp_path / "out", "--dataset", folder)
+
+
 def test_a_folder_where_a_mask_is_missing_is_evaluated_without_masks(workshop, tmp_path, caplog):
     folder = with_masks(workshop, tmp_path / "masked")
     next((folder / "masks").rglob("*.png")).unlink()

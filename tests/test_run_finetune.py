@@ -147,6 +147,14 @@ def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypat
         assert last["eval_relevance_in_mask"] == pytest.approx(1) and last["eval_background_loss"] == 0
 
 
+def test_class_folders_themselves_without_any_masks(folder, model_dir, tmp_path, monkeypatch):
+    finetune(
+        monkeypatch, "--model", model_dir, "--dataset", folder / "images", "--masks", "whole", "--output_dir", tmp_path
+    )
+    record = json.loads((tmp_path / "robustvit.json").read_text())
+    assert record["mask_source"] == "whole" and record["training_images"][0].startswith("ant/")
+
+
 @pytest.mark.parametrize(
     ("flags", "model", "attention"),
     [

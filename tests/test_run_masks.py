@@ -107,6 +107,13 @@ def test_other_thresholds_judge_the_masks_that_are_there(photos, backbone, tmp_p
     assert len(files(out / "masks")) == 4
 
 
+def test_the_summary_says_what_to_try_where_the_gate_rejects_most(photos, backbone, tmp_path, by_colour, capsys):
+    make_masks(photos, tmp_path / "out", "--backbone", backbone)
+    assert "Most masks" not in capsys.readouterr().out
+    make_masks(photos, tmp_path / "out", "--backbone", backbone, "--max_area", 0.1)
+    assert "Most masks were rejected: look at the contact sheet. If they miss the objects" in capsys.readouterr().out
+
+
 def test_other_settings_do_not_mix_with_what_is_there(photos, backbone, tmp_path, by_colour):
     make_masks(photos, tmp_path / "out", "--backbone", backbone)
     with pytest.raises(UserError, match="out holds masks made with tau 0.2, now it is 0.3: name another output"):
@@ -136,6 +143,21 @@ def test_boxes_become_masks(photos, tmp_path, monkeypatch):
     assert files(tmp_path / "out/masks") == {"cat/0.png", "dog/2.png"}
     assert report["images"]["cat/0.png"] == {"accepted": True, "reason": None, "iou": 1.0}
     assert report["images"]["cat/1.jpg"]["reason"] == "boxes.json has no box for it"
+
+
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("x/0.png", "none of its 1 names"),
+        ("cat\\0.png", r"none of the 6 images got a mask \(first: cat/0.png: its boxes"),
+    ],
+)
+def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
+    content = {"images": [{"id": 1, "file_name": name, "width": 9, "height": 9}]}
+    content["annotations"] = [{"image_id": 1, "bbox": [1, 1, 4, 4]}]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"--boxes .*boxes.json: {sentence}"):
+        make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json")
 
 
 @pytest.mark.parametrize("inner", ["", "images"])

@@ -1,18 +1,33 @@
 """The self-supervised ViT whose key features tell an object's patches from its surroundings' (paper section 4)."""
 
+import json
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    BaseImageProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import cached_file
 
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
-from hf_robustvit.model_files import model_source
+from hf_robustvit.model_files import commit_of, find_model_file, model_source
+from hf_robustvit.models import is_head
+from hf_robustvit.timm_weights import check_timm_config, convert_timm_weights, is_timm_config, timm_image_processor
 
+
+logger = logging.getLogger(__name__)
 
 BACKBONE_FAMILIES = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers")
 
@@ -65,31 +80,36 @@ class Backbone:
 
 
 def load_backbone(name: str, revision: str | None = None, device: torch.device | str = "cpu") -> Backbone:
-    """Load a ViT without its head.
+    """Load a ViT without its head. If it has one the log says that TokenCut will find little.
 
     Args:
-        name: Hub id, a folder in the Hub's format, or "cutouts-vit" (embedded).
+        name: Hub id or folder, in transformers' format or timm's (converted), or "cutouts-vit" (embedded).
         revision: Branch, tag or commit on the Hub.
         device: Where the model is put.
 
     Raises:
         UserError: If it cannot be loaded, is no plain ViT, or lacks weights.
     """
-    source = model_source(name)
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        if config.model_type not in BACKBONE_FAMILIES:
-            raise UserError(
-                f"--backbone: {name!r} is a {config.model_type!r} model; key features are read from "
-                f"{', '.join(BACKBONE_FAMILIES)}."
-            )
+        config, weights, processor = _read(name, revision)
         no_pooler = {"add_pooling_layer": False} if config.model_type in ("vit", "deit") else {}
-        model, report = AutoModel.from_pretrained(
-            source, revision=revision, dtype=torch.float32, output_loading_info=True, **no_pooler
+        model, report = MODEL_MAPPING[type(config)].from_pretrained(
+            model_source(name) if weights is None else None,
+            config=config,
+            state_dict=weights,
+            revision=revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **no_pooler,
         )
-        processor = AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"--backbone: {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    if any(map(is_head, report["unexpected_keys"])):
+        logger.warning(
+            "--backbone: %r is a classifier. TokenCut is made for features that were learnt without labels "
+            "(facebook/dino-vitb16, for example); with a model that learnt from labels it mostly finds nothing.",
+            name,
+        )
     # The mask token takes no part here; anything else would be random, and so would the masks.
     missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
     if missing:
@@ -100,5 +120,27 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         image_mean=mean,
         image_std=std,
         name=name,
-        revision=getattr(config, "_commit_hash", None),  # a folder has none
+        revision=commit_of(name, revision),
     )
+
+
+def _read(
+    name: str, revision: str | None
+) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
+    """The configuration, the weights where they were converted (timm's), and the image processor."""
+    source = model_source(name)
+    config_dict = json.loads(Path(cached_file(source, "config.json", revision=revision)).read_text(encoding="utf-8"))
+    if not is_timm_config(config_dict):
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        if config.model_type not in BACKBONE_FAMILIES:
+            raise UserError(
+                f"--backbone: {name!r} is a {config.model_type!r} model; key features are read from "
+                f"{', '.join(BACKBONE_FAMILIES)}."
+            )
+        return config, None, AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
+    try:
+        check_timm_config(config_dict, name)
+        weights_file = find_model_file(name, "model.safetensors", revision)
+        return *convert_timm_weights(config_dict, weights_file, name), timm_image_processor(config_dict, name)
+    except UserError as error:
+        raise UserError(str(error).replace("--model:", "--backbone:", 1)) from error

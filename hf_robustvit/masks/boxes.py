@@ -2,10 +2,11 @@
 
 import json
 import os
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +26,10 @@ class Boxes(NamedTuple):
 class BoxMasks:
     """Masks from a file or folder of boxes: foreground is what lies in any of an image's boxes.
 
-    An image is found by its image_id, or the image_id's last part where the source names no folder; suffixes do not
-    count. COCO gives the names in the file. A VOC file has the name of its image, with the folder it lies in if that
-    is below the source; the name inside is not used, ImageNet's have no suffix or a placeholder there.
+    An image is found by its image_id, or by the end of the longer name where the source names more folders or fewer;
+    suffixes do not count, and a backslash parts folders too. COCO gives the names in the file. A VOC file has the name
+    of its image, with the folder it lies in if that is below the source; the name inside is not used, ImageNet's have
+    no suffix or a placeholder there.
 
     Args:
         source: A COCO .json file, a Pascal VOC .xml file, or a folder of VOC files.
@@ -39,11 +41,36 @@ class BoxMasks:
     def __init__(self, source: str | os.PathLike):
         self.source = Path(source)
         self.boxes = read_boxes(self.source)
+        self._names = defaultdict(list)  # by their last part
+        for name in self.boxes:
+            self._names[name.rpartition("/")[2]].append(name)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the masks depend on, for masks.json."""
         return {"source": "boxes", "boxes": str(self.source.resolve())}
+
+    def check(self, image_ids: Sequence[str]) -> None:
+        """Look for the boxes of all images before the work begins.
+
+        Raises:
+            UserError: No image has boxes, boxes could be those of two images, or an image could have either of two.
+        """
+        images = {}
+        for image_id in image_ids:
+            name = self._name(image_id)
+            other = images.setdefault(name, image_id) if name else image_id
+            if _plain(other) != _plain(image_id):
+                raise UserError(
+                    f"--boxes {self.source}: {name!r} could be {other!r} or {image_id!r}: name the files with their "
+                    "folders."
+                )
+        if not images:
+            raise UserError(
+                f"--boxes {self.source}: none of its {len(self.boxes)} names (first: {next(iter(self.boxes))!r}) is "
+                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): write the names in it "
+                "as the images are called."
+            )
 
     def prepare(self, image: Image.Image) -> tuple[int, int]:
         """(width, height), all there is to know."""
@@ -55,9 +82,7 @@ class BoxMasks:
 
     def _mask(self, size: tuple[int, int], image_id: str) -> ObjectMask:
         mask = np.zeros(size[::-1], dtype=bool)
-        name = _without_suffix(image_id)
-        found = self.boxes.get(name) or self.boxes.get(PurePosixPath(name).name)
-        problem = None
+        found = self.boxes.get(self._name(image_id))
         if found is None or not found.corners:
             problem = f"{self.source.name} has no box for it"
         elif found.size != size:
@@ -68,9 +93,26 @@ class BoxMasks:
             problem = None if mask.any() else "its boxes hold no pixel of it"
         return ObjectMask(mask, size, problem=problem)
 
+    def _name(self, image_id: str) -> str | None:
+        """What the source calls an image."""
+        image = _plain(image_id)
+        if image in self.boxes:
+            return image
+        names = [
+            name
+            for name in self._names.get(image.rpartition("/")[2], ())
+            if name.endswith(f"/{image}") or image.endswith(f"/{name}")
+        ]
+        if len(names) > 1:
+            raise UserError(
+                f"--boxes {self.source}: {image_id!r} could be {names[0]!r} or {names[1]!r}: name the files as the "
+                "images are called."
+            )
+        return names[0] if names else None
+
 
 def read_boxes(source: Path) -> dict[str, Boxes]:
-    """The boxes of every image, by its name without suffix.
+    """The boxes of every image, by its name without suffix, parted by slashes.
 
     Raises:
         UserError: As `BoxMasks`.
@@ -82,8 +124,8 @@ def read_boxes(source: Path) -> dict[str, Boxes]:
             if file.suffix.lower() == ".json":
                 found = _read_coco(file)
             else:
-                name = PurePosixPath(*file.relative_to(source).parts[-2:]) if source.is_dir() else file.name
-                found = {_without_suffix(str(name)): _read_voc(file)}
+                parts = file.relative_to(source).parts[-2:] if source.is_dir() else [file.name]
+                found = {_plain("/".join(parts)): _read_voc(file)}
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"--boxes {file} cannot be read as {'COCO JSON' if file.suffix == '.json' else 'Pascal VOC XML'} "
@@ -104,10 +146,15 @@ def _read_coco(file: Path) -> dict[str, Boxes]:
     for annotation in content["annotations"]:
         left, top, width, height = _finite(annotation["bbox"])
         corners[annotation["image_id"]].append((left, top, left + width, top + height))
-    return {
-        _without_suffix(image["file_name"]): Boxes((int(image["width"]), int(image["height"])), corners[image["id"]])
-        for image in content["images"]
-    }
+    boxes = {}
+    for image in content["images"]:
+        name = _plain(image["file_name"])
+        if name in boxes:
+            raise UserError(
+                f"--boxes {file} has two images {name!r} (suffixes do not count): name the files with their folders."
+            )
+        boxes[name] = Boxes((int(image["width"]), int(image["height"])), corners[image["id"]])
+    return boxes
 
 
 def _read_voc(file: Path) -> Boxes:
@@ -133,5 +180,6 @@ def _finite(values: Iterable[str | float]) -> list[float]:
     return numbers
 
 
-def _without_suffix(name: str) -> str:
-    return os.path.splitext(name)[0]
+def _plain(name: str) -> str:
+    """A file's name without suffix, in composed accents as image_ids are, its folders parted by slashes."""
+    return os.path.splitext(unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./"))[0]

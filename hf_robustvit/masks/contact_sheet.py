@@ -18,6 +18,7 @@ COLUMNS = 6
 THUMBNAIL = 160  # pixels
 CAPTION = 54  # pixels below a thumbnail
 CHARACTERS = 27  # of a line of the caption
+TITLE = 20  # pixels, where not all images are shown
 GREEN, RED = (40, 140, 60), (190, 40, 40)
 
 
@@ -26,9 +27,11 @@ def contact_sheet(
     dataset: datasets.Dataset,
     records: dict[str, dict[str, Any]],
     root: str | os.PathLike,
-    num_shown: int = 48,
+    num_shown: int = 120,
 ) -> None:
     """Draw images with what lies outside their masks darkened; green captions are accepted, red ones tell the reason.
+
+    Where there are more images than it shows, a title says so.
 
     Args:
         path: The PNG file to write.
@@ -40,10 +43,14 @@ def contact_sheet(
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(num_shown, len(dataset))).round().astype(int))
     rows = undecoded(dataset.with_format(None)).select(chosen.tolist())
     tiles = [_tile(row, records[row["image_id"]], Path(root)) for row in rows]
-    height = -(-len(tiles) // COLUMNS) * (THUMBNAIL + CAPTION)
+    top = TITLE if len(tiles) < len(dataset) else 0
+    height = top - (-len(tiles) // COLUMNS) * (THUMBNAIL + CAPTION)
     sheet = Image.new("RGB", (min(COLUMNS, len(tiles)) * THUMBNAIL, height), "white")
+    if top:
+        title = f"{len(tiles)} of {len(dataset)} shown"
+        ImageDraw.Draw(sheet).text((3, 3), title, fill="black", font=ImageFont.load_default(size=12))
     for index, tile in enumerate(tiles):
-        sheet.paste(tile, (index % COLUMNS * THUMBNAIL, index // COLUMNS * (THUMBNAIL + CAPTION)))
+        sheet.paste(tile, (index % COLUMNS * THUMBNAIL, top + index // COLUMNS * (THUMBNAIL + CAPTION)))
     sheet.save(path)
 
 
@@ -65,6 +72,15 @@ def _tile(row: dict, record: dict[str, Any], root: Path) -> Image.Image:
     colour = GREEN if record["accepted"] else RED
     drawing, font = ImageDraw.Draw(tile), ImageFont.load_default(size=10)
     verdict = textwrap.wrap(record["reason"] or "accepted", CHARACTERS, max_lines=3, placeholder=" ...")
-    for line, text in enumerate([row["image_id"][-CHARACTERS:], *verdict]):
+    for line, text in enumerate([shortened(row["image_id"], font, THUMBNAIL - 6), *verdict]):
         drawing.text((3, THUMBNAIL + 13 * line), text, fill=colour, font=font)
     return tile
+
+
+def shortened(name: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """A name that is at most so many pixels wide, its middle left out: the class begins it, the number ends it."""
+    text, kept = name, len(name)
+    while font.getlength(text) > width:
+        kept -= 1
+        text = f"{name[: kept // 2]}...{name[-(kept - kept // 2) :]}"
+    return text

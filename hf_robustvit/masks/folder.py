@@ -193,6 +193,12 @@ def summary(records: dict[str, dict[str, Any]]) -> str:
     rejected = {image_id: record["reason"] for image_id, record in records.items() if not record["accepted"]}
     lines = [f"{len(records) - len(rejected)} of {len(records)} masks accepted."]
     lines += [f"Rejected: {image_id}: {reason}." for image_id, reason in rejected.items()]
+    if sum("area" in record for record in records.values()) > 2 * (len(records) - len(rejected)):
+        lines.append(
+            "Most masks were rejected: look at the contact sheet. If they miss the objects, take a backbone that "
+            "learnt without labels (--backbone facebook/dino-vitb16); if they are good, loosen the "
+            "thresholds that are named."
+        )
     for name, kept in (("all", records.values()), ("accepted", [r for r in records.values() if r["accepted"]])):
         known = [record["iou"] for record in kept if record.get("iou") is not None]
         if known:

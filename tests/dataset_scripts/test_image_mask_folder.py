@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_scripts.image_mask_folder import ImageMaskFolder, load_image_mask_folder
+from dataset_scripts import load_training_pairs
+from dataset_scripts.image_mask_folder import ImageMaskFolder, load_image_mask_folder, load_images
 from hf_robustvit.data import check_pairs
 from hf_robustvit.errors import UserError
 
@@ -206,6 +207,74 @@ def test_flat_folder(tmp_path, load):
     save(tmp_path / "flat/images/a.png")
     with pytest.raises(UserError, match="images has no class folders. Expected images/<class>/<image>"):
         load(tmp_path / "flat")
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """Class folders without a folder `images` around them, as torchvision and `datasets` read them."""
+    for name in ("dog/a.png", "cat/b.jpg"):
+        save(tmp_path / "bare" / name)
+    return tmp_path / "bare"
+
+
+def test_class_folders_themselves(bare, load, tmp_path):
+    dataset = load(bare, with_masks=False)
+    assert dataset["image_id"][:] == ["cat/b.jpg", "dog/a.png"]
+    assert dataset.features["label"].names == ["cat", "dog"]
+    with pytest.raises(UserError, match="bare holds images by class and no masks: name a folder of masks with --mas"):
+        load(bare)
+    for name in ("dog/a.png", "cat/b.png"):
+        save(tmp_path / "made/masks" / name, value=77)
+    assert np.asarray(load(bare, masks_dir=tmp_path / "made")[1]["mask"]).min() == 77
+
+
+@pytest.mark.parametrize("masks", ["tokencut", "whole"])
+@pytest.mark.parametrize("inner", ["", "images"])
+def test_training_that_needs_no_masks(bare, tmp_path, masks, inner):
+    if inner:
+        bare = bare.rename(tmp_path / inner).parent
+    pairs = load_training_pairs(str(bare), masks=masks)
+    assert len(pairs) == 2 and "mask" not in pairs.column_names
+
+
+@pytest.mark.parametrize("masks", ["annotated", "random", "other"])
+def test_training_that_needs_annotated_masks(bare, masks):
+    with pytest.raises(UserError, match="bare holds images by class and no masks"):
+        load_training_pairs(str(bare), masks=masks)
+
+
+@pytest.mark.parametrize("inner", ["", "images"])
+@pytest.mark.parametrize(
+    "splits, named", [(("test", "train", "val"), "train"), (("Val", "test"), "Val"), (("train",), "train")]
+)
+def test_splits_are_no_classes(tmp_path, load, inner, splits, named):
+    root = tmp_path / "data"
+    for split in splits:
+        save(root / inner / split / "dog/a.png")
+    (root / inner / "README.md").write_text("")
+    sentence = rf"{root / inner} holds splits, not classes \({', '.join(sorted(splits))}\): name the folder of one of"
+    with pytest.raises(UserError, match=f"{sentence} them, for example {root / inner / named}.$"):
+        load(root, with_masks=False)
+    assert load(root / inner / named, with_masks=False)["image_id"][:] == ["dog/a.png"]
+
+
+def test_classes_that_are_called_like_splits(tmp_path, load):
+    for name in ("train/a.png", "bus/b.png", "test/c.png"):
+        save(tmp_path / "vehicles" / name)
+    assert load(tmp_path / "vehicles", with_masks=False).features["label"].names == ["bus", "test", "train"]
+    (tmp_path / "vehicles/bus/b.png").unlink()
+    (tmp_path / "vehicles/bus").rmdir()
+    assert load(tmp_path / "vehicles", with_masks=False).features["label"].names == ["test", "train"]
+
+
+def test_images_of_any_layout(bare, folder, tmp_path):
+    assert load_images(bare, tmp_path / "cache")["image_id"][:] == ["cat/b.jpg", "dog/a.png"]
+    assert load_images(folder, tmp_path / "cache")["image_id"][:] == ["cat/é.webp", "dog/a.png", "dog/b c.JPG"]
+    flat = load_images(bare / "dog", tmp_path / "cache")
+    assert flat["image_id"][:] == ["a.png"] and flat[0]["image"].size == (8, 6)
+    (bare / "dog/out.png").symlink_to(folder / "images/dog/a.png")
+    with pytest.raises(UserError, match="out.png is a symbolic link that leads out of"):
+        load_images(bare / "dog")
 
 
 def test_two_images_cannot_share_a_mask(folder, load):

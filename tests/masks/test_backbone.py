@@ -6,10 +6,12 @@ import torch
 from mask_images import photograph, save_backbone
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model
+from tiny_timm import PREPROCESSING, save_timm, timm_tensors
 from transformers import AutoModel, ViTImageProcessorPil
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import load_backbone
+from hf_robustvit.models import load_classifier
 
 
 @pytest.mark.parametrize("family", ["vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers"])
@@ -43,6 +45,43 @@ def test_a_classifier_folder_serves_as_well_as_its_headless_model(tmp_path):
     image, _ = photograph(size=(32, 32))
     first, second = (load_backbone(str(tmp_path / name)).key_features([image]) for name in ("headless", "classifier"))
     torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_timm_checkpoints_with_and_without_head(tmp_path, distilled, caplog):
+    architecture = "deit_tiny_distilled_patch8_32" if distilled else "vit_tiny_patch8_32"
+    tensors = timm_tensors(distilled=distilled)
+    save_timm(tmp_path / "head", tensors, architecture)
+    headless = {key: tensor for key, tensor in tensors.items() if not key.startswith("head")}
+    save_timm(tmp_path / "headless", headless, architecture, num_classes=0)
+    image, _ = photograph(size=(32, 32))
+    first = load_backbone(str(tmp_path / "headless"))
+    assert "is a classifier" not in caplog.text
+    second = load_backbone(str(tmp_path / "head"))
+    assert f"--backbone: '{tmp_path}/head' is a classifier. TokenCut is made for" in caplog.text
+    assert second.image_mean == pytest.approx(PREPROCESSING["mean"]) and second.patch_size == 8
+    torch.testing.assert_close(first.key_features([image]), second.key_features([image]), rtol=0, atol=0)
+
+    # Its own classifier, which is converted elsewhere, computes the same keys.
+    model, _ = load_classifier(tmp_path / "head")
+    pixels = (np.asarray(image, dtype=np.float32) / 255 - PREPROCESSING["mean"]) / PREPROCESSING["std"]
+    keys = []
+    model.base_model.layers[-1].attention.k_proj.register_forward_hook(lambda *call: keys.append(call[2]))
+    with torch.no_grad():
+        model(torch.from_numpy(pixels).float().permute(2, 0, 1)[None])
+    wanted = keys[0][0, 1 + distilled :].T
+    torch.testing.assert_close(second.key_features([image])[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_timm_checkpoints_that_cannot_be_converted(tmp_path):
+    save_timm(tmp_path / "swin", timm_tensors(), "swin_tiny_patch4_window7_224")
+    with pytest.raises(
+        UserError, match="^--backbone: .*swin' is timm's swin_tiny_patch4_window7_224, and only timm's"
+    ):
+        load_backbone(str(tmp_path / "swin"))
+    save_timm(tmp_path / "vit", timm_tensors()).joinpath("model.safetensors").unlink()
+    with pytest.raises(UserError, match="^--backbone: .*vit' holds no model.safetensors"):
+        load_backbone(str(tmp_path / "vit"))
 
 
 def test_a_model_that_is_no_plain_vit_is_refused(tmp_path):

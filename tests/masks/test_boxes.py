@@ -1,6 +1,7 @@
 """Boxes of both formats as masks, found by the image's name, and files that cannot be used."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -52,6 +53,64 @@ def test_voc_counts_pixels_from_one(tmp_path):
     assert np.asarray(whole.image).all()
     (single,) = BoxMasks(tmp_path / "a.xml")([(40, 30)], ["cat/a.jpg"])
     assert single.problem is None
+
+
+def coco_of(tmp_path, names):
+    """A file of one box for each image, whose width tells which it is."""
+    images = [{"id": n, "file_name": name, "width": 40, "height": 30} for n, name in enumerate(names)]
+    boxes = [{"image_id": n, "bbox": [0, 0, n + 1, 1]} for n in range(len(names))]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({"images": images, "annotations": boxes}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["cat\\a.jpg", "dog\\a.jpg"],
+        ["images/cat/a.jpg", "images/dog/a.jpg"],
+        ["C:\\data\\cat\\a.jpg", ".\\dog\\a.png"],
+        ["./cat/a.jpg", "/home/me/dog/a.jpg"],
+    ],
+)
+def test_names_with_backslashes_and_other_folders(tmp_path, names):
+    masker, image_ids = BoxMasks(coco_of(tmp_path, names)), ["cat/a.jpg", "dog/a.jpg", "ant/a.jpg"]
+    masker.check(image_ids)
+    masks = masker([(40, 30)] * 3, image_ids)
+    assert [np.count_nonzero(mask.image) for mask in masks] == [1, 2, 0]
+    assert masks[2].problem == "boxes.json has no box for it"
+
+
+def test_accents_and_images_without_classes(tmp_path):
+    masker = BoxMasks(coco_of(tmp_path, [unicodedata.normalize("NFD", "train/é.jpg")]))
+    masker.check(["é.jpg"])
+    assert masker([(40, 30)], ["é.jpg"])[0].problem is None
+
+
+@pytest.mark.parametrize(
+    "names, image_ids, sentence",
+    [
+        (["b.jpg"], ["cat/b.jpg", "dog/b.jpg"], "'b' could be 'cat/b.jpg' or 'dog/b.jpg': name the files with their"),
+        (["train/b.jpg", "val/b.jpg"], ["b.jpg"], "'b.jpg' could be 'train/b' or 'val/b': name the files as the im"),
+        (["cat/b.jpg", "cat\\b.png"], ["cat/b.jpg"], r"boxes.json has two images 'cat/b' \(suffixes do not count\)"),
+        (
+            ["x/b.jpg", "c.jpg"],
+            ["cat/b.jpg", "d.jpg"],
+            r"none of its 2 names \(first: 'x/b'\) is that of one of the 2 images \(first: 'cat/b'\): write the names",
+        ),
+    ],
+)
+def test_names_that_fit_two_images_or_none(tmp_path, names, image_ids, sentence):
+    with pytest.raises(UserError, match=f"--boxes .*{sentence}"):
+        BoxMasks(coco_of(tmp_path, names)).check(image_ids)
+
+
+def test_voc_files_below_one_more_folder(tmp_path):
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations/a.xml").write_text(VOC.format(name="a.jpg", objects=VOC_BOX.format(1, 1, 7, 1)))
+    masker = BoxMasks(tmp_path)
+    masker.check(["a.jpg"])
+    assert np.count_nonzero(masker([(40, 30)], ["a.jpg"])[0].image) == 7
 
 
 @pytest.mark.parametrize("name", ["n01_1", "%s"])  # as some of ImageNet's files say
