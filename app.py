@@ -6,8 +6,8 @@
 Without flags: the embedded model, and what `make demo` has made of it in outputs/demo/model.
 """
 
-from hf_robustvit.command_line import exit_on_user_error, parse_settings
-from hf_robustvit.demo import DemoArguments, launch
+from hf_robustvit.commands.app import DemoArguments, launch
+from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from transformers import PretrainedConfig
 
 from dataset_scripts import BENCHMARKS
 from dataset_scripts.benchmark_data import load_data
-from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.commands.evaluate import EvaluationArguments, evaluate
+from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.labels import imagenet_classes
 from hf_robustvit.errors import unknown_name
-from hf_robustvit.evaluating import EvaluationArguments, evaluate
 from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 

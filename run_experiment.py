@@ -22,10 +22,10 @@ from accelerate import Accelerator
 
 from dataset_scripts import load_training_pairs
 from dataset_scripts.benchmark_data import load_data
-from hf_robustvit.command_line import SETTINGS_FILES, check_output_dir, exit_on_user_error, parse_settings
+from hf_robustvit.commands.settings import SETTINGS_FILES, check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.experiments.paper import EXPERIMENTS
-from hf_robustvit.experiments.report import make_experiments, show_experiments
+from hf_robustvit.experiments.catalogue import EXPERIMENTS
+from hf_robustvit.experiments.pages import make_experiments, show_experiments
 from hf_robustvit.experiments.runs import Sources, Workshop
 from hf_robustvit.experiments.suites import choose_suite
 

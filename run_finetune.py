@@ -4,9 +4,9 @@ import logging
 
 from dataset_scripts import load_training_pairs
 from hf_robustvit import RobustViTConfig
-from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.commands.finetune import FinetuneArguments, finetune
+from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 from hf_robustvit.data import MaskReading
-from hf_robustvit.finetuning import FinetuneArguments, finetune
 from hf_robustvit.masks import QualityGate, TokenCutOptions
 from hf_robustvit.reporting.tables import validation_table
 

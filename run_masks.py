@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 
 from dataset_scripts.image_mask_folder import load_images
-from hf_robustvit.command_line import check_output_dir, exit_on_user_error, parse_settings
+from hf_robustvit.commands.settings import check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear

@@ -18,7 +18,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-import hf_robustvit.lean_attention  # noqa: F401 (registers "lean")
+import hf_robustvit.lean.attention  # noqa: F401 (registers "lean")
 from hf_robustvit.losses import FinetuneLoss, RobustViTLoss
 from hf_robustvit.relevance import min_max_normalize, upscale
 

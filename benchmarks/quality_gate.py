@@ -13,9 +13,9 @@ from tqdm import tqdm
 from benchmarks.common import write_section
 from hf_robustvit.cutouts.scenes import SCENES, draw_scene
 from hf_robustvit.cutouts.splits import render
-from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
 from hf_robustvit.masks.quality import QualityGate
 from hf_robustvit.masks.regions import intersection_over_union
+from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 
 
 THRESHOLDS = [(0.0, 0.0), (0.01, 0.0), (0.05, 0.0), (0.1, 0.0), (0.1, 0.2), (0.1, 0.5), (0.2, 0.2)]

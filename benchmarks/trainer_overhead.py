@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from benchmarks.common import DEVICE, SIZES, machine, make_batch, make_model, model_name, write_section
 from hf_robustvit import RobustViTConfig, RobustViTTrainer
 from hf_robustvit.data import collate_pairs
-from hf_robustvit.trainer import make_loss
+from hf_robustvit.trainer.trainer import make_loss
 
 
 def now() -> float:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import datasets
 
 from dataset_scripts.cutouts import Cutouts
-from dataset_scripts.folders import prepare
-from dataset_scripts.hub import load_from_hub
+from dataset_scripts.hub_copies import load_from_hub
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from dataset_scripts.imagenet import ImageNet
 from dataset_scripts.imagenet_s import ImageNetS
 from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
+from dataset_scripts.listing import prepare
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from dataset_scripts.folders import IMAGE_SUFFIXES, File, content_id, file_name, find_folder, list_class_folders
+from dataset_scripts.listing import IMAGE_SUFFIXES, File, content_id, file_name, find_folder, list_class_folders
 from hf_robustvit.errors import UserError
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import datasets
 
-from dataset_scripts.folders import (
+from dataset_scripts.listing import (
     IMAGE_SUFFIXES,
     File,
     class_root,

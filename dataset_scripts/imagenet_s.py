@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from dataset_scripts.folders import (
+from dataset_scripts.listing import (
     File,
     class_root,
     content_id,

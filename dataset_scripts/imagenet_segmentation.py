@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import datasets
 import numpy as np
 
-from dataset_scripts.folders import File, content_id, file_at, find_folder
+from dataset_scripts.listing import File, content_id, file_at, find_folder
 from hf_robustvit.errors import UserError
 
 

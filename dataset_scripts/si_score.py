@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 
 from dataset_scripts.class_folders import ClassFolderConfig, ClassFolders, LabelledImage
-from dataset_scripts.folders import stem
+from dataset_scripts.listing import stem
 from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import SI_SCORE
 

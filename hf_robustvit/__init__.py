@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 # Loaded on first use, so that `import hf_robustvit` costs nothing.
 _HOMES = {
     "explain": "hf_robustvit.relevance",
-    "load_classifier": "hf_robustvit.models",
+    "load_classifier": "hf_robustvit.models.loading",
     "RobustViTConfig": "hf_robustvit.config",
-    "RobustViTTrainer": "hf_robustvit.trainer",
+    "RobustViTTrainer": "hf_robustvit.trainer.trainer",
 }
 
 __all__ = list(_HOMES)

@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from hf_robustvit.command_line import exit_on_user_error
-from hf_robustvit.explaining import explain_image
+from hf_robustvit.commands.explain import explain_image
+from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.hub import HubRepository
 
 

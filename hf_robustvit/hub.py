@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
-from hf_robustvit.model_files import CARD, RESULTS, TRAINING_RECORD
+from hf_robustvit.models.files import CARD, RESULTS, TRAINING_RECORD
 
 
 logger = logging.getLogger(__name__)

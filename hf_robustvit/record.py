@@ -16,7 +16,7 @@ from hf_robustvit import __version__
 from hf_robustvit.config import STEP_DECAY, RobustViTConfig
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.results import RECORDED_PACKAGES
-from hf_robustvit.model_files import TRAINING_RECORD
+from hf_robustvit.models.files import TRAINING_RECORD
 
 
 # Where a run writes and what it tells is none of its settings, and may hold private paths and names.

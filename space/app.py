@@ -2,8 +2,8 @@
 
 import os
 
-from hf_robustvit.command_line import exit_on_user_error
-from hf_robustvit.demo import DemoArguments, launch
+from hf_robustvit.commands.app import DemoArguments, launch
+from hf_robustvit.commands.settings import exit_on_user_error
 
 
 with exit_on_user_error():

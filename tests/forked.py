@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hf_robustvit.command_line import exit_on_user_error
+from hf_robustvit.commands.settings import exit_on_user_error
 
 
 def run_forked(

@@ -10,7 +10,7 @@ from PIL import Image, ImageFile
 
 import run_eval
 from hf_robustvit.__main__ import main as tools
-from hf_robustvit.command_line import exit_on_user_error, parse_settings
+from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 
 
 def bomb(path):

@@ -214,7 +214,7 @@ def test_the_command_keeps_branch_and_privacy():
 def test_a_wrong_token_and_a_wrong_name_stop_before_training(hub, tmp_path, monkeypatch):
     photos, model = save_photos(tmp_path / "photos"), save_model(tmp_path / "model")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    monkeypatch.setattr("hf_robustvit.finetuning.train", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr("hf_robustvit.commands.finetune.train", lambda *_: pytest.fail("it was trained"))
     flags = ("--model", model, "--dataset", photos, "--output_dir", tmp_path / "out", "--push_to_hub")
     with pytest.raises(
         UserError, match=r"Nothing can be pushed to 'you/bugs': the Hub takes no token .*hf auth login"

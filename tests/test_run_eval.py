@@ -11,7 +11,7 @@ from planted_benchmarks import photographs, plain_logits, vit
 from transformers import ViTConfig
 
 import run_eval
-from hf_robustvit.command_line import parse_settings
+from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.results import INTERVALS
@@ -202,7 +202,7 @@ def test_a_file_of_settings(workshop, tmp_path):
 
 
 def test_an_output_folder_that_cannot_be_written_stops_before_the_work(workshop, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_robustvit.evaluating.load_classifier", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("hf_robustvit.commands.evaluate.load_classifier", lambda *_: pytest.fail("a model was loaded"))
     (tmp_path / "file").write_text("")
     for output_dir in (tmp_path / "file", tmp_path / "file" / "inside"):
         with pytest.raises(UserError, match=f"--output_dir {output_dir} cannot be written to \\(Not a directory\\)"):

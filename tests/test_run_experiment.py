@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import run_experiment
-from hf_robustvit.command_line import parse_settings
+from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.errors import UserError
 from hf_robustvit.experiments.suites import CUTOUTS, IMAGENET, choose_suite
 

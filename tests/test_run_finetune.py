@@ -19,11 +19,11 @@ from transformers import pipeline
 
 import run_finetune
 from dataset_scripts import load_training_pairs
-from hf_robustvit.command_line import exit_on_user_error
+from hf_robustvit.commands.finetune import FinetuneArguments, fit, recorded_classes
+from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.data import choose_training_images
-from hf_robustvit.finetuning import FinetuneArguments, fit, recorded_classes
 from hf_robustvit.imagenet_classes import LEMMAS, NAMES
-from hf_robustvit.models import load_classifier
+from hf_robustvit.models.loading import load_classifier
 
 
 ROOT = Path(__file__).parent.parent

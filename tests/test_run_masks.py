@@ -13,12 +13,12 @@ from PIL import Image
 
 import run_masks
 from dataset_scripts.image_mask_folder import load_image_mask_folder
-from hf_robustvit.command_line import parse_settings
+from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import Backbone
-from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
 from hf_robustvit.masks.quality import QualityGate
+from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ from accelerate import PartialState
 from tiny_models import tiny_model
 
 from hf_robustvit.config import RobustViTConfig
-from hf_robustvit.trainer import RobustViTTrainer
+from hf_robustvit.trainer.trainer import RobustViTTrainer
 
 
 def pairs(count: int, seed: int = 0) -> list[dict]:

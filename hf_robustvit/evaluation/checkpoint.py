@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.model_files import TRAINING_RECORD, commit_of, find_model_file
+from hf_robustvit.models.files import TRAINING_RECORD, commit_of, find_model_file
 
 
 logger = logging.getLogger(__name__)

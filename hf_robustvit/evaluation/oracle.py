@@ -15,7 +15,7 @@ from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import BenchmarkImages
 from hf_robustvit.evaluation.label_spaces import LabelSpace
 from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
-from hf_robustvit.models import patch_layout
+from hf_robustvit.models.loading import patch_layout
 
 
 ORACLE_FIGURE = "top1_oracle"

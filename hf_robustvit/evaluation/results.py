@@ -1,10 +1,7 @@
 """A benchmark's result on disk: a JSON file of figures, a Parquet file of predictions, written whole or not at all."""
 
-import contextlib
 import json
 import logging
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import replacing
 
 
 logger = logging.getLogger(__name__)
@@ -136,18 +134,6 @@ def finished_result(folder: Path, dataset: str) -> BenchmarkResult | None:
 def read_predictions(folder: Path, dataset: str) -> pd.DataFrame:
     """The predictions that belong to a finished result."""
     return pd.read_parquet(_paths(folder, dataset)[1])
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _paths(folder: Path, dataset: str) -> tuple[Path, Path]:

@@ -11,11 +11,11 @@ from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.examples import choose_examples
 from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
-from hf_robustvit.evaluation.results import replacing
 from hf_robustvit.evaluation.sis import sufficient_input_subset
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS
 from hf_robustvit.experiments.runs import Run
+from hf_robustvit.files import replacing
 from hf_robustvit.reporting.experiment_figures import plot_subsets
 from hf_robustvit.reporting.overlays import denormalize, image_overlays
 from hf_robustvit.reporting.per_class import plot_class_changes

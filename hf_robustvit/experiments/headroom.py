@@ -7,9 +7,9 @@ from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.images import benchmark_image_processor
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.oracle import ForegroundImages, oracle_accuracy
-from hf_robustvit.evaluation.results import replacing
 from hf_robustvit.evaluation.statistics import difference_interval
 from hf_robustvit.experiments.book import Book
+from hf_robustvit.files import replacing
 from hf_robustvit.reporting.tables import interval, markdown_table
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from hf_robustvit.evaluation.results import replacing
 from hf_robustvit.experiments.book import Book
+from hf_robustvit.files import replacing
 from hf_robustvit.reporting.experiment_figures import plot_learning_rates
 from hf_robustvit.reporting.tables import markdown_table
 

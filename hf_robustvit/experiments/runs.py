@@ -18,17 +18,18 @@ import pandas as pd
 from accelerate import Accelerator
 from transformers import HfArgumentParser
 
+from hf_robustvit.commands.finetune import FinetuneArguments, finetune
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
-from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, read_result, replacing
+from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, read_result
 from hf_robustvit.experiments.claims import claim
 from hf_robustvit.experiments.suites import Suite
-from hf_robustvit.finetuning import FinetuneArguments, finetune
-from hf_robustvit.interpolation import interpolate_weights
+from hf_robustvit.experiments.wise_ft import interpolate_weights
+from hf_robustvit.files import replacing
 from hf_robustvit.masks import QualityGate, TokenCutOptions
-from hf_robustvit.models import load_classifier
+from hf_robustvit.models.loading import load_classifier
 
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
-from hf_robustvit.lean_attention import require_second_derivatives
+from hf_robustvit.lean.attention import require_second_derivatives
 from hf_robustvit.losses.output import background_of
-from hf_robustvit.models import bare_classifier
+from hf_robustvit.models.loading import bare_classifier
 
 
 def background_gradient(

@@ -3,9 +3,9 @@
 from hf_robustvit.masks.bilateral import bilateral_solver
 from hf_robustvit.masks.boxes import BoxMasks
 from hf_robustvit.masks.folder import MaskFolder
-from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
+from hf_robustvit.masks.graph_cut import normalized_cut
 from hf_robustvit.masks.quality import MaskScores, QualityGate
-from hf_robustvit.masks.tokencut import normalized_cut
+from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 from hf_robustvit.masks.training import with_tokencut_masks
 
 

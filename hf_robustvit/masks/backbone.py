@@ -22,9 +22,14 @@ from transformers.utils import cached_file
 
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
-from hf_robustvit.model_files import commit_of, find_model_file, model_source
-from hf_robustvit.models import is_head
-from hf_robustvit.timm_weights import check_timm_config, convert_timm_weights, is_timm_config, timm_image_processor
+from hf_robustvit.models.files import commit_of, find_model_file, model_source
+from hf_robustvit.models.loading import is_head
+from hf_robustvit.models.timm_weights import (
+    check_timm_config,
+    convert_timm_weights,
+    is_timm_config,
+    timm_image_processor,
+)
 
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks.pipeline import ObjectMask
+from hf_robustvit.masks.tokencut import ObjectMask
 
 
 class Boxes(NamedTuple):

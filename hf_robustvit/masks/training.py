@@ -12,8 +12,8 @@ from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.contact_sheet import contact_sheet
 from hf_robustvit.masks.folder import MaskFolder, summary
-from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
 from hf_robustvit.masks.quality import QualityGate
+from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 
 
 logger = logging.getLogger(__name__)

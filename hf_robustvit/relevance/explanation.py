@@ -10,11 +10,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.lean_attention import LeanAttention, require_second_derivatives
-from hf_robustvit.models import attentions_of, bare_classifier, patch_layout
-from hf_robustvit.recomputation import recompute_cheap_activations
+from hf_robustvit.lean.activations import recompute_cheap_activations
+from hf_robustvit.lean.attention import LeanAttention, require_second_derivatives
+from hf_robustvit.lean.last_layer import last_layer_for_cls
+from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
-from hf_robustvit.relevance.last_layer import last_layer_for_cls
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
 
 

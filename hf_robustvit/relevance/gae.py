@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from hf_robustvit.lean_attention import LeanAttention
-from hf_robustvit.relevance.lean import propagate_lean
+from hf_robustvit.lean.attention import LeanAttention
+from hf_robustvit.lean.propagation import propagate_lean
 
 
 def cls_relevance(

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hf_robustvit.evaluation.results import replacing
+from hf_robustvit.files import replacing
 from hf_robustvit.reporting.overlays import wrapped
 
 

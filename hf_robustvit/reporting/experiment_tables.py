@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hf_robustvit.evaluation.results import replacing
+from hf_robustvit.files import replacing
 from hf_robustvit.reporting.tables import markdown_table
 
 

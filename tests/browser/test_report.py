@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from planted_benchmarks import photographs, plain_logits, vit
 
 import run_eval
-from hf_robustvit.command_line import parse_settings
+from hf_robustvit.commands.settings import parse_settings
 
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"

@@ -7,8 +7,8 @@ from PIL import Image
 from planted_benchmarks import vit
 
 from dataset_scripts import load_benchmark, load_training_pairs
-from dataset_scripts.folders import prepare
 from dataset_scripts.imagenet_s import MERGED_INTO, ImageNetS
+from dataset_scripts.listing import prepare
 from hf_robustvit.data import check_pairs, read_pair
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.checkpoint import Checkpoint

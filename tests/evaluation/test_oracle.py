@@ -15,7 +15,7 @@ from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.oracle import ForegroundImages, attend_to_foreground, foreground_patches
-from hf_robustvit.models import patch_layout
+from hf_robustvit.models.loading import patch_layout
 
 
 def plain_vit_logits(model, pixels, allowed):

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, read_result, replacing, write_result
+from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, read_result, write_result
+from hf_robustvit.files import replacing
 
 
 RESULT = BenchmarkResult("set", "m", None, 2, {"crop_border": 0}, "w", "d", top1=50.0, top1_ci95=[1.0, 99.0])

@@ -14,9 +14,9 @@ from tiny_suite import open_workshop, save_suite
 
 from hf_robustvit.evaluation.results import read_result
 from hf_robustvit.experiments import runs
-from hf_robustvit.experiments.paper import EXPERIMENTS
+from hf_robustvit.experiments.catalogue import EXPERIMENTS
+from hf_robustvit.experiments.pages import make_experiments, show_experiments
 from hf_robustvit.experiments.recipes import OURS
-from hf_robustvit.experiments.report import make_experiments, show_experiments
 from hf_robustvit.experiments.runs import Run
 from hf_robustvit.masks.backbone import Backbone
 

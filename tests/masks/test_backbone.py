@@ -11,7 +11,7 @@ from transformers import AutoModel, ViTImageProcessorPil
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import load_backbone
-from hf_robustvit.models import load_classifier
+from hf_robustvit.models.loading import load_classifier
 
 
 @pytest.mark.parametrize("family", ["vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers"])

@@ -11,8 +11,8 @@ import torch
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks import bilateral_solver, normalized_cut
 from hf_robustvit.masks.bilateral import refine_mask
+from hf_robustvit.masks.graph_cut import normalized_cuts
 from hf_robustvit.masks.regions import fill_holes, largest_component
-from hf_robustvit.masks.tokencut import normalized_cuts
 
 
 CASES = range(4)

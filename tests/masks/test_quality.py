@@ -6,8 +6,8 @@ import pytest
 from hf_robustvit.cutouts.scenes import SCENES, draw_scene
 from hf_robustvit.cutouts.splits import render
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks.pipeline import TokenCut, TokenCutOptions
 from hf_robustvit.masks.quality import MaskScores, QualityGate
+from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 
 
 GOOD = {"area": 0.3, "components": 2, "agreement": 0.8, "eigen_gap": 0.2}

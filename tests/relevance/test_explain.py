@@ -9,7 +9,7 @@ import torch
 from tiny_models import FAMILIES, tiny_model
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.models import patch_layout
+from hf_robustvit.models.loading import patch_layout
 from hf_robustvit.relevance import explain, min_max_normalize, upscale
 
 

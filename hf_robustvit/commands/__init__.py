@@ -1,0 +1,1 @@
+"""What a user starts: one file for each command, with its settings and one function."""

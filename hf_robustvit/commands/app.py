@@ -1,0 +1,339 @@
+"""The demo: what the original and the fine-tuned model see in the same picture, side by side in a browser."""
+
+import html
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import PreTrainedModel
+
+from hf_robustvit.cutouts import CLASS_NAMES, render
+from hf_robustvit.data.labels import distinct_class_names
+from hf_robustvit.data.pairs import read_pair
+from hf_robustvit.data.transforms import normalization
+from hf_robustvit.errors import UserError
+from hf_robustvit.models.files import TRAINING_RECORD, find_model_file
+from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.relevance import explain
+from hf_robustvit.reporting.overlays import denormalize, heat_overlay
+
+
+if TYPE_CHECKING:
+    import gradio
+
+
+# What `make demo` fine-tunes, and where the result is.
+DEMO_BASELINE = "cutouts-vit"
+DEMO_MODEL = Path("outputs/demo/model")
+PREDICTED = "the predicted class"
+NUM_EXAMPLES = 12
+
+# Formats that Pillow decodes itself: some of the others start programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 50_000_000
+MAX_ASPECT_RATIO = 10
+MAX_FILE_SIZE = "20mb"
+# A longer picture is made smaller when it arrives: no model sees more, and a visitor's picture is kept for a while.
+LONGEST_SIDE = 1024
+KEPT_SECONDS = 3600
+# Small pictures are enlarged to about this many pixels, so that the browser does not blur them.
+SHOWN_SIDE = 448
+
+# Gradio's gallery has columns of at least 100 pixels and a height of its own.
+STYLE = """
+#examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(80px, 1fr)); grid-auto-rows: auto }
+#examples .grid-container { padding: 0 }
+#examples .fixed-height { min-height: 0; max-height: none }
+"""
+# Gradio shows the name of a file that is too heavy as (harmless) HTML: it must not fetch a picture from elsewhere.
+HEAD = """<meta http-equiv="Content-Security-Policy" content="img-src 'self' data: blob:">"""
+TITLE = "What does it look at?"
+INTRODUCTION = (
+    "What a model predicts for a picture, and where in the picture it finds the evidence for a class: the brighter, "
+    "the more. The examples are drawn objects, none of them where it usually stands: a demonstration, not evidence "
+    "about photographs."
+)
+ALONE = " Only the original is shown so far: `make demo` makes the fine-tuned model."
+
+
+@dataclass
+class DemoArguments:
+    """The models that are compared, and where the page is."""
+
+    model: str | None = field(
+        default=None,
+        metadata={"help": 'Hub id, local folder, "timm/<name>" or "cutouts-vit". Default: what `make demo` has made.'},
+    )
+    baseline: str | None = field(
+        default=None,
+        metadata={"help": "The model to compare with. Default: what --model was fine-tuned from."},
+    )
+    port: int | None = field(default=None, metadata={"help": "Port of the page. Default: the first free from 7860."})
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that is shown.
+
+    Attributes:
+        title: What the page calls it.
+        model: The classifier.
+        image_processor: Its preprocessing.
+        class_names: A name for each class index, no two alike.
+    """
+
+    title: str
+    model: PreTrainedModel
+    image_processor: Any
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says of one picture.
+
+    Attributes:
+        confidences: Class name -> probability, of all classes.
+        explained: Name of the class that the map is for.
+        overlay: (height, width, 3) uint8, the model's input under its relevance map.
+    """
+
+    confidences: dict[str, float]
+    explained: str
+    overlay: np.ndarray
+
+
+def load_classifiers(arguments: DemoArguments) -> list[Classifier]:
+    """Load the models to compare, the original first; one alone where there is nothing to compare it with.
+
+    Raises:
+        UserError: A model cannot be loaded, or there is a baseline and no model.
+    """
+    if arguments.model is None and not DEMO_MODEL.is_dir():
+        if arguments.baseline is not None:
+            raise UserError(f"--baseline: {arguments.baseline!r} is to be compared with a model; give one by --model.")
+        return [_load("Original", DEMO_BASELINE)]
+    model = arguments.model or str(DEMO_MODEL)
+    baseline, revision = (arguments.baseline, None) if arguments.baseline else _base_of(model)
+    if baseline is None:
+        return [_load("Model", model)]
+    return [_load("Original", baseline, revision), _load("Fine-tuned", model)]
+
+
+def _base_of(name: str) -> tuple[str | None, str | None]:
+    """The model that a fine-tuned one says it was made from, and its revision."""
+    path = find_model_file(name, TRAINING_RECORD)
+    if path is None:
+        return None, None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record["base_model"], record["base_revision"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: it does not tell the base model; name it by --baseline.") from error
+
+
+def _load(title: str, name: str, revision: str | None = None) -> Classifier:
+    model, image_processor = load_classifier(name, revision)
+    return Classifier(title, model, image_processor, distinct_class_names(model.config))
+
+
+def common_class_names(classifiers: list[Classifier]) -> list[str]:
+    """The classes that every model knows, in the order of the first."""
+    return [name for name in classifiers[0].class_names if all(name in other.class_names for other in classifiers)]
+
+
+def example(index: int) -> tuple[Image.Image, str]:
+    """A picture to try, and what it shows: the object never stands in its usual scene."""
+    rendered = render("dev-a", index)
+    return rendered.image, f"{CLASS_NAMES[rendered.label]}, scene: {rendered.scene}"
+
+
+def read_upload(path: str | Path) -> Image.Image:
+    """Open a stranger's file as it is displayed: RGB, at most `LONGEST_SIDE` pixels a side.
+
+    The size that the file claims is judged before a pixel is decoded.
+
+    Raises:
+        UserError: It is no picture, broken, too large or too narrow. The message holds no name of the visitor's.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            _check_size(file.width, file.height)
+            picture, _ = read_pair({"image": file, "image_id": "The picture"})
+    except Image.DecompressionBombError as error:
+        raise UserError(f"The picture is far too large: make it smaller, {MAX_PIXELS:,} pixels at most.") from error
+    except UserError:
+        raise
+    # Pillow's readers raise almost anything on broken headers: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise UserError(
+            f"The file is no picture that can be read: choose a {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+        ) from error
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return picture
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UserError(f"The picture has {width} x {height} pixels: make it smaller, {MAX_PIXELS:,} pixels at most.")
+    # A processor that resizes the shorter side would make a line of pixels into a huge picture.
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise UserError(
+            f"The picture is too narrow, {width} x {height} pixels: crop it, the longer side may be at most "
+            f"{MAX_ASPECT_RATIO} times the shorter."
+        )
+
+
+def ask(classifier: Classifier, picture: Image.Image, class_name: str = PREDICTED) -> Answer:
+    """What a model predicts for a picture, and its relevance map for a class.
+
+    Args:
+        picture: RGB.
+        class_name: One of the model's, or `PREDICTED`.
+    """
+    processor = classifier.image_processor
+    pixel_values = processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
+    target = None if class_name == PREDICTED else torch.tensor([classifier.class_names.index(class_name)])
+    with torch.no_grad():
+        explanation = explain(classifier.model, pixel_values, target)
+    shown = denormalize(pixel_values, *normalization(processor))[0]
+    overlay = heat_overlay(shown, explanation.relevance[0, 0].numpy())
+    confidences = explanation.logits[0].softmax(dim=-1).tolist()
+    return Answer(
+        confidences=dict(zip(classifier.class_names, confidences, strict=True)),
+        explained=classifier.class_names[explanation.target.item()],
+        overlay=np.asarray(enlarged(Image.fromarray((overlay * 255).round().astype(np.uint8)))),
+    )
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """The picture with its longer side about `SHOWN_SIDE` pixels, each pixel a square; as it is where it is larger."""
+    factor = max(1, SHOWN_SIDE // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def build(classifiers: list[Classifier]) -> "gradio.Blocks":
+    """The page that shows what the models say.
+
+    Raises:
+        UserError: gradio is not installed.
+    """
+    gradio = _import_gradio()
+    examples = [example(index) for index in range(NUM_EXAMPLES)]
+
+    def panels_of(image: Image.Image, class_name: str) -> list[Any]:
+        answers = [ask(classifier, image, class_name) for classifier in classifiers]
+        return [
+            part
+            for answer in answers
+            for part in (gradio.Image(answer.overlay, label=f"map for {answer.explained}"), answer.confidences)
+        ]
+
+    def show(image: Image.Image, caption: str) -> list[Any]:
+        return [image, gradio.Image(enlarged(image), label=caption), PREDICTED, *panels_of(image, PREDICTED)]
+
+    def show_example(event: gradio.SelectData) -> list[Any]:
+        return show(*examples[event.index])
+
+    def take_upload(path: str) -> Image.Image:
+        try:
+            return read_upload(path)
+        except UserError as error:
+            # The message is shown as HTML, and decoders quote what they found in the file.
+            raise gradio.Error(html.escape(str(error)), print_exception=False) from error
+
+    def show_upload(image: Image.Image) -> list[Any]:
+        return show(image, "your picture")
+
+    def explain_class(image: Image.Image | None, class_name: str) -> list[Any]:
+        if image is None:  # the server forgets a picture after a while
+            raise gradio.Error("Pick an example or upload a picture again.", print_exception=False)
+        return panels_of(image, class_name)
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+        picture = gradio.State(time_to_live=KEPT_SECONDS)  # what the models are asked about
+        gallery, shown, upload, target, panels = _lay_out(gradio, classifiers, examples)
+        everything = [picture, shown, target, *panels]
+        # One at a time: explaining puts hooks on a model, and two pictures at once would meet in them.
+        queue = {"concurrency_limit": 1, "concurrency_id": "models", "api_visibility": "private"}
+        page.load(lambda: show(*examples[0]), None, everything, **queue)
+        gallery.select(show_example, None, everything, **queue)
+        # In two steps: what is refused leaves the page as it is.
+        upload.upload(take_upload, upload, picture, **queue).success(show_upload, picture, everything, **queue)
+        target.input(explain_class, [picture, target], panels, **queue)
+    return page
+
+
+def _lay_out(gradio, classifiers: list[Classifier], examples: list[tuple[Image.Image, str]]) -> tuple:
+    """The gallery, the picture, the upload, the class to explain, and each model's map and predictions."""
+    plain = {"format": "png", "buttons": []}
+    gradio.Markdown(f"# {TITLE}\n{INTRODUCTION}{ALONE if classifiers[-1].title == 'Original' else ''}")
+    gallery = gradio.Gallery(
+        [(enlarged(image), caption.split(",")[0]) for image, caption in examples],
+        show_label=False,
+        allow_preview=False,
+        elem_id="examples",
+        **plain,
+    )
+    panels = []
+    with gradio.Row():
+        with gradio.Column(min_width=280):
+            gradio.Markdown("### Picture")
+            shown = gradio.Image(interactive=False, elem_id="picture", **plain)
+            upload = gradio.UploadButton("Upload a picture", file_types=["image"], elem_id="upload")
+            names = [PREDICTED, *common_class_names(classifiers)]
+            target = gradio.Dropdown(names, value=PREDICTED, label="Explain", elem_id="target")
+        with gradio.Column(scale=len(classifiers), min_width=280), gradio.Row():
+            for position, classifier in enumerate(classifiers):
+                with gradio.Column(min_width=140):
+                    gradio.Markdown(f"### {classifier.title}")
+                    panels.append(gradio.Image(interactive=False, elem_id=f"map-{position}", **plain))
+                    panels.append(gradio.Label(num_top_classes=5, show_label=False, elem_id=f"predictions-{position}"))
+    return gallery, shown, upload, target, panels
+
+
+def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
+    """Load the models and serve the page until it is interrupted.
+
+    Args:
+        arguments: What is shown, and on which port.
+        **options: Further arguments of gradio's `Blocks.launch`.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: A model cannot be loaded, gradio is not installed, or the port cannot be used.
+    """
+    page = build(load_classifiers(arguments))
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from elsewhere
+    try:
+        page.launch(
+            server_port=arguments.port,
+            max_file_size=MAX_FILE_SIZE,
+            state_session_capacity=100,
+            ssr_mode=False,
+            footer_links=[],
+            css=STYLE,
+            head=HEAD,
+            theme=_import_gradio().themes.Default(**fonts),
+            **options,
+        )
+    except (OSError, OverflowError) as error:  # taken, or above 65535
+        raise UserError(f"--port: {arguments.port} cannot be used: {error}") from error
+    return page
+
+
+def _import_gradio():
+    """gradio, which takes seconds to import; told beforehand not to report who uses it or ask for newer versions."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio
+    except ImportError as error:
+        raise UserError("The app needs gradio: pip install 'hf-robustvit[app]'.") from error
+    return gradio

@@ -1,0 +1,192 @@
+"""Evaluation from beginning to end: load the models, score them on every benchmark, compare, and show their maps."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from accelerate import Accelerator
+
+from hf_robustvit.commands.settings import check_output_dir
+from hf_robustvit.data import check_pairs
+from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.hub import HubRepository
+from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.reporting.card import add_results
+from hf_robustvit.reporting.comparison import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.overlays import benchmark_overlays
+from hf_robustvit.reporting.report import ReportedModel, write_html_report
+
+
+@dataclass
+class EvaluationArguments:
+    """The models, the data sets they are evaluated on, and how."""
+
+    model: str = field(metadata={"help": 'Hub id, local folder, "timm/<name>" or "cutouts-vit".'})
+    dataset: list[str] = field(
+        metadata={
+            "help": "Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the "
+            "embedded benchmark), all (the ImageNet benchmarks for a model of its 1000 classes, the others for any "
+            "other model)."
+        }
+    )
+    output_dir: str = field(metadata={"help": "Where results go; what is finished there is not run again."})
+    baseline: str | None = field(
+        default=None, metadata={"help": "A second model, to compare with on the same images."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Hub revision of --model."})
+    baseline_revision: str | None = field(default=None, metadata={"help": "Hub revision of --baseline."})
+    data_dir: str | None = field(
+        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
+        metadata={"help": "Folder of the data set, or of several by their names. Default: $HF_ROBUSTVIT_DATA."},
+    )
+    preprocessing: Literal["checkpoint", "paper"] = field(
+        default="checkpoint",
+        metadata={"help": "The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5."},
+    )
+    crop_border: int = field(
+        default=0, metadata={"help": "Pixels cut from each side first; ObjectNet's authors cut 2, the paper 0."}
+    )
+    skip_unreadable: bool = field(
+        default=False, metadata={"help": "Leave out images that cannot be read, and list them, instead of stopping."}
+    )
+    oracle: bool = field(
+        default=False,
+        metadata={
+            "help": "On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
+            "forbidden to attend to the background."
+        },
+    )
+    report: bool = field(
+        default=False, metadata={"help": "Also write report.html: one page with everything, to open in a browser."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Images in a batch, in each process."})
+    num_workers: int = field(
+        default=min(8, os.cpu_count() or 1), metadata={"help": "Processes that read images, for each process."}
+    )
+    bf16: bool = field(default=False, metadata={"help": "Run the model in bfloat16 autocast."})
+    update_card: bool = field(
+        default=False, metadata={"help": "Add the results to the card in the folder of --model, a local model."}
+    )
+    push_to_hub: bool = field(
+        default=False, metadata={"help": "Add the results to the card of --model, which is then a Hub id."}
+    )
+
+
+def evaluate(
+    arguments: EvaluationArguments,
+    load_data: Callable[[list[Checkpoint]], list[list[BenchmarkData]]],
+    accelerator: Accelerator,
+) -> str:
+    """Evaluate the model, and the baseline if there is one, and compare them.
+
+    Args:
+        arguments: What is evaluated, and how.
+        load_data: Gives the data sets; each once for every checkpoint, since models differ in their classes.
+        accelerator: The processes and the device.
+
+    Returns:
+        The headline table, in the main process; what else was found is in the output folder.
+
+    Raises:
+        UserError: A model or an image cannot be read, data sets do not fit, or the push failed, in which case all
+            results are on disk.
+    """
+    options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)
+    output_dir = Path(arguments.output_dir)
+    check_output_dir(output_dir)
+    card_folder = prepare_card(arguments) if accelerator.is_main_process else None
+
+    # The baseline comes first, and everything is loaded before anything runs: a mistake shows at once.
+    models = [(arguments.model, arguments.revision, output_dir)]
+    if arguments.baseline:
+        models.insert(0, (arguments.baseline, arguments.baseline_revision, output_dir / BASELINE_FOLDER))
+    checkpoints = [Checkpoint.of(name, revision, *load_classifier(name, revision)) for name, revision, _ in models]
+    with accelerator.main_process_first():
+        data = load_data(checkpoints)
+    if len({sets[0].name for sets in data}) < len(data):
+        raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
+    with accelerator.main_process_first():
+        for own in (sets[0] for sets in data if sets[0].is_own_folder and sets[0].has_masks):
+            check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading, use="evaluation")
+
+    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
+    results = [
+        [
+            evaluate_benchmark(
+                checkpoint, sets[position], folder, accelerator, options, oracle=arguments.oracle, **run
+            )
+            for sets in data
+        ]
+        for position, (checkpoint, (_, _, folder)) in enumerate(zip(checkpoints, models, strict=True))
+    ]
+    if not accelerator.is_main_process:
+        return ""
+    differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
+    write_report(output_dir, results[-1], differences)
+    titles = ["before", "after"] if arguments.baseline else ["model"]
+    _draw_overlays(arguments, data, dict(zip(titles, checkpoints, strict=True)), [folder for _, _, folder in models])
+    if arguments.report:
+        reported = [
+            ReportedModel(title, checkpoints[position], folder, results[position], [sets[position] for sets in data])
+            for position, (title, (_, _, folder)) in enumerate(zip(titles, models, strict=True))
+        ]
+        write_html_report(output_dir / "report.html", reported, differences)
+    if card_folder:
+        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
+    if arguments.push_to_hub:
+        repository_of(arguments).push(card_folder, "Results of an evaluation")
+    return headline_table(results[-1], differences)
+
+
+def _draw_overlays(
+    arguments: EvaluationArguments,
+    data: list[list[BenchmarkData]],
+    checkpoints: dict[str, Checkpoint],
+    folders: list[Path],
+) -> None:
+    """Draw each data set's overlays, unless they are newer than all its results."""
+    for sets in data:
+        name = sets[-1].name
+        picture = Path(arguments.output_dir) / "overlays" / f"{name}.png"
+        newest_result = max((folder / f"{name}.json").stat().st_mtime for folder in folders)
+        if not picture.exists() or picture.stat().st_mtime < newest_result:
+            benchmark_overlays(picture, sets[-1], checkpoints, arguments.preprocessing, arguments.crop_border)
+
+
+def prepare_card(arguments: EvaluationArguments) -> Path | None:
+    """The folder of the card that the results are added to: a copy of what is on the Hub, or the model's own folder.
+
+    Returns:
+        None where the results are to be added to no card.
+
+    Raises:
+        UserError: The results are to be added to the card of a local model, but there is none; or they are to be
+            pushed, but the model is not on the Hub, or its card cannot be read.
+    """
+    folder = Path(arguments.model)
+    if arguments.update_card and not arguments.push_to_hub:
+        if not folder.is_dir():
+            raise UserError(
+                f"--update_card adds results to the card of a local model, and --model {arguments.model!r} is not a "
+                "folder: leave the flag out, or add the results to a card on the Hub with --push_to_hub."
+            )
+        return folder
+    if not arguments.push_to_hub:
+        return None
+    if "/" not in arguments.model or folder.is_dir():
+        raise UserError(
+            f"--push_to_hub adds results to a model on the Hub, and {arguments.model!r} is none: give --model its id."
+        )
+    card_folder = Path(arguments.output_dir) / "hub"
+    repository_of(arguments).fetch_card(card_folder)
+    return card_folder
+
+
+def repository_of(arguments: EvaluationArguments) -> HubRepository:
+    """Where the results are pushed to."""
+    return HubRepository(arguments.model, revision=arguments.revision)

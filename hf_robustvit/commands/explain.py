@@ -1,0 +1,94 @@
+"""Explaining one image from beginning to end: what the model sees in it, and where it looks."""
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import PretrainedConfig
+
+from hf_robustvit.data import class_named, classes_by_name, read_pair
+from hf_robustvit.data.transforms import normalization
+from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.relevance import explain
+from hf_robustvit.reporting.overlays import ExplainedBatch, denormalize, overlay_grid
+from hf_robustvit.reporting.tables import markdown_table
+
+
+GUESSES = 5
+
+
+def explain_image(
+    model_name: str, image: str, target: str | None, output: str | os.PathLike, revision: str | None = None
+) -> str:
+    """Draw an image beside the relevance map of a class, as a PNG file.
+
+    Args:
+        model_name: The classifier, as `load_classifier` takes it.
+        image: The image file.
+        target: Name or index of the class to explain; `None` takes the predicted one.
+        output: The PNG file to write; its folder is made if it is missing.
+        revision: Of the model on the Hub.
+
+    Returns:
+        A table of the five most probable classes.
+
+    Raises:
+        UserError: The model or the image cannot be read, the file cannot be written, or the model has no such class.
+    """
+    _check_output(Path(output))
+    picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
+    model, image_processor = load_classifier(model_name, revision)
+    pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
+    with torch.no_grad():
+        explanation = explain(model, pixel_values, None if target is None else class_index(target, model.config))
+    probabilities = explanation.logits[0].float().softmax(dim=0)  # (classes,)
+    chosen = explanation.target.item()
+    explained = ExplainedBatch(
+        maps=explanation.relevance[:, 0].numpy(),
+        predictions=[model.config.id2label[chosen]],
+        confidences=[probabilities[chosen].item()],
+    )
+    shown = denormalize(pixel_values, *normalization(image_processor))
+    overlay_grid(output, shown, [""], {"relevance": explained})
+    top = probabilities.topk(min(GUESSES, len(probabilities)))
+    rows = [
+        [model.config.id2label[index], f"{probability:.1%}"]
+        for probability, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]
+    return markdown_table(("class", "probability"), rows)
+
+
+def class_index(name: str, config: PretrainedConfig) -> int:
+    """The index of a class that is given by its name, one of its names between commas, its wnid, or its index.
+
+    Raises:
+        UserError: The model has no such class, or several.
+    """
+    labels, known = config.id2label.items(), classes_by_name(config)
+    readings = (
+        known.get(name),
+        tuple(index for index, label in labels if name in label.split(", ")),
+        tuple(index for index, _ in labels if name == str(index)),
+    )
+    found = next(filter(None, readings), ())
+    if not found and name.removeprefix("-").isdecimal():
+        raise UserError(f"--target: there is no {name!r}. The model's classes are 0 to {len(labels) - 1}.")
+    if not found:
+        names = [*known, *(part for _, label in labels for part in label.split(", "))]
+        raise unknown_name("--target", name, dict.fromkeys(names))
+    return class_named(name, {name: found}, config, "--target")
+
+
+def _check_output(path: Path) -> None:
+    """Refuse a file that is not a PNG or whose place cannot be written to, before any work is done."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--output: {path} is neither a folder that exists nor the name of a file that ends in .png.")
+    is_new = not os.path.exists(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise UserError(f"--output: {path} cannot be written ({error.strerror}): name another place.") from error
+    if is_new:
+        path.unlink()

@@ -1,0 +1,288 @@
+"""Fine-tuning from beginning to end: choose images, load the model, train, and show what changed."""
+
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import datasets
+from transformers import PretrainedConfig, PreTrainedModel, set_seed
+from transformers.image_processing_utils import BaseImageProcessor
+
+from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.data import (
+    MASK_CONTROLS,
+    NO_FLAGS,
+    AugmentedPairs,
+    EvalTransform,
+    MaskReading,
+    Selection,
+    SwapBackgrounds,
+    TrainTransform,
+    check_pairs,
+    choose_training_images,
+    class_wnids,
+    collate_pairs,
+    control_masks,
+    distinct_class_names,
+    model_classes,
+    relabel,
+    with_pair_transform,
+)
+from hf_robustvit.errors import UserError
+from hf_robustvit.hub import HubRepository
+from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
+from hf_robustvit.models.files import commit_of
+from hf_robustvit.models.loading import classifier_config, load_classifier
+from hf_robustvit.record import changed_settings
+from hf_robustvit.reporting.card import base_licence, write_card
+from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
+from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
+from hf_robustvit.trainer.trainer import RobustViTTrainer, check_settings
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class FinetuneArguments:
+    """The model, and the images it is fine-tuned on."""
+
+    model: str = field(metadata={"help": "Hub id, local folder, timm/<name> or cutouts-vit."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
+    dataset: str = field(
+        default="imagenet-s",
+        metadata={"help": "imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."},
+    )
+    data_dir: str | None = field(
+        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
+        metadata={"help": "Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out."},
+    )
+    images_dir: str | None = field(
+        default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
+    )
+    masks: str = field(
+        default="annotated",
+        metadata={
+            "help": "annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
+            "whole (all is foreground), other (another image's mask)."
+        },
+    )
+    swap_backgrounds: bool = field(
+        default=False, metadata={"help": "Show every other training image, by chance, on another one's background."}
+    )
+    ignore_unlabelled: bool = field(
+        default=False,
+        metadata={"help": "Pixels that ImageNet-S leaves open count in neither loss, not as background."},
+    )
+    num_classes: int | None = field(
+        default=None, metadata={"help": "Number of training classes; 500 for imagenet-s as in the paper, else all."}
+    )
+    samples_per_class: int = field(default=3, metadata={"help": "Number of training images of each class."})
+    class_seed: int | None = field(
+        default=None, metadata={"help": "Draws classes and images; left out, the first ones are taken."}
+    )
+    skip_unreadable: bool = field(
+        default=False, metadata={"help": "Leave out broken images and masks instead of stopping."}
+    )
+
+
+def finetune(
+    arguments: FinetuneArguments,
+    config: RobustViTConfig,
+    pairs: datasets.Dataset,
+    tokencut: TokenCutOptions,
+    gate: QualityGate,
+    reading: MaskReading = NO_FLAGS,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Fine-tune a model on chosen images of a data set, and save it with its card and the maps before and after.
+
+    With `--push_to_hub` it is pushed when all of that is written.
+
+    Args:
+        arguments: The model, and which images are chosen.
+        config: How it is trained, and where it is saved.
+        pairs: The data set: `image`, `label`, `image_id` and, unless the masks come from TokenCut, `mask`.
+        tokencut: TokenCut's settings, for `--masks tokencut`.
+        gate: Which of TokenCut's masks are accepted.
+        reading: How masks of the user's own are read.
+
+    Returns:
+        The validation images' figures before and after.
+
+    Raises:
+        UserError: The settings do not fit the data or the model, images cannot be read, or the push failed, in which
+            case everything is on disk.
+    """
+    if arguments.swap_backgrounds and arguments.masks in MASK_CONTROLS:
+        raise UserError(
+            f"--swap_backgrounds cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
+            "one of them out."
+        )
+    own_masks = masks_of_ones_own(arguments, pairs, reading)
+    if arguments.masks == "whole" and "mask" in pairs.column_names:
+        pairs = pairs.remove_columns("mask")
+    set_seed(config.seed)
+    checkpoint = checkpoint_to_resume(config)
+    repository = HubRepository.of(config)
+    config.push_to_hub = False  # the Trainer's push takes all of the output folder, and would come before the card
+    model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
+    check_settings(config, model)
+    if repository and config.process_index == 0:
+        repository.create(config.output_dir)
+    class_names = pairs.features["label"].names
+    num_classes = arguments.num_classes
+    if num_classes is None:
+        num_classes = 500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"]))
+    selection = choose_training_images(
+        pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
+    )
+    chosen = [pairs.select(selection.training_indices), pairs.select(selection.validation_indices)]
+    if arguments.masks == "tokencut":
+        chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
+    with config.main_process_first():
+        # Validation images only measure: one without an object's outline in its mask is left out, and named.
+        skips = arguments.skip_unreadable, arguments.skip_unreadable or ("empty", "implausible")
+        chosen = [
+            check_pairs(part, skip, reading=own_masks, use=use)
+            for part, skip, use in zip(chosen, skips, ("training", "validation"), strict=True)
+        ]
+        if arguments.masks in MASK_CONTROLS:
+            chosen = [control_masks(part, arguments.masks, config.seed, own_masks) for part in chosen]
+            own_masks = None
+    training, validation = chosen
+    train_transform = TrainTransform(image_processor, reading=own_masks)
+    eval_transform = EvalTransform(image_processor, reading=own_masks)
+    if arguments.swap_backgrounds:
+        train_transform = SwapBackgrounds(train_transform, training)
+
+    base_revision = commit_of(arguments.model, arguments.revision)
+    settings = changed_settings(replace(arguments, revision=base_revision))
+    if arguments.masks == "tokencut":
+        settings |= changed_settings(tokencut) | changed_settings(gate)
+    record = {
+        "arguments": {name: value for name, value in settings.items() if name not in ("data_dir", "images_dir")},
+        "base_model": arguments.model,
+        "base_revision": base_revision,
+        "base_licence": base_licence(arguments.model, arguments.revision),
+        "dataset": arguments.dataset,
+        "mask_source": arguments.masks,
+        "swap_backgrounds": arguments.swap_backgrounds,
+        "training_classes": selection.training_classes,
+        "held_out_classes": selection.held_out_classes,
+        **recorded_classes(selection, model.config),
+        "samples_per_class": arguments.samples_per_class,
+        "class_seed": arguments.class_seed,
+        "training_images": training["image_id"][:],
+        "validation_images": validation["image_id"][:],
+        **reading.settings(),
+    }
+    trainer = RobustViTTrainer(
+        model=model,
+        args=config,
+        new_head=new_head,
+        record=record,
+        train_dataset=AugmentedPairs(with_pair_transform(training, train_transform), config.seed),
+        eval_dataset=with_pair_transform(validation, eval_transform),
+        data_collator=collate_pairs,
+        processing_class=image_processor,
+    )
+    trainer.check_resumption(checkpoint)
+    before, after = train(trainer, eval_transform, checkpoint)
+    if trainer.is_world_process_zero():
+        write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
+        if repository:
+            repository.push(config.output_dir, "Fine-tuned model")
+    return before, after
+
+
+def masks_of_ones_own(
+    arguments: FinetuneArguments, pairs: datasets.Dataset, reading: MaskReading
+) -> MaskReading | None:
+    """How the masks are read; None where the package has made them, or a data set's authors have.
+
+    Raises:
+        UserError: There are flags for masks that need none, or no masks.
+    """
+    if arguments.masks not in ("tokencut", "whole") and "mask" not in pairs.column_names:
+        raise UserError(
+            f"--dataset: {arguments.dataset!r} has no column of masks: name a folder of them by --masks, or make them "
+            "with --masks tokencut."
+        )
+    if arguments.masks in ("annotated", "random", "other"):
+        is_own = arguments.dataset not in ("imagenet-s", "cutouts")
+    else:
+        is_own = arguments.masks not in ("tokencut", "whole")
+    if is_own:
+        return reading
+    if flags := reading.settings():
+        raise UserError(
+            f"--{next(iter(flags))} is for masks of your own, and --dataset {arguments.dataset} --masks "
+            f"{arguments.masks} has none: leave it out."
+        )
+    return None
+
+
+def fit(
+    arguments: FinetuneArguments, pairs: datasets.Dataset, needs_eager: bool
+) -> tuple[PreTrainedModel, BaseImageProcessor, datasets.Dataset, bool]:
+    """Load the model, and bring the data set's labels and the model's classes together.
+
+    Returns:
+        The model, its image processor, the data set with the model's labels, and whether the model's head is new.
+    """
+    config = classifier_config(arguments.model, arguments.revision)
+    class_names = pairs.features["label"].names
+    indices = model_classes(class_names, config)
+    model, image_processor = load_classifier(
+        arguments.model,
+        revision=arguments.revision,
+        attention="eager" if needs_eager else "auto",
+        id2label=dict(enumerate(class_names)) if indices is None else None,
+    )
+    logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
+    if model.config.problem_type not in (None, "single_label_classification"):
+        logger.warning(
+            "%s was trained for %s; each image here has one class, so problem_type becomes "
+            "single_label_classification, and the scores add up to 1.",
+            arguments.model,
+            model.config.problem_type,
+        )
+        model.config.problem_type = "single_label_classification"
+    if indices is None:
+        return model, image_processor, pairs, True
+    return model, image_processor, relabel(pairs, indices, model.config), False
+
+
+def recorded_classes(selection: Selection, config: PretrainedConfig) -> dict[str, list]:
+    """What robustvit.json says of the chosen classes beside their names: indices, and wnids if they are ImageNet's."""
+    chosen = {"training": selection.training_class_indices, "held_out": selection.held_out_class_indices}
+    record = {f"{part}_class_indices": list(indices) for part, indices in chosen.items()}
+    if wnids := class_wnids(config):
+        record |= {f"{part}_class_wnids": [wnids[index] for index in indices] for part, indices in chosen.items()}
+    return record
+
+
+def train(
+    trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Train and save, and show the validation images' figures and maps before and after."""
+    validation = trainer.eval_dataset
+    shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
+    before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    trainer.train(resume_from_checkpoint=checkpoint)
+    after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    trainer.record["validation"] = {
+        when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}
+        for when, figures in (("before", before), ("after", after))
+    }
+    best = trainer.state.best_model_checkpoint  # None where no evaluation came before the end
+    trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end and best is not None
+    trainer.save_model()
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        maps = {"before": maps_before, "after": maps_after}
+        path = f"{trainer.args.output_dir}/relevance.png"
+        names = dict(enumerate(distinct_class_names(trainer.model.config)))
+        pair_overlays(path, shown, names, maps, eval_transform.mean, eval_transform.std)
+    return before, after

@@ -1,0 +1,57 @@
+"""From names of experiments to finished runs, tidy results and pages."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from hf_robustvit.experiments.book import Book, Experiment
+from hf_robustvit.experiments.results import tidy_results
+from hf_robustvit.experiments.runs import Run, Workshop
+from hf_robustvit.experiments.tables import maps_or_model
+from hf_robustvit.files import replacing
+
+
+def make_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) -> None:
+    """Make every run that some experiment needs, on all the benchmarks that any of them needs it on."""
+    needs: dict[Run, dict[str, None]] = {}
+    for experiment in experiments.values():
+        benchmarks = experiment.benchmarks(workshop.suite)
+        for _, _, run in experiment.rows(workshop.suite):
+            needs.setdefault(run, {}).update(dict.fromkeys(benchmarks))
+            if benchmarks:  # what it is compared with
+                needs.setdefault(Run.of(run.model, None), {}).update(dict.fromkeys(benchmarks))
+            if run.share != 1:
+                needs.setdefault(run.finetuned, {})
+    workshop.make_all({run: list(benchmarks) for run, benchmarks in needs.items()})
+
+
+def show_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) -> Iterator[Path]:
+    """Write each experiment's page, and OUT/results.parquet with the results of all that were made in OUT so far.
+
+    Yields:
+        The pages' paths.
+    """
+    for name, experiment in experiments.items():
+        results = tidy_results(name, experiment, workshop)
+        (workshop.root / name).mkdir(parents=True, exist_ok=True)
+        with replacing(workshop.root / name / "results.parquet") as path:
+            results.to_parquet(path, index=False)
+        yield _write_page(Book(name, experiment, workshop, results))
+    parts = [pd.read_parquet(path) for path in sorted(workshop.root.glob("*/results.parquet"))]
+    with replacing(workshop.root / "results.parquet") as path:
+        pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
+
+
+def _write_page(book: Book) -> Path:
+    """Write an experiment's tables, figures and page.
+
+    Returns:
+        The page's path, OUT/<name>/<name>.md.
+    """
+    book.folder.mkdir(parents=True, exist_ok=True)
+    parts = [f"# {book.experiment.title}\n", book.experiment.show(book), maps_or_model(book)]
+    page = book.folder / f"{book.name}.md"
+    with replacing(page) as path:
+        path.write_text("\n".join(part for part in parts if part), encoding="utf-8")
+    return page

@@ -1,0 +1,93 @@
+"""One layer's step of Eq. 7 from queries, keys and values: its attention map is recomputed, used and forgotten."""
+
+import torch
+
+from hf_robustvit.errors import UserError
+from hf_robustvit.lean.attention import LeanAttention
+
+
+# How many attentions are computed at a time: on a CPU few enough to stay in its cache, on a GPU so many that starting
+# its kernels takes no time beside them.
+ATTENTIONS_AT_A_TIME = {"cpu": 2**19, "gpu": 2**25}
+
+
+def propagate_lean(
+    relevance: torch.Tensor, attention: LeanAttention, output_gradient: torch.Tensor, rows: slice
+) -> torch.Tensor:
+    """What `propagate` gives, without ever holding a (batch, heads, tokens, tokens) tensor.
+
+    Args:
+        relevance: (batch, rows), the relevance of the layer's query tokens in `rows`.
+        attention: What the layer's attention is computed from.
+        output_gradient: (batch, tokens, heads, head size), the gradient of the explained score in
+            `attention.output`. It is a constant, and so are the values: the result is differentiable in the relevance,
+            the queries and the keys.
+        rows: The query tokens.
+
+    Returns:
+        (batch, tokens) float32 (float64 where the queries are), not negative.
+    """
+    if attention.dropout:
+        raise UserError(
+            f"The model drops {attention.dropout:.0%} of its attention in training, and lean attention cannot know "
+            "which entries: set attention_probs_dropout_prob to 0 or load the model with attention='eager'."
+        )
+    key, value = attention.key, attention.value.detach()
+    query, gradient = attention.query[:, :, rows], output_gradient.transpose(1, 2)[:, :, rows]
+    at_a_time = ATTENTIONS_AT_A_TIME["cpu" if query.device.type == "cpu" else "gpu"]
+    num_queries = max(1, at_a_time // (query.shape[1] * key.shape[2]))  # each with all its heads and keys
+    num_images = max(1, num_queries // query.shape[2])
+    images = zip(*(tensor.split(num_images) for tensor in (relevance, query, key, value, gradient)), strict=True)
+    return torch.cat([_propagate(*image, attention.scaling, num_queries) for image in images])
+
+
+def _propagate(relevance, query, key, value, output_gradient, scaling, num_queries):
+    """`_RowPropagation` summed over some queries at a time."""
+    parts = zip(
+        relevance.split(num_queries, dim=1),
+        query.split(num_queries, dim=2),
+        output_gradient.split(num_queries, dim=2),
+        strict=True,
+    )
+    return sum(
+        _RowPropagation.apply(rows, queries, key, value, gradient, scaling) for rows, queries, gradient in parts
+    )
+
+
+class _RowPropagation(torch.autograd.Function):
+    """r mean_h (A * dA)^+ with A = softmax(query key^T * scaling) and dA = output_gradient value^T, a constant.
+
+    Only the arguments are kept for the backward pass, which computes A and (A * dA)^+ = A * dA^+ again.
+    """
+
+    @staticmethod
+    def forward(ctx, relevance, query, key, value, output_gradient, scaling):
+        ctx.save_for_backward(relevance, query, key, value, output_gradient)
+        ctx.scaling = scaling
+        _, positive = _attention_and_positive(query, key, value, output_gradient, scaling)
+        with torch.autocast(query.device.type, enabled=False):
+            return (relevance[:, None, None] @ positive)[:, :, 0].mean(dim=1)  # (batch, tokens)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        relevance, query, key, value, output_gradient = ctx.saved_tensors
+        attention, positive = _attention_and_positive(query, key, value, output_gradient, ctx.scaling)
+        with torch.autocast(query.device.type, enabled=False):
+            row_sums = positive @ gradient[:, None, :, None]  # (batch, heads, rows, 1): of A * (gradient in A)
+            # Softmax's backward pass, A * (gradient in A - row_sums), on the memory of `positive` = A * dA^+.
+            scores = positive.mul_(gradient[:, None, None]).addcmul_(attention, row_sums, value=-1)
+            scores = scores.mul_(relevance[:, None, :, None] * (ctx.scaling / query.shape[1])).to(query.dtype)
+            query_gradient, key_gradient = scores @ key, scores.transpose(2, 3) @ query
+        return row_sums.mean(dim=1)[..., 0], query_gradient, key_gradient, None, None, None
+
+
+def _attention_and_positive(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output_gradient: torch.Tensor, scaling: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and A * dA^+, both (batch, heads, rows, tokens): products in the model's precision, the rest in float32."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        attention = ((query * scaling) @ key.transpose(2, 3)).softmax(dim=-1, dtype=dtype)
+        attention_gradient = (output_gradient @ value.transpose(2, 3)).to(dtype)
+        return attention, attention_gradient.clamp_(min=0).mul_(attention)

@@ -1,0 +1,157 @@
+"""Finding and reading the files of a model: a folder, a repository on the Hub, or one that comes with the package."""
+
+import contextlib
+import difflib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+from httpx2 import ConnectError, ConnectTimeout
+from huggingface_hub import (
+    _CACHED_NO_EXIST,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    StrictDataclassError,
+)
+from safetensors import SafetensorError
+
+from hf_robustvit.errors import UserError, unknown_name
+
+
+CONNECT_SECONDS = 5
+# What a fine-tuned model keeps beside its weights: the method, its settings and the images it was trained on.
+TRAINING_RECORD = "robustvit.json"
+# Its card, and the results of its evaluations.
+CARD, RESULTS = "README.md", "results"
+
+_EMBEDDED = {"cutouts-vit": Path(__file__).parents[1] / "cutouts" / "assets" / "cutouts-vit"}
+# The paper's models (Tab. 1) and the embedded ones: suggested when a name is not found.
+KNOWN_MODELS = (
+    "google/vit-base-patch16-224",
+    "google/vit-large-patch16-224",
+    "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
+    "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
+    "facebook/deit-small-patch16-224",
+    "facebook/deit-base-patch16-224",
+    *_EMBEDDED,
+)
+
+
+def model_source(name: str) -> str:
+    """What `from_pretrained` must be given for a model's name: the name itself, or the folder of an embedded model."""
+    return str(_EMBEDDED.get(name, name))
+
+
+def find_model_file(name: str, filename: str, revision: str | None = None) -> Path | None:
+    """A file of a model, downloaded if need be; None if the model has no such file.
+
+    Args:
+        name: A folder, a Hub id, or the name of an embedded model.
+        filename: For example "config.json".
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: If there is no such model or revision, it is gated, or the Hub cannot be reached.
+    """
+    folder = Path(model_source(name))
+    if folder.is_dir():
+        if revision is not None:
+            raise UserError(f"--model: {name!r} is a folder and has no revision {revision!r}: leave the revision out.")
+        return folder / filename if (folder / filename).is_file() else None
+    if folder.is_file():
+        raise UserError(f"--model: {name!r} is a file: give the folder that holds it.")
+    if not constants.HF_HUB_OFFLINE and difflib.get_close_matches(name, _EMBEDDED, cutoff=0.8):
+        raise unknown_name("--model", name, _EMBEDDED)
+    try:
+        cached = try_to_load_from_cache(name, filename, revision=revision)
+        if constants.HF_HUB_OFFLINE and isinstance(cached, str):
+            return Path(cached)
+        if not constants.HF_HUB_OFFLINE and not isinstance(cached, str):
+            _check_connection(hf_hub_url(name, filename, revision=revision))
+        return Path(hf_hub_download(name, filename, revision=revision))
+    except RemoteEntryNotFoundError:
+        return None
+    except GatedRepoError as error:
+        raise UserError(
+            f"--model: {name!r} is gated: accept its terms on its page on the Hub and log in with `hf auth login`."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"--model: {name!r} has no revision {revision!r}: give a branch, tag or commit.") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise unknown_name("--model", name, _names_to_suggest(name)) from error
+    except (LocalEntryNotFoundError, ConnectError, ConnectTimeout) as error:
+        if cached is _CACHED_NO_EXIST:  # the cache also remembers which files the Hub said a model does not have
+            return None
+        raise _not_downloaded(name, filename, error.__cause__) from error
+    except HfHubHTTPError as error:
+        raise _not_downloaded(name, filename, error) from error
+
+
+def _check_connection(url: str) -> None:
+    """Ask once: to find that there is no network, a download tries for half a minute. Answers are left to it."""
+    try:
+        get_hf_file_metadata(url, timeout=CONNECT_SECONDS)
+    except (ConnectError, ConnectTimeout):
+        raise
+    except HTTPError:
+        pass
+
+
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """The commit of a model that was loaded from the Hub, and so is in the cache; None for any other.
+
+    Args:
+        name: The model as it was loaded.
+        revision: As it was asked for.
+    """
+    if Path(name).is_dir():
+        return None
+    config_file = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config_file).parent.name if isinstance(config_file, str) else None
+
+
+def _not_downloaded(name: str, filename: str, cause: BaseException | None) -> UserError:
+    if isinstance(cause, HfHubHTTPError):  # the Hub answered
+        return UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(cause)}")
+    offline = "HF_HUB_OFFLINE forbids to ask the Hub" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
+    reason = f"there is no such folder, its {filename} is not in the local cache, and {offline}"
+    if name in KNOWN_MODELS:
+        return UserError(f"--model: {name!r} cannot be loaded: {reason}.")
+    return UserError(f"{unknown_name('--model', name, _names_to_suggest(name))} ({reason})")
+
+
+def _names_to_suggest(name: str) -> list[str]:
+    """The paper's models, and the models saved beside a path that was not found."""
+    return [*(str(path.parent) for path in sorted(Path(name).parent.glob("*/config.json"))), *KNOWN_MODELS]
+
+
+@contextlib.contextmanager
+def reading_model(name: str) -> Iterator[None]:
+    """Tell what is wrong with a model's files as a `UserError` with the model's name."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"--model: the weights of {name!r} are a pickle of more than tensors, which could run code and was not "
+            "read: save the model as safetensors."
+        ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise UserError(f"--model: {name!r} cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,376 @@
+"""Loading a classifier whose relevance map can be trained, and where the image patches sit among its tokens."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch import nn
+from transformers import (
+    AutoImageProcessor,
+    BaseImageProcessor,
+    DeiTForImageClassification,
+    DeiTForImageClassificationWithTeacher,
+    Dinov2ForImageClassification,
+    Dinov2WithRegistersForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+    ViTMSNForImageClassification,
+)
+from transformers.utils import ModelOutput
+
+from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.lean.attention import LeanAttention
+from hf_robustvit.models.files import find_model_file, model_source, reading_model
+from hf_robustvit.models.timm_weights import (
+    check_timm_config,
+    convert_timm_weights,
+    is_timm_config,
+    timm_image_processor,
+)
+
+
+logger = logging.getLogger(__name__)
+
+ATTENTIONS = ("eager", "lean", "auto")
+_CLASSIFIERS = {
+    "vit": ViTForImageClassification,
+    "deit": DeiTForImageClassification,
+    "vit_msn": ViTMSNForImageClassification,
+    "dinov2": Dinov2ForImageClassification,
+    "dinov2_with_registers": Dinov2WithRegistersForImageClassification,
+}
+# Why the attention of the CLS token does not explain the other image classifiers of transformers.
+_REFUSALS = {
+    "its attention stays inside windows or shrinks from stage to stage, so that no map covers the whole image": (
+        *("swin", "swinv2", "donut-swin", "hiera", "dinat", "pvt", "pvt_v2", "segformer", "cvt", "levit"),
+        *("mobilevit", "mobilevitv2", "swiftformer"),
+    ),
+    "it has no CLS token": ("siglip", "siglip2", "siglip_vision_model", "ijepa", "imagegpt", "perceiver"),
+    "its class score is read from the mean of the patch tokens and not from the CLS token": (
+        *("beit", "data2vec-vision", "clip", "clip_vision_model", "metaclip_2"),
+    ),
+    "it has no self-attention": (
+        *("bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2"),
+        *("poolformer", "pp_lcnet", "regnet", "resnet", "textnet"),
+    ),
+    "transformers' wrapper of timm models gives no attentions (use timm/<name>, which is converted)": (
+        "timm_wrapper",
+    ),
+}
+_HEAD_NEEDED = "choose a checkpoint that was trained to classify, or fine-tune it on data with labels of your own"
+
+
+@dataclass(frozen=True)
+class PatchLayout:
+    """Where a model's image patches are among its tokens.
+
+    Tokens are ordered: prefix tokens (CLS first, then distillation or register tokens), then the patches row by row.
+
+    Attributes:
+        patch_size: Height and width of a patch in pixels.
+        num_prefix_tokens: Number of tokens before the first patch, CLS included.
+    """
+
+    patch_size: tuple[int, int]
+    num_prefix_tokens: int
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """The number of patch rows and columns of an image.
+
+        Args:
+            height: Image height in pixels.
+            width: Image width in pixels.
+
+        Raises:
+            UserError: If the image is not a whole number of patches high and wide.
+        """
+        patch_height, patch_width = self.patch_size
+        if height % patch_height or width % patch_width or not height or not width:
+            raise UserError(
+                f"An image of {height}x{width} pixels cannot be cut into patches of {patch_height}x{patch_width}: "
+                "resize or crop it to a multiple of the patch size."
+            )
+        return height // patch_height, width // patch_width
+
+
+def patch_layout(config: PreTrainedConfig) -> PatchLayout:
+    """The patch layout of a supported model.
+
+    Args:
+        config: The configuration of a ViT, DeiT, ViT-MSN, DINOv2 or DINOv2-with-registers classifier.
+
+    Raises:
+        UserError: If the model is of another type.
+    """
+    _check_model_type(config.model_type, config.name_or_path or type(config).__name__)
+    # A DeiT without distillation token is of the model type "vit": every "deit" has one.
+    extra_tokens = {"deit": 1, "dinov2_with_registers": getattr(config, "num_register_tokens", 0)}
+    size = config.patch_size
+    patch_height, patch_width = (size, size) if isinstance(size, int) else size
+    return PatchLayout((patch_height, patch_width), 1 + extra_tokens.get(config.model_type, 0))
+
+
+def attentions_of(
+    outputs: ModelOutput, config: PreTrainedConfig
+) -> tuple[torch.Tensor, ...] | tuple[LeanAttention, ...]:
+    """The attention maps of a forward pass, guaranteed to be there.
+
+    Under its default attention function (sdpa) a model answers `output_attentions=True` with an empty tuple.
+
+    Args:
+        outputs: What the model returned for `output_attentions=True`.
+        config: The model's configuration.
+
+    Returns:
+        One tensor (batch, heads, tokens, tokens) per layer, first layer first; a `LeanAttention` under lean attention.
+
+    Raises:
+        UserError: If a map is missing.
+    """
+    attentions = tuple(attention for attention in outputs.attentions or () if attention is not None)
+    if len(attentions) != config.num_hidden_layers:
+        raise UserError(
+            f"The model returned {len(attentions)} attention maps for its {config.num_hidden_layers} layers under "
+            f"{config._attn_implementation!r} attention: load it with load_classifier or call "
+            "model.set_attn_implementation('eager'), and ask for output_attentions=True."
+        )
+    return attentions
+
+
+def bare_classifier(model: nn.Module) -> PreTrainedModel:
+    """The classifier inside what surrounds it: several processes, or a PeftModel, whose matrices are in its layers."""
+    model = extract_model_from_parallel(model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def load_classifier(
+    name_or_path: str | os.PathLike,
+    revision: str | None = None,
+    attention: str = "eager",
+    dtype: torch.dtype | None = None,
+    id2label: Mapping[int, str] | None = None,
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Load an image classifier that the attention of its CLS token explains.
+
+    Supported: ViT, DeiT with and without distillation token, ViT-MSN, DINOv2 with and without registers, and timm's
+    plain ViT and DeiT. What the CLS row of the relevance stands for differs:
+
+    - ViT, ViT-MSN and the DeiT with one head read the class score from the CLS token: the row explains all of it.
+    - The DeiT with two heads averages the scores of the CLS token and of the distillation token: the row explains the
+      first half.
+    - DINOv2 reads the score from [CLS; mean of the patch tokens]: the row leaves out what comes through the mean.
+
+    Code from a repository is never run. Safetensors are preferred; a pytorch_model.bin is read as plain tensors only.
+
+    Args:
+        name_or_path: A folder, a Hub id, "timm/<name>" (converted, see `timm_weights`) or "cutouts-vit" (embedded).
+        revision: Branch, tag or commit on the Hub; None is the main branch.
+        attention: The attention function. "eager" computes the attention maps and can do everything. "lean" computes
+            SDPA and recomputes the maps when they are explained, with less memory; it is first order only and takes
+            no attention dropout. "auto" is "lean", or "eager" where the model has attention dropout.
+        dtype: Type of the weights; None is float32, whatever the file holds.
+        id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
+            the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so.
+
+    Returns:
+        The model in eval mode, and its image processor.
+
+    Raises:
+        UserError: If the model is not found, cannot be read, is of a family that is not supported, has no head (and no
+            `id2label` is given), or has weights that do not fit its configuration.
+    """
+    name = os.fspath(name_or_path)
+    if attention not in ATTENTIONS:
+        raise unknown_name("attention", attention, ATTENTIONS)
+    config, weights, image_processor = _read(name, revision)
+    if attention == "auto":
+        attention = "eager" if config.attention_probs_dropout_prob else "lean"
+    model = _load_weights(
+        name, config, weights, id2label, revision=revision, attn_implementation=attention, dtype=dtype or torch.float32
+    )
+    model.name_or_path = model.config.name_or_path = name
+    return model, image_processor
+
+
+def classifier_config(name_or_path: str | os.PathLike, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration that `load_classifier` finds, without the model; of a backbone it has no labels.
+
+    Args:
+        name_or_path: As `load_classifier` takes it.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: As `load_classifier` raises for what is wrong with the configuration.
+    """
+    config, _, _ = _read(os.fspath(name_or_path), revision)
+    if config.architectures and not any("ForImageClassification" in model for model in config.architectures):
+        config.id2label, config.label2id = {}, {}  # transformers gives every configuration some
+    return config
+
+
+def _read(
+    name: str, revision: str | None
+) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
+    """A model's configuration, the weights that were converted on the way (timm's), and its image processor."""
+    config_file = find_model_file(name, "config.json", revision)
+    if config_file is None:
+        raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
+    with reading_model(str(config_file)):
+        config_dict = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config_dict, dict):
+            raise ValueError("it holds no settings but a " + type(config_dict).__name__)
+    if is_timm_config(config_dict):
+        check_timm_config(config_dict, name)
+        image_processor = timm_image_processor(config_dict, name)
+        config, weights = convert_timm_weights(config_dict, find_model_file(name, "model.safetensors", revision), name)
+    else:
+        _check_model_type(config_dict.get("model_type"), name)
+        if config_dict.get("quantization_config"):
+            raise UserError(
+                f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised weights "
+                "cannot be trained or explained: give the model that it was made from."
+            )
+        with reading_model(name):
+            config, weights = _CLASSIFIERS[config_dict["model_type"]].config_class.from_dict(config_dict), None
+        image_processor = _image_processor(name, config, revision)
+    if config.num_channels != 3:
+        raise UserError(
+            f"--model: {name!r} takes images of {config.num_channels} channels (num_channels), and images are read in "
+            "RGB here: give a model with num_channels 3."
+        )
+    _check_size(image_processor, config, name)
+    return config, weights, image_processor
+
+
+def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, name: str) -> None:
+    """Refuse an image processor whose images are not of the size that the position embeddings are for."""
+    if config.model_type.startswith("dinov2"):  # interpolates them
+        return
+    made = None
+    if getattr(image_processor, "do_center_crop", False):
+        made = image_processor.crop_size
+    elif image_processor.do_resize:
+        made = image_processor.size
+    made = (made.get("height"), made.get("width")) if made else (None, None)
+    size = config.image_size
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if None not in made and made != wanted:
+        raise UserError(
+            f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
+            f"config.json says image_size {wanted[0]}x{wanted[1]}: correct the one that is wrong."
+        )
+
+
+def _check_model_type(model_type: str | None, name: str) -> None:
+    if model_type in _CLASSIFIERS:
+        return
+    reasons = [reason for reason, model_types in _REFUSALS.items() if model_type in model_types]
+    reason = reasons[0] if reasons else "it is not known to read its class score from a CLS token"
+    raise UserError(
+        f"--model: the attention of a CLS token does not explain {name!r} (model type {model_type}): {reason}. "
+        "Supported are ViT, DeiT, ViT-MSN, DINOv2 and DINOv2 with registers "
+        f"(model types {', '.join(_CLASSIFIERS)}) and timm's plain ViT and DeiT."
+    )
+
+
+def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) -> BaseImageProcessor:
+    if find_model_file(name, "preprocessor_config.json", revision) is not None:
+        with reading_model(name):
+            # PIL on every machine: torchvision resizes slightly differently.
+            return AutoImageProcessor.from_pretrained(
+                model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
+            )
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    logger.warning(
+        f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
+        "mean and standard deviation 0.5, which is right only for a model that was trained so."
+    )
+    return ViTImageProcessorPil(size={"height": height, "width": width}, do_convert_rgb=True)
+
+
+def _load_weights(
+    name: str,
+    config: PreTrainedConfig,
+    weights: dict[str, torch.Tensor] | None,
+    id2label: Mapping[int, str] | None,
+    **from_pretrained: Any,
+) -> PreTrainedModel:
+    """The model with the given weights, or with those beside its config.json when `weights` is None."""
+    own_labels = dict(config.id2label)
+    if id2label is not None:
+        config.id2label = {int(index): label for index, label in id2label.items()}
+        config.label2id = {label: index for index, label in config.id2label.items()}
+    if not config.id2label:
+        raise UserError(f"--model: {name!r} has no classes (num_labels is 0): {_HEAD_NEEDED}.")
+    model_class = _CLASSIFIERS[config.model_type]
+    if DeiTForImageClassificationWithTeacher.__name__ in (config.architectures or ()):
+        model_class = DeiTForImageClassificationWithTeacher
+    with reading_model(name):
+        model, report = model_class.from_pretrained(
+            model_source(name) if weights is None else None,
+            config=config,
+            state_dict=weights,
+            ignore_mismatched_sizes=True,  # so that they are in the report
+            output_loading_info=True,
+            **from_pretrained,
+        )
+    new_labels = id2label is not None and config.id2label != own_labels
+    has_head = _check_loaded(name, report, new_labels, may_lack_head=id2label is not None)
+    if new_labels or not has_head:
+        same_number = len(own_labels) == len(config.id2label)
+        found = f"a head for {len(own_labels)} {'other ' if same_number else ''}classes" if has_head else "no head"
+        logger.warning(
+            f"{name} has {found}: it gets a new one for {len(config.id2label)} classes, random until trained."
+        )
+        _reset_heads(model)
+    return model
+
+
+def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_head: bool) -> bool:
+    """Whether the checkpoint has a classification head; whatever else is missing or left over is an error.
+
+    Args:
+        name: What the user called the model.
+        report: The loading info of `from_pretrained`.
+        new_labels: Whether the user brings other labels, so that the checkpoint's head may be of any size.
+        may_lack_head: Whether the user brings labels, so that a head can be made.
+    """
+    # A mask token and a pooler take no part in classification, and backbones are often saved with them.
+    missing = {key for key in report["missing_keys"] if not key.endswith("mask_token")}
+    left_over = {
+        key for key in report["unexpected_keys"] if not (key.endswith("mask_token") or "pooler.dense." in key)
+    }
+    misfits = {
+        key: f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in report["mismatched_keys"]
+    }
+    missing_head = {key for key in missing if is_head(key)}
+    if new_labels:
+        left_over = {key for key in left_over if not is_head(key)}
+        misfits = {key: misfit for key, misfit in misfits.items() if not is_head(key)}
+    problems = {"missing": missing - missing_head, "left over": left_over, "of another shape": misfits.values()}
+    told = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
+    if told:
+        raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({told}).")
+    if missing_head and not may_lack_head:
+        raise UserError(f"--model: {name!r} has no classification head: {_HEAD_NEEDED}.")
+    return not missing_head
+
+
+def is_head(key: str) -> bool:
+    """Whether a weight or module of a classifier belongs to a classification head, by its name."""
+    return key.split(".")[0].endswith("classifier")
+
+
+def _reset_heads(model: PreTrainedModel) -> None:
+    for child_name, head in model.named_children():
+        if is_head(child_name):
+            nn.init.normal_(head.weight, std=model.config.initializer_range)
+            nn.init.zeros_(head.bias)

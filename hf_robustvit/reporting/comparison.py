@@ -1,0 +1,129 @@
+"""What an evaluation leaves beside the results: the comparison, the classes it moved, and one page to read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from hf_robustvit.evaluation.backgrounds import BACKGROUND_FIGURES
+from hf_robustvit.evaluation.comparison import (
+    SEGMENTATION_FIGURES,
+    Difference,
+    adjust,
+    compare,
+    pair_predictions,
+)
+from hf_robustvit.evaluation.faithfulness import FAITHFULNESS_FIGURES
+from hf_robustvit.evaluation.per_class import class_changes, most_changed
+from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
+from hf_robustvit.files import replacing
+from hf_robustvit.imagenet_classes import NAMES, WNIDS
+from hf_robustvit.reporting.per_class import plot_class_changes, plot_class_groups
+from hf_robustvit.reporting.tables import (
+    class_changes_table,
+    comparison_table,
+    figures_table,
+    oracle_table,
+    results_table,
+)
+
+
+BASELINE_FOLDER = "baseline"
+CHANGE_FIGURES = (*FAITHFULNESS_FIGURES, *BACKGROUND_FIGURES)
+CHANGE_NOTE = (
+    "Fine-tuning by relevance moves the map by design: `relevance_in_mask`, the share of it on the object, only says "
+    "that this worked. The model itself changed for the better if its top-1 with a greyed or swapped background rose "
+    "too; and the map tells what the model decides by if `insertion` is high and `deletion` low (the mean probability "
+    "of the class while its most relevant patches are put on an empty image, or taken from the whole one)."
+)
+ORACLE_NOTE = (
+    "Top-1 when the CLS token is forbidden to attend to the background: about what a perfect map could gain. Where "
+    "the headroom's interval does not lie above 0, fine-tuning by relevance has little to offer on that data set."
+)
+READABLE = dict(zip(WNIDS, NAMES, strict=True))
+
+
+def write_comparison(
+    output_dir: Path, results: Sequence[BenchmarkResult], baselines: Sequence[BenchmarkResult]
+) -> list[Difference]:
+    """Compare a model with its baseline on every data set.
+
+    Writes `comparison.json`; `per_class/<dataset>.csv`, `.md` and `.png`; and, where the model records its training
+    classes, `per_class/groups-top1.png` and `groups-top5.png`.
+
+    Args:
+        output_dir: Holds the model's files, and the baseline's in the folder `baseline`.
+        results: Of the model.
+        baselines: Of the baseline, on the same data sets.
+
+    Returns:
+        All differences, with Holm's adjustment made over these data sets.
+    """
+    differences = []
+    for result in results:
+        before, after = pair_predictions(
+            result.dataset,
+            read_predictions(output_dir / BASELINE_FOLDER, result.dataset),
+            read_predictions(output_dir, result.dataset),
+        )
+        differences += compare(result.dataset, before, after)
+        if result.top1 is not None:
+            _write_class_changes(output_dir / "per_class", result.dataset, class_changes(before, after))
+    adjust(differences)
+
+    comparison = {
+        "model": results[0].model,
+        "baseline": baselines[0].model,
+        "differences": [asdict(difference) for difference in differences],
+    }
+    _write_text(output_dir / "comparison.json", json.dumps(comparison, indent=2))
+    if any(item.classes != "all" for item in differences):
+        for figure in ("top1", "top5"):
+            with replacing(output_dir / "per_class" / f"groups-{figure}.png") as path:
+                plot_class_groups(differences, figure, path)
+    return differences
+
+
+def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> str:
+    """The table a run ends with: top-1 before and after and the segmentation test, or one model's figures."""
+    if not differences:
+        return results_table(results)
+    figures = ("top1", *SEGMENTATION_FIGURES)
+    return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
+
+
+def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> None:
+    """Write `results.md`: the model's figures, and every difference from the baseline if there is one."""
+    notes = "Accuracies are percent, differences percentage points; a star marks what is significant."
+    parts = [f"# {results[0].model}", notes, headline_table(results, differences)]
+    if differences:
+        overall = [item for item in differences if item.classes == "all"]
+        parts += ["## The model alone", results_table(results), "## All differences", comparison_table(overall)]
+    groups = [item for item in differences if item.classes != "all" and item.figure in ("top1", "top5")]
+    if groups:
+        parts += ["## Training and held-out classes", comparison_table(groups)]
+    if any(result.insertion is not None for result in results):
+        moved = [item for item in differences if item.classes == "all" and item.figure in CHANGE_FIGURES]
+        table = comparison_table(moved) if moved else figures_table(results, CHANGE_FIGURES)
+        parts += ["## Did the model change, or only its map?", CHANGE_NOTE, table]
+    if any(result.top1_oracle is not None for result in results):
+        parts += ["## What a perfect map could gain", ORACLE_NOTE, oracle_table(results)]
+    _write_text(output_dir / "results.md", "\n\n".join(parts))
+
+
+def _write_class_changes(folder: Path, dataset: str, changes: pd.DataFrame) -> None:
+    changes["class_name"] = changes["class_name"].map(lambda name: READABLE.get(name, name))
+    improved, harmed = most_changed(changes)
+    with replacing(folder / f"{dataset}.csv") as path:
+        changes.to_csv(path, index=False)
+    tables = ["## Most improved", class_changes_table(improved), "## Most harmed", class_changes_table(harmed)]
+    _write_text(folder / f"{dataset}.md", "\n\n".join([f"# {dataset}: top-1 accuracy per class", *tables]))
+    with replacing(folder / f"{dataset}.png") as path:
+        plot_class_changes(improved, harmed, dataset, path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

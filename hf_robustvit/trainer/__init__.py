@@ -1,0 +1,6 @@
+"""The Trainer and its parts."""
+
+from hf_robustvit.trainer.trainer import RobustViTTrainer
+
+
+__all__ = ["RobustViTTrainer"]

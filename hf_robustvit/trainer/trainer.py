@@ -1,0 +1,410 @@
+"""`RobustViTTrainer`: a `transformers.Trainer` whose loss looks at the relevance map."""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import default_logdir
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
+
+from hf_robustvit.config import STEP_DECAY, RobustViTConfig
+from hf_robustvit.data import AugmentedPairs
+from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
+from hf_robustvit.losses.output import foreground_of
+from hf_robustvit.models.files import TRAINING_RECORD
+from hf_robustvit.record import refuse_another_run, training_record
+from hf_robustvit.trainer.checkpoints import begin_checkpoint, check_room, raise_if_full
+from hf_robustvit.trainer.interruption import InterruptionCallback
+from hf_robustvit.trainer.lora import add_lora, merge_lora
+
+
+# What an evaluation measures beside the loss, by method.
+METRICS = {
+    "robustvit": (
+        *("accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "relevance_loss"),
+        "classification_loss",
+    ),
+    "gradmask": ("accuracy", "background_loss", "classification_loss"),
+    "rrr": ("accuracy", "background_loss", "classification_loss"),
+    "finetune": ("accuracy", "classification_loss"),
+}
+
+
+def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
+    """The loss a completed config describes."""
+    if config.method == "finetune":
+        return FinetuneLoss()
+    if config.method == "robustvit":
+        return RobustViTLoss(
+            lambda_relevance=config.lambda_relevance,
+            lambda_classification=config.lambda_classification,
+            lambda_background=config.lambda_background,
+            lambda_foreground=config.lambda_foreground,
+            temperature=config.temperature,
+            classification_target=config.classification_target,
+            relevance_target=config.relevance_target,
+            second_order=config.second_order,
+            start_layer=config.start_layer,
+        )
+    baseline = GradMaskLoss if config.method == "gradmask" else RRRLoss
+    return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
+
+
+def accept_saved_names(model: PreTrainedModel) -> None:
+    """Let `load_state_dict` take the names that `save_pretrained` writes.
+
+    transformers 5 saves a ViT under the names of version 4, and its Trainer, which resumes and returns to the best
+    checkpoint through `load_state_dict`, would only warn of the missing weights and keep the ones it has.
+    """
+    renamings = [entry for entry in get_model_conversion_mapping(model) if isinstance(entry, WeightRenaming)]
+
+    def rename(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *args) -> None:
+        for name in list(state_dict):
+            state_dict[apply_renamings(name, renamings)] = state_dict.pop(name)
+
+    model.register_load_state_dict_pre_hook(rename)
+
+
+def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
+    """Freeze a classifier's embeddings and all but its last layers.
+
+    Raises:
+        UserError: It has not so many layers.
+    """
+    num_layers = model.config.num_hidden_layers
+    if not 0 <= trainable_layers <= num_layers:
+        raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {num_layers} layers.")
+    (layers,) = (
+        module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == num_layers
+    )
+    for frozen in (model.base_model.embeddings, *layers[: num_layers - trainable_layers]):
+        frozen.requires_grad_(False)
+
+
+def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
+    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
+
+    Args:
+        config: The settings.
+        model: What is trained.
+        own_metrics: Whether evaluations measure more than `METRICS`.
+
+    Raises:
+        UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
+            best checkpoint is to be chosen by what is not measured.
+    """
+    check_processes(config)
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(config, model)
+    except (ImportError, ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f"--optim {config.optim.value} cannot be used: {error}") from error
+    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
+    if metric is not None and not own_metrics and metric.removeprefix("eval_") not in known:
+        raise unknown_name("--metric_for_best_model", metric, known)
+
+
+def check_processes(config: RobustViTConfig) -> None:
+    """Check that attentions can be differentiated on the processors that the run is spread over.
+
+    Raises:
+        UserError: It is not, or a setting would have no effect.
+    """
+    if config.n_gpu > 1:
+        raise UserError(
+            f"One process sees {config.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
+            "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
+        )
+    if config.fp16 and config.device.type == "cpu":
+        raise UserError("--fp16 has no effect on a CPU: take --bf16, or leave it out.")
+    if not (config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"):
+        return
+    version = config.fsdp_plugin_args["fsdp_version"] if config.fsdp else int(os.environ.get("FSDP_VERSION", 1))
+    if config.device.type == "cpu":
+        raise UserError("--fsdp shards over GPUs alone, and this run is on CPUs: leave it out.")
+    if version != 2:
+        raise UserError(
+            f"FSDP version {version} frees weights that the attentions' gradients need: take version 2 "
+            "(`accelerate launch --fsdp_version 2`)."
+        )
+    if config.second_order:
+        raise UserError("--second_order under FSDP: its weights are freed before the second derivative needs them.")
+    if config.lora_rank is not None:
+        raise UserError("--lora_rank under FSDP: the sharded matrices cannot be merged; leave one of the two out.")
+
+
+def check_labels(dataset: Any, num_labels: int) -> None:
+    """Check that a data set's labels are classes of the head, where they can be had without reading its images.
+
+    Raises:
+        UserError: One is not.
+    """
+    rows = dataset.dataset if isinstance(dataset, AugmentedPairs) else dataset
+    if not isinstance(rows, datasets.Dataset) or "label" not in rows.column_names:
+        return
+    labels = np.asarray(rows.with_format(None)["label"][:])
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_labels))
+    if len(wrong):
+        raise UserError(
+            f"The label of row {wrong[0]} is {labels[wrong[0]]}, but the model has {num_labels} classes, counted from "
+            "0: load it with one class for each label (`load_classifier(..., id2label=...)`), or mend the labels."
+        )
+
+
+class EpochCallback(TrainerCallback):
+    """Makes epochs whole for what can be interrupted.
+
+    The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
+    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss.
+    """
+
+    def __init__(self):
+        self.postponed = False
+
+    def on_epoch_begin(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        dataset = kwargs["train_dataloader"].dataset
+        if isinstance(dataset, AugmentedPairs):
+            dataset.set_epoch(int(state.epoch))
+
+    def on_step_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if control.should_save and (float(state.epoch).is_integer() or state.global_step >= state.max_steps):
+            control.should_save, self.postponed = False, True
+
+    def on_epoch_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        control.should_save, self.postponed = control.should_save or self.postponed, False
+
+
+class RobustViTTrainer(Trainer):
+    """Fine-tunes a classifier on image-mask pairs.
+
+    Everything a `Trainer` does works as usual: `accelerate launch`, resuming, callbacks, TensorBoard, pushing to the
+    Hub. Each log holds the terms of the loss, the accuracy and, where the method makes a map, the share of the
+    relevance inside the mask, each as the mean over the images since the last log. Ctrl-C and SIGTERM raise an
+    `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights after training.
+
+    Args:
+        model: A classifier from `load_classifier`; it must be given, `model_init` is refused.
+        args: The settings. What they leave open is filled with the paper's values for `model`.
+        new_head: Whether the classifier's head starts from random weights.
+        record: Where the images come from, to be kept beside the weights in robustvit.json, at every save, together
+            with the method and its settings (`training_record`), and compared with that of a checkpoint which is
+            resumed; `None` writes no such file.
+        kwargs: Any other argument of `Trainer`: `train_dataset` and `eval_dataset` give rows for
+            `data_collator=collate_pairs`, and `processing_class` is the image processor.
+
+    Example:
+        >>> model, image_processor = load_classifier("google/vit-base-patch16-224")
+        >>> trainer = RobustViTTrainer(
+        ...     model=model,
+        ...     args=RobustViTConfig(output_dir="out"),
+        ...     train_dataset=train_dataset,
+        ...     eval_dataset=eval_dataset,
+        ...     data_collator=collate_pairs,
+        ...     processing_class=image_processor,
+        ... )
+        >>> trainer.train()
+    """
+
+    # `compute_loss` divides by the number of images in the whole accumulated batch itself.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: RobustViTConfig | None = None,
+        new_head: bool = False,
+        record: dict[str, Any] | None = None,
+        **kwargs,
+    ):
+        if model is None or kwargs.get("model_init") is not None:
+            raise UserError(
+                "RobustViTTrainer takes no model_init, as its settings are completed for one model: give it `model`."
+            )
+        args = args or RobustViTConfig()
+        check_settings(args, model, own_metrics=kwargs.get("compute_metrics") is not None)
+        args.complete(model.config.name_or_path, new_head)
+        for name in ("train_dataset", "eval_dataset"):
+            check_labels(kwargs.get(name), model.config.num_labels)
+        if isinstance(model, PreTrainedModel):
+            accept_saved_names(model)
+        if args.trainable_layers is not None:
+            freeze_below(model, args.trainable_layers)
+        if args.lora_rank is not None:
+            add_lora(model, args.lora_rank, args.lora_alpha)
+        if args.should_save:
+            check_room(args, model)
+        super().__init__(model=model, args=args, **kwargs)
+        self.interruption = InterruptionCallback(self.accelerator)
+        self.add_callback(self.interruption)
+        self.add_callback(EpochCallback)
+        for callback in self.callback_handler.callbacks:
+            # It would only be set when training begins; the log of an evaluation before that went to ./runs.
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = os.path.join(args.output_dir, default_logdir())
+        self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
+        self.loss = make_loss(args)
+        self.record = record and training_record(args, self.accelerator.mixed_precision, record)
+        self._sums: dict[str, dict[str, torch.Tensor]] = {"train": defaultdict(float), "eval": defaultdict(float)}
+
+    def check_resumption(self, checkpoint: str | bool | None) -> None:
+        """Check that this run is the one that left a checkpoint; `True` is the last one in the output folder.
+
+        Raises:
+            UserError: As `refuse_another_run`.
+        """
+        checkpoint = get_last_checkpoint(self.args.output_dir) if checkpoint is True else checkpoint
+        if checkpoint and self.record is not None:
+            refuse_another_run(checkpoint, self.record)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
+        self.check_resumption(resume_from_checkpoint)
+        if not self.is_fsdp_enabled:
+            # An earlier evaluation has marked the model as prepared, though not for training: accelerate would leave
+            # DistributedDataParallel out, and each process would train a model of its own.
+            self.model._is_accelerate_prepared = False
+        with self.interruption.catching_signals():
+            output = super().train(resume_from_checkpoint, **kwargs)
+        if self.args.lora_rank is not None:
+            merge_lora(self.model)
+        return output
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        if self.state.global_step >= self.state.max_steps:  # resumed where --max_steps had ended it
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if missing := [name for name in ("pixel_values", "masks", "labels") if name not in inputs]:
+            raise UserError(
+                f"The batch has no {' and no '.join(missing)}, found {', '.join(inputs)}: give rows with masks, as "
+                "`with_pair_transform` makes them, and data_collator=collate_pairs."
+            )
+        labels, masks = inputs["labels"], inputs["masks"]
+        num_images = len(labels) if num_items_in_batch is None else num_items_in_batch
+        output = self.loss(model, inputs["pixel_values"], masks, labels, num_images=num_images)
+        if not output.loss.isfinite():
+            raise UserError(
+                f"The loss became {output.loss.item()} at step {self.state.global_step} on the images "
+                f"{', '.join(inputs.get('image_ids', ['(no names given)']))}: look at these and their masks, or lower "
+                f"the learning rate (now {self.args.learning_rate})."
+            )
+        self._add_to_log("train" if model.training else "eval", output, labels, masks, num_images)
+        loss = output.loss
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # the processes' gradients are averaged, not summed
+        return (loss, {"loss": loss, "logits": output.logits}) if return_outputs else loss
+
+    def _add_to_log(
+        self, mode: str, output: LossOutput, labels: torch.Tensor, masks: torch.Tensor, num_images: torch.Tensor | int
+    ) -> None:
+        """Add one batch to the sums that the next log turns into means over images."""
+        sums = self._sums[mode]
+        sums["images"] += torch.tensor(len(labels), dtype=torch.float32, device=labels.device)
+        for name, term in output.terms.items():
+            sums[f"{name}_loss"] += term.float() * num_images
+        sums["accuracy"] += (output.logits.argmax(dim=-1) == labels).float().sum()
+        if output.relevance is not None:
+            inside = output.relevance * foreground_of(masks)
+            in_mask, total = (maps.sum(dim=(1, 2, 3)) for maps in (inside, output.relevance * (masks >= 0)))
+            sums["relevance_in_mask"] += (in_mask / total.clamp(min=1e-12)).sum()  # a constant map has no relevance
+
+    def _logged_means(self, mode: str) -> dict[str, float]:
+        """The means over images since the last call, over all processes."""
+        sums = self._sums[mode]
+        if not sums:
+            return {}
+        totals = self.accelerator.reduce(torch.stack(list(sums.values())), reduction="sum").tolist()
+        means = dict(zip(sums, totals, strict=True))
+        sums.clear()
+        num_images = means.pop("images")
+        return {name: total / num_images for name, total in means.items()}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self._logged_means("train"))
+        super().log(logs, start_time)
+
+    def get_eval_dataloader(self, *args, **kwargs) -> DataLoader:
+        # --dataloader_drop_last is for training: an evaluation is of all images.
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
+        self._sums["eval"].clear()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output.metrics.update(
+            {f"{metric_key_prefix}_{name}": mean for name, mean in self._logged_means("eval").items()}
+        )
+        return output
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        # The released code decays every parameter, biases and norms too.
+        return [name for name, _ in model.named_parameters()]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        if self.lr_scheduler is None and self.args.lr_scheduler_type == STEP_DECAY:
+            _, steps_per_epoch, *_ = self.set_initial_training_values(self.args, self.get_train_dataloader())
+            steps_per_decay = self.args.lr_decay_epochs * steps_per_epoch
+            warmup_steps = self.args.get_warmup_steps(num_training_steps)
+
+            def factor(step: int) -> float:
+                warmth = step / warmup_steps if step < warmup_steps else 1
+                return warmth * self.args.lr_decay ** (step // steps_per_decay)
+
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.record is not None and self.args.should_save:
+            text = json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
+            (Path(output_dir or self.args.output_dir) / TRAINING_RECORD).write_text(text, encoding="utf-8")
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.args.should_save:
+            begin_checkpoint(Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:  # the libraries that write each have their own for a full disk
+            raise_if_full(self.args, self.model, error)
+            raise
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        sums = {name: float(total) for name, total in self._sums["train"].items()}
+        log = {"loss": self._tr_loss.item(), "step": self._globalstep_last_logged, "sums": sums}
+        (Path(output_dir) / f"log_{self.args.process_index}.json").write_text(json.dumps(log), encoding="utf-8")
+        self.accelerator.wait_for_everyone()  # before the first process writes trainer_state.json
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        path = Path(checkpoint) / f"log_{self.args.process_index}.json"
+        if path.is_file():  # else the checkpoint is of another number of processes, and the log begins anew
+            log = json.loads(path.read_text(encoding="utf-8"))
+            self._tr_loss.fill_(log["loss"])
+            self._globalstep_last_logged = log["step"]
+            sums = {name: torch.tensor(total, device=self.args.device) for name, total in log["sums"].items()}
+            self._sums["train"] = defaultdict(float, sums)
