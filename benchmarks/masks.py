@@ -1,7 +1,6 @@
 """How fast TokenCut's masks are made, against a plain implementation of the published procedure.
 
     python -m benchmarks.masks [--images 8] [--rounds 5] [--size 480] [--model base | small | tiny]
-        [--eigensolver scipy | torch]
 
 The plain one takes one image at a time, solves the generalised eigenproblem of all patches densely in float64, and
 finds the cells of the bilateral grid and their neighbours by sorting. Both take the features of one random ViT, in
@@ -28,7 +27,7 @@ from transformers import ViTConfig, ViTModel
 from benchmarks.common import machine, write_section
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.bilateral import refine_mask
-from hf_robustvit.masks.graph_cut import normalized_cut, normalized_cuts
+from hf_robustvit.masks.graph_cut import normalized_cut
 from hf_robustvit.masks.regions import intersection_over_union
 
 
@@ -141,15 +140,9 @@ def plain(features: np.ndarray, pictures: list[np.ndarray], grid: tuple[int, int
     return masks
 
 
-def ours(
-    features: np.ndarray, pictures: list[np.ndarray], grid: tuple[int, int], clock: Clock, batched: bool
-) -> list[np.ndarray]:
+def ours(features: np.ndarray, pictures: list[np.ndarray], grid: tuple[int, int], clock: Clock) -> list[np.ndarray]:
     with clock("cut"):
-        cuts = (
-            normalized_cuts(torch.from_numpy(features), grid)
-            if batched
-            else [normalized_cut(f, grid) for f in features]
-        )
+        cuts = [normalized_cut(one, grid) for one in features]
     with clock("bilateral solver"):
         return [refine_mask(picture, enlarge(cut.foreground))[0] for picture, cut in zip(pictures, cuts, strict=True)]
 
@@ -168,7 +161,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=480)
     parser.add_argument("--model", choices=SIZES, default="base")
-    parser.add_argument("--eigensolver", choices=("scipy", "torch"), default="scipy")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -179,29 +171,27 @@ def main() -> None:
     images = make_photographs(arguments.images, arguments.size)
     pictures = [np.asarray(image) for image in images]
     grid = (images[0].height // PATCH, images[0].width // PATCH)
-    batched = arguments.eigensolver == "torch"
-    chunk_size = len(images) if batched else 1
 
     clocks = {"plain": [], "hf_robustvit": [], "backbone": []}
     agreement = []
     for _ in tqdm(range(1 + arguments.rounds)):  # the first warms up
         for taken in clocks.values():
             taken.append([])
-        for start in range(0, len(images), chunk_size):
-            chunk = slice(start, start + chunk_size)
+        for position in range(len(images)):
+            chunk = slice(position, position + 1)
             clock = {name: Clock() for name in clocks}
             with clock["backbone"]("backbone"):
                 features = torch.cat([backbone.key_features([image]) for image in images[chunk]]).numpy()
             # Keys of random weights point nearly one way; what they differ in is left when the mean is taken off.
             features = features - features.mean(axis=2, keepdims=True)
             wanted = plain(features, pictures[chunk], grid, clock["plain"])
-            found = ours(features, pictures[chunk], grid, clock["hf_robustvit"], batched)
+            found = ours(features, pictures[chunk], grid, clock["hf_robustvit"])
             agreement += [intersection_over_union(*pair) for pair in zip(wanted, found, strict=True)]
             for name, taken in clocks.items():
                 taken[-1].append(clock[name])
 
     times = {name: median_seconds(taken[1:]) for name, taken in clocks.items()}
-    write_section(f"TokenCut's masks ({arguments.eigensolver} eigensolver)", report(arguments, grid, times, agreement))
+    write_section("TokenCut's masks", report(arguments, grid, times, agreement))
 
 
 def report(

@@ -9,11 +9,12 @@ iterations is part of the result.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks.regions import fill_holes, intersection_over_union, largest_component
+from hf_robustvit.masks.regions import intersection_over_union, largest_component
 
 
 SMOOTHNESS = 256.0  # lambda of the paper: weight of the neighbours against the target
@@ -186,6 +187,6 @@ def refine_mask(
         (H, W) bool, and the IoU of the refined with the coarse mask. Where that is under 0.5 the coarse one is kept.
     """
     soft = bilateral_solver(image, coarse, sigma_spatial, sigma_luma, sigma_chroma)
-    refined = largest_component(fill_holes(soft > 0.5))
+    refined = largest_component(binary_fill_holes(soft > 0.5))
     agreement = intersection_over_union(refined, coarse)
     return (refined if agreement >= MIN_AGREEMENT else coarse), agreement

@@ -60,11 +60,11 @@ class MaskFolder:
         self.report_path = self.root / "masks.json"
         if self.report_path.exists():
             earlier = json.loads(self.report_path.read_text(encoding="utf-8")).get("settings", {})
-            changed = sorted(key for key in earlier | settings if earlier.get(key) != settings.get(key))
+            changed = sorted(key for key, value in settings.items() if earlier.get(key) != value)
             if changed:
                 raise UserError(
                     f"{self.root} holds masks made with {changed[0]} {earlier.get(changed[0])!r}, now it is "
-                    f"{settings.get(changed[0])!r}: name another output folder, or delete this one."
+                    f"{settings[changed[0]]!r}: name another output folder, or delete this one."
                 )
 
     def fill(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-import torch
 from scipy import ndimage
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
@@ -16,11 +15,7 @@ SMALLEST_NORM = 1e-12  # of a feature; shorter ones count as this long
 WEAK_EDGE = 1e-5  # weight between patches that are not alike: keeps the graph connected
 DENSE_BELOW = 64  # patches; smaller graphs go straight to the dense eigensolver
 MAX_RESTARTS = 100  # of the Lanczos iteration of one graph, before the dense solver takes over
-MAX_LANCZOS_STEPS = 200  # of a batch; graphs that need more go through the solver for one graph
-CHECK_EVERY = 8  # Lanczos steps between two looks at convergence
-PRECISION = 1e-9  # residual over gap: the error of a batched eigenvector
 SAME = 1e-8  # entries of an eigenvector closer than this, relative to the largest, count as equal
-SMALLEST_GAP = 1e-6  # eigenvalues closer than this do not determine a batched eigenvector
 
 
 @dataclass(frozen=True)
@@ -60,47 +55,16 @@ def normalized_cut(features: np.ndarray, grid: tuple[int, int], tau: float = 0.2
     features = np.asarray(features)
     if features.ndim != 2:
         raise UserError(f"normalized_cut: features must be (dimensions, rows * cols), found shape {features.shape}.")
-    _check(features.shape[1], bool(np.isfinite(features).all()), grid)
+    rows, cols = grid
+    if features.shape[1] != rows * cols:
+        raise UserError(f"normalized_cut: {features.shape[1]} features do not fill a grid of {rows} x {cols} patches.")
+    if features.shape[1] < 3:
+        raise UserError(f"normalized_cut: a grid of {rows} x {cols} patches is too small to be cut; 3 are needed.")
+    if not np.isfinite(features).all():
+        raise UserError("normalized_cut: the features hold NaN or infinite values; check the backbone's weights.")
     directions = features / np.maximum(np.linalg.norm(features, axis=0), SMALLEST_NORM)
     similarity = directions.T @ directions  # (patches, patches); numpy computes one half of a symmetric product
     return _cut(*_second_eigenvector(np.maximum(similarity > tau, WEAK_EDGE)), grid)
-
-
-@torch.no_grad()
-def normalized_cuts(features: torch.Tensor, grid: tuple[int, int], tau: float = 0.2) -> list[NormalizedCut]:
-    """`normalized_cut` for a batch of images with one grid, on the device of the features.
-
-    The eigenvectors come from a batched Lanczos iteration in float64. Images for which it does not converge, or whose
-    second and third eigenvalue coincide, go through the exact solver.
-
-    Args:
-        features: (batch, dimensions, rows * cols) float.
-        grid: (rows, cols).
-        tau: Cosine similarity above which two patches are alike.
-
-    Raises:
-        UserError: As `normalized_cut`.
-    """
-    _check(features.shape[2], bool(torch.isfinite(features).all()), grid)
-    directions = torch.nn.functional.normalize(features, dim=1, eps=SMALLEST_NORM)
-    similarity = directions.transpose(1, 2) @ directions  # (batch, patches, patches)
-    affinity = (similarity > tau).double().clamp(min=WEAK_EDGE)
-    vectors, gaps, trusted = _second_eigenvectors(affinity)
-    pairs = zip(vectors.cpu().numpy(), gaps.tolist(), strict=True)
-    return [
-        _cut(*(pair if good else _second_eigenvector(graph.cpu().numpy())), grid)
-        for pair, good, graph in zip(pairs, trusted.tolist(), affinity, strict=True)
-    ]
-
-
-def _check(patches: int, finite: bool, grid: tuple[int, int]) -> None:
-    rows, cols = grid
-    if patches != rows * cols:
-        raise UserError(f"normalized_cut: {patches} features do not fill a grid of {rows} x {cols} patches.")
-    if patches < 3:
-        raise UserError(f"normalized_cut: a grid of {rows} x {cols} patches is too small to be cut; 3 are needed.")
-    if not finite:
-        raise UserError("normalized_cut: the features hold NaN or infinite values; check the backbone's weights.")
 
 
 def _second_eigenvector(affinity: np.ndarray) -> tuple[np.ndarray, float]:
@@ -128,49 +92,6 @@ def _second_eigenvector(affinity: np.ndarray) -> tuple[np.ndarray, float]:
     symmetric = affinity * scale[:, None] * scale
     values, vectors = scipy.linalg.eigh(symmetric, subset_by_index=[patches - 3, patches - 2])
     return scale * vectors[:, 1], float(values[1] - values[0])
-
-
-def _second_eigenvectors(affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same for (batch, patches, patches) graphs at once: vectors, gaps, and which of them may be trusted.
-
-    Lanczos iteration with full reorthogonalisation, stopped when every second eigenvector has settled. The third
-    eigenvalue, and with it the gap, is known to about two digits then.
-    """
-    batch, patches, _ = affinity.shape
-    degree = affinity.sum(dim=2)  # (batch, patches)
-    scale = degree.rsqrt()
-    trivial = (degree / degree.sum(dim=1, keepdim=True)).sqrt()[:, None]  # (batch, 1, patches)
-    steps = min(MAX_LANCZOS_STEPS, patches - 2)
-    basis = affinity.new_zeros(batch, steps + 1, patches)  # rows: trivial-free orthonormal Krylov vectors
-    diagonal, off_diagonal = affinity.new_zeros(2, batch, steps).unbind()
-
-    start = torch.from_numpy(np.random.default_rng(0).standard_normal(patches)).to(affinity.device)
-    basis[:, 0] = torch.nn.functional.normalize(_without(start.expand(batch, 1, patches), trivial)[:, 0], dim=1)
-    for step in range(steps):
-        image = scale * (affinity @ (scale * basis[:, step])[..., None])[..., 0]  # (batch, patches)
-        diagonal[:, step] = (image * basis[:, step]).sum(dim=1)
-        known = torch.cat([trivial, basis[:, : step + 1]], dim=1)
-        image = _without(_without(image[:, None], known), known)[:, 0]  # twice is enough for orthogonality
-        off_diagonal[:, step] = image.norm(dim=1)
-        basis[:, step + 1] = image / off_diagonal[:, step, None].clamp(min=SMALLEST_GAP)
-        if step % CHECK_EVERY == CHECK_EVERY - 1 or step == steps - 1:
-            size = step + 1
-            small = torch.diag_embed(diagonal[:, :size]) + sum(
-                torch.diag_embed(off_diagonal[:, : size - 1], offset) for offset in (-1, 1)
-            )
-            values, coefficients = torch.linalg.eigh(small)  # (batch, size), (batch, size, size)
-            gap = values[:, -1] - values[:, -2]
-            settled = off_diagonal[:, step] * coefficients[:, -1, -1].abs() <= PRECISION * gap
-            if settled.all():
-                break
-    vectors = (coefficients[:, None, :, -1] @ basis[:, :size])[:, 0]
-    trusted = settled & (gap > SMALLEST_GAP) & (off_diagonal[:, :size].amin(dim=1) > SMALLEST_GAP)
-    return scale * vectors, gap, trusted
-
-
-def _without(vectors: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """(batch, n, patches) vectors minus their components along orthonormal (batch, m, patches) directions."""
-    return vectors - (vectors @ directions.transpose(1, 2)) @ directions
 
 
 def _cut(eigenvector: np.ndarray, eigen_gap: float, grid: tuple[int, int]) -> NormalizedCut:

@@ -4,16 +4,6 @@ import numpy as np
 from scipy import ndimage
 
 
-def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """A bool mask (H, W) with every background region that does not reach the image's border made foreground."""
-    background, count = ndimage.label(~mask)
-    open_regions = np.zeros(count + 1, dtype=bool)
-    for border in (background[0], background[-1], background[:, 0], background[:, -1]):
-        open_regions[border] = True
-    open_regions[0] = False  # the number of the foreground
-    return ~open_regions[background]
-
-
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """The largest connected component (4 neighbours) of a bool mask (H, W), the first of equals; empty if it is."""
     components, count = ndimage.label(mask)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import load_backbone
 from hf_robustvit.masks.bilateral import refine_mask
-from hf_robustvit.masks.graph_cut import NormalizedCut, normalized_cut, normalized_cuts
+from hf_robustvit.masks.graph_cut import NormalizedCut, normalized_cut
 from hf_robustvit.masks.quality import MaskScores
 
 
@@ -38,10 +38,6 @@ class TokenCutOptions:
     sigma_spatial: float = field(default=16.0, metadata={"help": "Bilateral solver: cell width in pixels."})
     sigma_luma: float = field(default=16.0, metadata={"help": "Bilateral solver: cell width in grey levels."})
     sigma_chroma: float = field(default=8.0, metadata={"help": "Bilateral solver: cell width in levels of U and V."})
-    eigensolver: Literal["scipy", "torch"] = field(
-        default="scipy",
-        metadata={"help": "scipy solves image by image on the CPU; torch solves batches on the backbone's device."},
-    )
 
     def __post_init__(self):
         for name in ("sigma_spatial", "sigma_luma", "sigma_chroma"):
@@ -142,10 +138,8 @@ class TokenCut:
     def _cut(self, images: list[Image.Image]) -> list[NormalizedCut]:
         width, height = images[0].size
         grid = (height // self.backbone.patch_size, width // self.backbone.patch_size)
-        features = self.backbone.key_features(images)
-        if self.options.eigensolver == "torch":
-            return normalized_cuts(features, grid, self.options.tau)
-        return [normalized_cut(one, grid, self.options.tau) for one in features.cpu().numpy()]
+        features = self.backbone.key_features(images).cpu().numpy()
+        return [normalized_cut(one, grid, self.options.tau) for one in features]
 
     def _mask(self, image: WorkingImage, cut: NormalizedCut) -> ObjectMask:
         patch, options = self.backbone.patch_size, self.options

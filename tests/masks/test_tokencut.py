@@ -30,11 +30,10 @@ def masks(backbone, images, **options):
     return tokencut([tokencut.prepare(image) for image in images], [str(n) for n in range(len(images))])
 
 
-@pytest.mark.parametrize("eigensolver", ["scipy", "torch"])
-def test_a_known_object_in_images_of_several_sizes(backbone, by_colour, eigensolver):
+def test_a_known_object_in_images_of_several_sizes(backbone, by_colour):
     sizes = [(80, 60), (60, 80), (80, 60), (333, 250)]
     pairs = [photograph(seed, size) for seed, size in enumerate(sizes)]
-    found = masks(backbone, [image for image, _ in pairs], eigensolver=eigensolver)
+    found = masks(backbone, [image for image, _ in pairs])
     for mask, (image, truth) in zip(found, pairs, strict=True):
         assert mask.image.size == image.size and mask.image.mode == "L"
         assert set(np.unique(mask.image)) == {0, 255}
