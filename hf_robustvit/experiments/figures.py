@@ -15,10 +15,8 @@ from hf_robustvit.evaluation.sis import sufficient_input_subset
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS
 from hf_robustvit.experiments.runs import Run
-from hf_robustvit.files import replacing
-from hf_robustvit.reporting.experiment_figures import plot_subsets
 from hf_robustvit.reporting.overlays import denormalize, image_overlays
-from hf_robustvit.reporting.per_class import plot_class_changes
+from hf_robustvit.reporting.plots import plot_class_changes, plot_subsets, save_figure
 from hf_robustvit.reporting.tables import markdown_table
 
 
@@ -35,15 +33,12 @@ SALIENT_RULE = (
 def per_class(book: Book) -> str:
     """Fig. 8-14: which classes gain and which lose, benchmark by benchmark."""
     parts = []
-    ((model, run),) = {
-        (model, run) for model, recipe, run in book.experiment.rows(book.workshop.suite) if recipe is OURS
-    }
+    rows = book.experiment.rows(book.workshop.suite)
+    model, run = next((model, run) for model, recipe, run in rows if recipe == OURS)
     for title, name in book.workshop.suite.benchmarks.items():
         improved, harmed = most_changed(class_changes(*book.paired_predictions(run, name)))
         caption = f"{model} on {title}: change of top-1 accuracy by class, at most 50 of each kind"
-        for ending in ("png", "pdf"):
-            with replacing(book.folder / f"{name}.{ending}") as path:
-                plot_class_changes(improved, harmed, title, path)
+        save_figure(plot_class_changes(improved, harmed, title), book.folder / name)
         parts.append(book.figure(name, caption))
     return "\n".join(parts)
 
@@ -52,7 +47,7 @@ def examples(book: Book) -> str:
     """Fig. 1: maps on the background; Fig. 2, 3, 6: kept, corrected and broken; Fig. 15: the most harmed classes."""
     suite, parts = book.workshop.suite, []
     for model, recipe, run in book.experiment.rows(suite):
-        if recipe is not OURS:
+        if recipe != OURS:
             continue
         originals = Run.of(run.model, None)
         checkpoints = {"original": book.workshop.checkpoint(originals), "fine-tuned": book.workshop.checkpoint(run)}
@@ -99,12 +94,12 @@ def _salient_issues(predictions: pd.DataFrame) -> list[str]:
 def sis(book: Book) -> str:
     """Fig. 5: for a few images, the pixels that are enough for the predicted class and for classes drawn at random."""
     suite = book.workshop.suite
-    ((model, run),) = {(model, run) for model, _, run in book.experiment.rows(suite)}
+    model, _, run = book.experiment.rows(suite)[0]
     checkpoint = book.workshop.checkpoint(run)
     data = book.workshop.benchmark(next(iter(suite.benchmarks.values())), checkpoint)
     rows = data.rows.select(np.linspace(0, len(data.rows) - 1, NUM_EXAMPLES, dtype=int))
     processor = benchmark_image_processor("checkpoint", checkpoint.image_processor, checkpoint.model.config)
-    images = [BenchmarkImages(rows, processor)[row]["pixel_values"] for row in range(len(rows))]
+    images = [item["pixel_values"] for item in BenchmarkImages(rows, processor)]
     names = checkpoint.model.config.id2label
     random_classes = (
         np.random.default_rng(0).choice(len(names), min(NUM_RANDOM_CLASSES, len(names)), replace=False).tolist()
@@ -123,8 +118,8 @@ def sis(book: Book) -> str:
             lines.append([titles[-1], names[target], f"{100 * subset.confidence:.1f}", f"{100 * share:.1f}"])
         subsets.append(found)
     shown = denormalize(torch.stack(images), *normalization(processor))
-    plot_subsets(shown, titles, subsets, book.folder / book.name)
-    rule = f"images that part {data.name} equally; the predicted class, then {NUM_RANDOM_CLASSES} drawn with seed 0"
+    save_figure(plot_subsets(shown, titles, subsets), book.folder / book.name)
+    rule = f"evenly spaced images of {data.name}; the predicted class, then {NUM_RANDOM_CLASSES} drawn with seed 0"
     caption = f"{model}: pixels that are enough for a class ({rule})"
     table = markdown_table(["image", "class", "confidence, %", "pixels kept, %"], lines)
     return f"{book.figure(book.name, caption)}\n{table}\n"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.files import replacing
-from hf_robustvit.reporting.experiment_figures import plot_learning_rates
+from hf_robustvit.reporting.plots import plot_learning_rates, save_figure
 from hf_robustvit.reporting.tables import markdown_table
 
 
@@ -62,7 +62,7 @@ def learning_rates(book: Book) -> str:
         )
         stem = book.folder / f"{book.name}-{model}"
         title = f"{model}: the highest rate that loses at most 2 points and does not raise the loss"
-        plot_learning_rates(figures, chosen, title, stem)
+        save_figure(plot_learning_rates(figures, chosen, title), stem)
         with replacing(stem.with_suffix(".csv")) as path:
             figures.to_csv(path, index=False)
         header = ["rate", "accuracy, change", "classification loss, change", "relevance in mask", ""]

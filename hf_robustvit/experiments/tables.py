@@ -7,8 +7,8 @@ from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.statistics import bootstrap_interval
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS
-from hf_robustvit.reporting.experiment_figures import plot_class_groups, plot_sensitivity
 from hf_robustvit.reporting.experiment_tables import Cell, accuracy_cells, average_changes, write_table
+from hf_robustvit.reporting.plots import plot_class_groups, plot_sensitivity, save_figure
 
 
 STAR = (
@@ -116,9 +116,8 @@ def class_groups(book: Book) -> str:
                     book, suite.benchmarks[mean["dataset"]], figure, is_training=mean["classes"] == "training"
                 )
         caption = f"Mean change of {title.lower()} accuracy on the two halves of the classes, with 95 % intervals"
-        plot_class_groups(
-            means.rename(columns={"difference": "change"}), caption, book.folder / f"{book.name}-{figure}"
-        )
+        plot = plot_class_groups(means.rename(columns={"difference": "change"}), caption)
+        save_figure(plot, book.folder / f"{book.name}-{figure}")
         parts.append(book.figure(f"{book.name}-{figure}", caption))
     return "\n".join(parts)
 
@@ -151,7 +150,7 @@ def sensitivity(book: Book) -> str:
     quantities = ("samples per class", "classes")
     panels = [(name, shown[shown["method"].str.fullmatch(rf"\d+ {name}")]) for name in quantities]
     caption = "Change of top-1 accuracy over the size of the training set, with paired 95 % intervals"
-    plot_sensitivity(panels, "", book.folder / book.name)
+    save_figure(plot_sensitivity(panels), book.folder / book.name)
     return book.figure(book.name, caption) + "\n" + accuracy_tables(book)
 
 

@@ -20,7 +20,7 @@ from hf_robustvit.evaluation.per_class import class_changes, most_changed
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
-from hf_robustvit.reporting.per_class import plot_class_changes, plot_class_groups
+from hf_robustvit.reporting.plots import plot_class_changes, plot_class_groups, save_figure
 from hf_robustvit.reporting.tables import (
     class_changes_table,
     comparison_table,
@@ -79,10 +79,13 @@ def write_comparison(
         "differences": [asdict(difference) for difference in differences],
     }
     _write_text(output_dir / "comparison.json", json.dumps(comparison, indent=2))
-    if any(item.classes != "all" for item in differences):
+    groups = pd.DataFrame([asdict(item) for item in differences if item.classes != "all"])
+    if len(groups):
+        groups[["low", "high"]] = groups["interval95"].tolist()
         for figure in ("top1", "top5"):
-            with replacing(output_dir / "per_class" / f"groups-{figure}.png") as path:
-                plot_class_groups(differences, figure, path)
+            shown = groups[groups["figure"] == figure].rename(columns={"difference": "change"})
+            plot = plot_class_groups(shown, f"Change of {figure} on training and on held-out classes")
+            save_figure(plot, output_dir / "per_class" / f"groups-{figure}", ".png")
     return differences
 
 
@@ -120,8 +123,7 @@ def _write_class_changes(folder: Path, dataset: str, changes: pd.DataFrame) -> N
         changes.to_csv(path, index=False)
     tables = ["## Most improved", class_changes_table(improved), "## Most harmed", class_changes_table(harmed)]
     _write_text(folder / f"{dataset}.md", "\n\n".join([f"# {dataset}: top-1 accuracy per class", *tables]))
-    with replacing(folder / f"{dataset}.png") as path:
-        plot_class_changes(improved, harmed, dataset, path)
+    save_figure(plot_class_changes(improved, harmed, dataset), folder / dataset, ".png")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Figures of the experiments, PNG and PDF: told apart by marker, hatch and label, not by colour alone."""
+"""Plots: told apart by marker, hatch and label, not by colour alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,52 +14,75 @@ from hf_robustvit.reporting.overlays import wrapped
 
 # Okabe and Ito's colours, which any colour vision tells apart; a wine red for their yellow, too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999999")
+IMPROVED, HARMED = COLOURS[:2]
 MARKERS = "osD^vP*Xh"
 
 
-def save_figure(figure: Figure, stem: Path) -> None:
-    """Write `<stem>.png` and `<stem>.pdf`."""
-    for ending in (".png", ".pdf"):
-        with replacing(stem.with_suffix(ending)) as path:
+def save_figure(figure: Figure, stem: Path, *endings: str) -> None:
+    """Write `<stem>.png` and `<stem>.pdf`, or the endings that are given."""
+    for ending in endings or (".png", ".pdf"):
+        with replacing(stem.with_name(stem.name + ending)) as path:
             figure.savefig(path, dpi=150, format=ending[1:])
 
 
-def plot_class_groups(changes: pd.DataFrame, title: str, stem: Path) -> None:
-    """Fig. 4: the mean change on training and on held-out classes, data set by data set.
+def plot_class_changes(improved: pd.DataFrame, harmed: pd.DataFrame, title: str) -> Figure:
+    """App. J: the most improved and the most harmed classes side by side.
+
+    Args:
+        improved: `class_name`, `n` and `difference` of the most improved classes, strongest first.
+        harmed: The same of the most harmed.
+        title: Stands above both.
+    """
+    rows = max(len(improved), len(harmed), 1)
+    figure = Figure(figsize=(12, 1.6 + 0.19 * rows), layout="constrained")
+    figure.suptitle(title)
+    # One scale for both, so that lengths compare.
+    limit = 1.05 * max([1.0, *improved["difference"].abs(), *harmed["difference"].abs()])
+    panels = ((improved, IMPROVED, "improved", (0, limit)), (harmed, HARMED, "harmed", (-limit, 0)))
+    for axes, (changes, colour, kind, limits) in zip(figure.subplots(1, 2), panels, strict=True):
+        names = [f"{name} (n={n})" for name, n in zip(changes["class_name"], changes["n"], strict=True)]
+        axes.barh(range(len(changes)), changes["difference"], color=colour)
+        axes.set_yticks(range(len(changes)), names, fontsize=8)
+        axes.set_xlim(limits)
+        axes.set_ylim(rows - 0.4, -0.6)
+        axes.axvline(0, color="black", linewidth=0.8)
+        _finish(axes, f"{len(changes)} most {kind} classes", "change of top-1 accuracy (percentage points)", "", "x")
+    return figure
+
+
+def plot_class_groups(changes: pd.DataFrame, title: str) -> Figure:
+    """Fig. 4 and App. H: the change on training and on held-out classes, data set by data set.
 
     Args:
         changes: `dataset` (its title), `classes` ("training" or "held-out"), `change`, and `low` and `high`, the ends
             of its interval, in percentage points.
         title: Stands above.
-        stem: Path without an ending.
     """
     names = list(dict.fromkeys(changes["dataset"]))
-    figure = Figure(figsize=(1.6 + 0.85 * len(names), 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 1.4 + 0.5 * len(names)), layout="constrained")
     axes = figure.subplots()
     for offset, classes, colour, hatch in ((-0.2, "training", COLOURS[0], ""), (0.2, "held-out", COLOURS[1], "//")):
         shown = changes[changes["classes"] == classes]
         places = shown["dataset"].map(names.index) + offset
         error = [shown["change"] - shown["low"], shown["high"] - shown["change"]]
-        bars = axes.bar(places, shown["change"], 0.38, color=colour, hatch=hatch, edgecolor="white")
-        axes.errorbar(places, shown["change"], error, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        bars = axes.barh(places, shown["change"], 0.38, color=colour, hatch=hatch, edgecolor="white")
+        axes.errorbar(shown["change"], places, xerr=error, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
         bars.set_label(f"{classes} classes")
-    axes.set_xticks(range(len(names)), names)
-    _finish(axes, title, "", "change (percentage points)")
-    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", linewidth=0.8)
     axes.legend(frameon=False)
-    save_figure(figure, stem)
+    _finish(axes, title, "change (percentage points)", "", "x")
+    return figure
 
 
-def plot_sensitivity(panels: Sequence[tuple[str, pd.DataFrame]], title: str, stem: Path) -> None:
+def plot_sensitivity(panels: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     """Fig. 7: the change of the accuracy over a quantity, one line for each data set.
 
     Args:
         panels: (name of the quantity, data frame of `quantity`, `dataset` (its title), `change`, `low`, `high`).
-        title: Stands above.
-        stem: Path without an ending.
     """
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
-    figure.suptitle(title)
     for axes, (quantity, changes) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
     ):
@@ -87,17 +110,16 @@ def plot_sensitivity(panels: Sequence[tuple[str, pd.DataFrame]], title: str, ste
         _finish(axes, "", quantity, "change of top-1 accuracy (percentage points)")
         axes.axhline(0, color="black", linewidth=0.8)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    save_figure(figure, stem)
+    return figure
 
 
-def plot_learning_rates(figures: pd.DataFrame, chosen: float | None, title: str, stem: Path) -> None:
+def plot_learning_rates(figures: pd.DataFrame, chosen: float | None, title: str) -> Figure:
     """Section 4's search: accuracy and classification loss on the validation images over the learning rate.
 
     Args:
         figures: `rate`, and `accuracy_change` (percentage points) and `loss_change` from before the fine-tuning.
         chosen: The rate that the rule takes, if any.
         title: Stands above.
-        stem: Path without an ending.
     """
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     figure.suptitle(title)
@@ -115,19 +137,18 @@ def plot_learning_rates(figures: pd.DataFrame, chosen: float | None, title: str,
         axes.minorticks_off()
         _finish(axes, "", "learning rate", label)
         axes.axhline(0, color="black", linewidth=0.8)
-    save_figure(figure, stem)
+    return figure
 
 
 def plot_subsets(
-    images: np.ndarray, titles: Sequence[str], subsets: Sequence[Sequence[tuple[str, np.ndarray]]], stem: Path
-) -> None:
+    images: np.ndarray, titles: Sequence[str], subsets: Sequence[Sequence[tuple[str, np.ndarray]]]
+) -> Figure:
     """Fig. 5: images, and the few pixels of each that are enough for a class; the rest is white.
 
     Args:
         images: (images, height, width, 3) in [0, 1].
         titles: What each is.
         subsets: For each image (caption, (height, width) bool) for each class.
-        stem: Path without an ending.
     """
     columns = 1 + len(subsets[0])
     figure = Figure(figsize=(1.9 * columns, 2.25 * len(images)), layout="constrained")
@@ -139,13 +160,13 @@ def plot_subsets(
             axes.set_title(wrapped(caption), fontsize=8)
             axes.set_xticks([])
             axes.set_yticks([])
-    save_figure(figure, stem)
+    return figure
 
 
-def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+def _finish(axes: Axes, title: str, x_label: str, y_label: str, grid: str = "y") -> None:
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
+    axes.grid(axis=grid, alpha=0.3)
     axes.set_axisbelow(True)
