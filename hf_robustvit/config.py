@@ -138,6 +138,8 @@ class RobustViTConfig(TrainingArguments):
             baselines.
         start_layer (`int`, *optional*, defaults to `0`):
             First layer that counts in the relevance map. Paper: all layers count.
+        penalty (`str`, *optional*, defaults to `"mean_square"`):
+            Of "gradmask": "mean_square" (the released code's) or "norm" (Eq. 9 to the letter).
 
     > Parameters that choose what is trained
 
@@ -202,6 +204,9 @@ class RobustViTConfig(TrainingArguments):
         },
     )
     start_layer: int = field(default=0, metadata={"help": "First layer that counts in the relevance map."})
+    penalty: Literal["mean_square", "norm"] = field(
+        default="mean_square", metadata={"help": "GradMask's penalty: mean_square (as released) or norm (Eq. 9)."}
+    )
     trainable_layers: int | None = field(
         default=None, metadata={"help": "Number of last layers to train, with norm and head; all weights if left out."}
     )

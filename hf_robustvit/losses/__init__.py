@@ -7,4 +7,7 @@ from hf_robustvit.losses.robustvit import RobustViTLoss
 from hf_robustvit.losses.rrr import RRRLoss
 
 
-__all__ = ["FinetuneLoss", "GradMaskLoss", "LossOutput", "RRRLoss", "RobustViTLoss"]
+#: The value of `--method` -> its loss.
+LOSSES = {"robustvit": RobustViTLoss, "gradmask": GradMaskLoss, "rrr": RRRLoss, "finetune": FinetuneLoss}
+
+__all__ = ["LOSSES", "FinetuneLoss", "GradMaskLoss", "LossOutput", "RRRLoss", "RobustViTLoss"]

@@ -1,11 +1,14 @@
 """Plain fine-tuning: the control that sees the same images and no masks."""
 
+from dataclasses import dataclass
+
 import torch
 from transformers import PreTrainedModel
 
 from hf_robustvit.losses.output import LossOutput, mean_cross_entropy
 
 
+@dataclass(frozen=True)
 class FinetuneLoss:
     """Cross-entropy with the ground-truth label (paper Eq. 8)."""
 

@@ -1,5 +1,6 @@
 """GradMask, the first of the paper's two baselines (App. C, Eq. 9)."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from hf_robustvit.losses.input_gradient import background_gradient
 from hf_robustvit.losses.output import LossOutput, mean_cross_entropy
 
 
+@dataclass(frozen=True)
 class GradMaskLoss:
     """Cross-entropy, and a penalty on the true class's input gradient where the background is.
 
@@ -27,19 +29,14 @@ class GradMaskLoss:
         `RRRLoss` penalises the gradient of the summed log-probabilities instead, and sums it over the batch.
     """
 
-    def __init__(
-        self,
-        lambda_background: float = 50.0,
-        lambda_classification: float = 3e-9,
-        second_order: bool = True,
-        penalty: Literal["mean_square", "norm"] = "mean_square",
-    ):
-        if penalty not in ("mean_square", "norm"):
-            raise unknown_name("penalty", penalty, ["mean_square", "norm"])
-        self.lambda_background = lambda_background
-        self.lambda_classification = lambda_classification
-        self.second_order = second_order
-        self.penalty = penalty
+    lambda_background: float = 50.0
+    lambda_classification: float = 3e-9
+    second_order: bool = True
+    penalty: Literal["mean_square", "norm"] = "mean_square"
+
+    def __post_init__(self):
+        if self.penalty not in ("mean_square", "norm"):
+            raise unknown_name("penalty", self.penalty, ["mean_square", "norm"])
 
     def __call__(
         self,

@@ -1,5 +1,6 @@
 """The paper's loss: relevance off the background, on the foreground, and a confident prediction (Eq. 1-5)."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from hf_robustvit.losses.output import LossOutput, background_of, foreground_of,
 from hf_robustvit.relevance import explain
 
 
+@dataclass(frozen=True)
 class RobustViTLoss:
     r"""Relevance loss and classification loss of the paper (section 3).
 
@@ -44,33 +46,20 @@ class RobustViTLoss:
         >>> out.loss.backward()
     """
 
-    def __init__(
-        self,
-        lambda_relevance: float = 0.8,
-        lambda_classification: float = 0.2,
-        lambda_background: float = 2.0,
-        lambda_foreground: float = 0.3,
-        temperature: float = 1.0,
-        classification_target: Literal["predicted", "label"] = "predicted",
-        relevance_target: Literal["predicted", "label"] = "label",
-        second_order: bool = False,
-        start_layer: int = 0,
-    ):
-        for name, value in (
-            ("classification_target", classification_target),
-            ("relevance_target", relevance_target),
-        ):
-            if value not in ("predicted", "label"):
-                raise unknown_name(name, value, ["predicted", "label"])
-        self.lambda_relevance = lambda_relevance
-        self.lambda_classification = lambda_classification
-        self.lambda_background = lambda_background
-        self.lambda_foreground = lambda_foreground
-        self.temperature = temperature
-        self.classification_target = classification_target
-        self.relevance_target = relevance_target
-        self.second_order = second_order
-        self.start_layer = start_layer
+    lambda_relevance: float = 0.8
+    lambda_classification: float = 0.2
+    lambda_background: float = 2.0
+    lambda_foreground: float = 0.3
+    temperature: float = 1.0
+    classification_target: Literal["predicted", "label"] = "predicted"
+    relevance_target: Literal["predicted", "label"] = "label"
+    second_order: bool = False
+    start_layer: int = 0
+
+    def __post_init__(self):
+        for name in ("classification_target", "relevance_target"):
+            if getattr(self, name) not in ("predicted", "label"):
+                raise unknown_name(name, getattr(self, name), ["predicted", "label"])
 
     def __call__(
         self,

@@ -1,5 +1,7 @@
 """Right for the Right Reasons, the second of the paper's two baselines (App. C, Eq. 10)."""
 
+from dataclasses import dataclass
+
 import torch
 from transformers import PreTrainedModel
 
@@ -7,6 +9,7 @@ from hf_robustvit.losses.input_gradient import background_gradient
 from hf_robustvit.losses.output import LossOutput, mean_cross_entropy
 
 
+@dataclass(frozen=True)
 class RRRLoss:
     """Cross-entropy, and a penalty on the input gradient of the summed log-probabilities where the background is.
 
@@ -25,12 +28,9 @@ class RRRLoss:
         `GradMaskLoss` penalises the gradient of the true class's logit instead, and averages it.
     """
 
-    def __init__(
-        self, lambda_background: float = 1e-10, lambda_classification: float = 2e-6, second_order: bool = True
-    ):
-        self.lambda_background = lambda_background
-        self.lambda_classification = lambda_classification
-        self.second_order = second_order
+    lambda_background: float = 1e-10
+    lambda_classification: float = 2e-6
+    second_order: bool = True
 
     def __call__(
         self,

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 from hf_robustvit.config import STEP_DECAY, RobustViTConfig
 from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
+from hf_robustvit.losses import LOSSES, FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
 from hf_robustvit.models.files import TRAINING_RECORD
 from hf_robustvit.record import refuse_another_run, training_record
@@ -45,22 +46,8 @@ METRICS = {
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
     """The loss a completed config describes."""
-    if config.method == "finetune":
-        return FinetuneLoss()
-    if config.method == "robustvit":
-        return RobustViTLoss(
-            lambda_relevance=config.lambda_relevance,
-            lambda_classification=config.lambda_classification,
-            lambda_background=config.lambda_background,
-            lambda_foreground=config.lambda_foreground,
-            temperature=config.temperature,
-            classification_target=config.classification_target,
-            relevance_target=config.relevance_target,
-            second_order=config.second_order,
-            start_layer=config.start_layer,
-        )
-    baseline = GradMaskLoss if config.method == "gradmask" else RRRLoss
-    return baseline(config.lambda_background, config.lambda_classification, second_order=config.second_order)
+    loss = LOSSES[config.method]
+    return loss(**{item.name: getattr(config, item.name) for item in fields(loss)})
 
 
 def accept_saved_names(model: PreTrainedModel) -> None:
