@@ -6,29 +6,22 @@ from functools import partial
 
 import torch
 from torch import nn
-from transformers import (
-    DeiTForImageClassification,
-    PreTrainedModel,
-    ViTForImageClassification,
-    ViTMSNForImageClassification,
-)
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.vit.modeling_vit import eager_attention_forward
 
 
-_CLS_HEADS = (ViTForImageClassification, DeiTForImageClassification, ViTMSNForImageClassification)
-
-
 @contextlib.contextmanager
-def last_layer_for_cls(model: PreTrainedModel) -> Iterator[None]:
-    """A context in which a classifier whose head reads the CLS token alone computes no more in its last layer.
+def last_layer_for_cls(layer: nn.Module) -> Iterator[None]:
+    """A context in which the last layer of a classifier whose head reads the CLS token alone computes no more.
 
     Of that layer only the keys and values need the other tokens. The residual connection still adds the CLS token's
-    result to all of them, but nothing reads these any more. Other classifiers run as they are, and so does a layer
-    that is not bare or is run again in the backward pass, outside of this context.
+    result to all of them, but nothing reads these any more. A layer that is not bare runs as it is, and so does one
+    that is run again in the backward pass, outside of this context.
+
+    Args:
+        layer: The last layer of a ViT, DeiT or ViT-MSN.
     """
-    layer = model.base_model.layers[-1] if isinstance(model, _CLS_HEADS) else None
     if not isinstance(layer, GradientCheckpointingLayer) or layer.gradient_checkpointing:
         yield
         return

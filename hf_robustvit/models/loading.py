@@ -11,22 +11,18 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from transformers import (
+    CONFIG_MAPPING,
     AutoImageProcessor,
     BaseImageProcessor,
-    DeiTForImageClassification,
-    DeiTForImageClassificationWithTeacher,
-    Dinov2ForImageClassification,
-    Dinov2WithRegistersForImageClassification,
     PreTrainedConfig,
     PreTrainedModel,
-    ViTForImageClassification,
     ViTImageProcessorPil,
-    ViTMSNForImageClassification,
 )
 from transformers.utils import ModelOutput
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.attention import LeanAttention
+from hf_robustvit.models.families import check_model_type, family_of
 from hf_robustvit.models.files import find_model_file, model_source, reading_model
 from hf_robustvit.models.timm_weights import (
     check_timm_config,
@@ -39,31 +35,6 @@ from hf_robustvit.models.timm_weights import (
 logger = logging.getLogger(__name__)
 
 ATTENTIONS = ("eager", "lean", "auto")
-_CLASSIFIERS = {
-    "vit": ViTForImageClassification,
-    "deit": DeiTForImageClassification,
-    "vit_msn": ViTMSNForImageClassification,
-    "dinov2": Dinov2ForImageClassification,
-    "dinov2_with_registers": Dinov2WithRegistersForImageClassification,
-}
-# Why the attention of the CLS token does not explain the other image classifiers of transformers.
-_REFUSALS = {
-    "its attention stays inside windows or shrinks from stage to stage, so that no map covers the whole image": (
-        *("swin", "swinv2", "donut-swin", "hiera", "dinat", "pvt", "pvt_v2", "segformer", "cvt", "levit"),
-        *("mobilevit", "mobilevitv2", "swiftformer"),
-    ),
-    "it has no CLS token": ("siglip", "siglip2", "siglip_vision_model", "ijepa", "imagegpt", "perceiver"),
-    "its class score is read from the mean of the patch tokens and not from the CLS token": (
-        *("beit", "data2vec-vision", "clip", "clip_vision_model", "metaclip_2"),
-    ),
-    "it has no self-attention": (
-        *("bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2"),
-        *("poolformer", "pp_lcnet", "regnet", "resnet", "textnet"),
-    ),
-    "transformers' wrapper of timm models gives no attentions (use timm/<name>, which is converted)": (
-        "timm_wrapper",
-    ),
-}
 _HEAD_NEEDED = "choose a checkpoint that was trained to classify, or fine-tune it on data with labels of your own"
 
 
@@ -109,12 +80,10 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     Raises:
         UserError: If the model is of another type.
     """
-    _check_model_type(config.model_type, config.name_or_path or type(config).__name__)
-    # A DeiT without distillation token is of the model type "vit": every "deit" has one.
-    extra_tokens = {"deit": 1, "dinov2_with_registers": getattr(config, "num_register_tokens", 0)}
+    num_prefix_tokens = 1 + family_of(config).num_extra_tokens(config)
     size = config.patch_size
     patch_height, patch_width = (size, size) if isinstance(size, int) else size
-    return PatchLayout((patch_height, patch_width), 1 + extra_tokens.get(config.model_type, 0))
+    return PatchLayout((patch_height, patch_width), num_prefix_tokens)
 
 
 def attentions_of(
@@ -231,14 +200,14 @@ def _read(
         image_processor = timm_image_processor(config_dict, name)
         config, weights = convert_timm_weights(config_dict, find_model_file(name, "model.safetensors", revision), name)
     else:
-        _check_model_type(config_dict.get("model_type"), name)
+        check_model_type(config_dict.get("model_type"), name)
         if config_dict.get("quantization_config"):
             raise UserError(
                 f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised weights "
                 "cannot be trained or explained: give the model that it was made from."
             )
         with reading_model(name):
-            config, weights = _CLASSIFIERS[config_dict["model_type"]].config_class.from_dict(config_dict), None
+            config, weights = CONFIG_MAPPING[config_dict["model_type"]].from_dict(config_dict), None
         image_processor = _image_processor(name, config, revision)
     if config.num_channels != 3:
         raise UserError(
@@ -266,18 +235,6 @@ def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, n
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
             f"config.json says image_size {wanted[0]}x{wanted[1]}: correct the one that is wrong."
         )
-
-
-def _check_model_type(model_type: str | None, name: str) -> None:
-    if model_type in _CLASSIFIERS:
-        return
-    reasons = [reason for reason, model_types in _REFUSALS.items() if model_type in model_types]
-    reason = reasons[0] if reasons else "it is not known to read its class score from a CLS token"
-    raise UserError(
-        f"--model: the attention of a CLS token does not explain {name!r} (model type {model_type}): {reason}. "
-        "Supported are ViT, DeiT, ViT-MSN, DINOv2 and DINOv2 with registers "
-        f"(model types {', '.join(_CLASSIFIERS)}) and timm's plain ViT and DeiT."
-    )
 
 
 def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) -> BaseImageProcessor:
@@ -310,11 +267,8 @@ def _load_weights(
         config.label2id = {label: index for index, label in config.id2label.items()}
     if not config.id2label:
         raise UserError(f"--model: {name!r} has no classes (num_labels is 0): {_HEAD_NEEDED}.")
-    model_class = _CLASSIFIERS[config.model_type]
-    if DeiTForImageClassificationWithTeacher.__name__ in (config.architectures or ()):
-        model_class = DeiTForImageClassificationWithTeacher
     with reading_model(name):
-        model, report = model_class.from_pretrained(
+        model, report = family_of(config).classifier.from_pretrained(
             model_source(name) if weights is None else None,
             config=config,
             state_dict=weights,

@@ -13,6 +13,7 @@ from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.activations import recompute_cheap_activations
 from hf_robustvit.lean.attention import LeanAttention, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
+from hf_robustvit.models.families import layers_of, reads_cls_alone
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
@@ -156,7 +157,8 @@ def _forward(
     with contextlib.ExitStack() as contexts:
         for module in (bare_model.base_model, bare_model):
             contexts.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
-        contexts.enter_context(last_layer_for_cls(bare_model))
+        if reads_cls_alone(bare_model):
+            contexts.enter_context(last_layer_for_cls(layers_of(bare_model)[-1]))
         if bare_model.config._attn_implementation == "lean":
             contexts.enter_context(recompute_cheap_activations())
         model(pixel_values, output_attentions=True)

@@ -25,6 +25,7 @@ from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.losses import LOSSES, FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
+from hf_robustvit.models.families import layers_of
 from hf_robustvit.models.files import TRAINING_RECORD
 from hf_robustvit.record import refuse_another_run, training_record
 from hf_robustvit.trainer.checkpoints import begin_checkpoint, check_room, raise_if_full
@@ -71,13 +72,10 @@ def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
     Raises:
         UserError: It has not so many layers.
     """
-    num_layers = model.config.num_hidden_layers
-    if not 0 <= trainable_layers <= num_layers:
-        raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {num_layers} layers.")
-    (layers,) = (
-        module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == num_layers
-    )
-    for frozen in (model.base_model.embeddings, *layers[: num_layers - trainable_layers]):
+    layers = layers_of(model)
+    if not 0 <= trainable_layers <= len(layers):
+        raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {len(layers)} layers.")
+    for frozen in (model.base_model.embeddings, *layers[: len(layers) - trainable_layers]):
         frozen.requires_grad_(False)
 
 

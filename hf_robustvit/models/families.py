@@ -1,0 +1,137 @@
+"""The families of classifiers that are supported, one row each, and the reasons why others are not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+from transformers import (
+    DeiTForImageClassification,
+    DeiTForImageClassificationWithTeacher,
+    Dinov2ForImageClassification,
+    Dinov2WithRegistersForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ViTForImageClassification,
+    ViTMSNForImageClassification,
+)
+
+from hf_robustvit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Family:
+    """What this project must know of a family of classifiers.
+
+    Attributes:
+        classifier: The class of its models.
+        head_reads: What the class score is read from: the "cls" token alone, also a "distillation" token, or also the
+            mean of the "patches".
+        layers: Where the backbone keeps its layers.
+        num_extra_tokens: Number of tokens between the CLS token and the first patch.
+        backbone_arguments: Arguments of `from_pretrained` that load the bare backbone as the classifier has it.
+        resizing_arguments: Arguments of the backbone's forward pass that let it take images of any size.
+    """
+
+    classifier: type[PreTrainedModel]
+    head_reads: Literal["cls", "distillation", "patches"] = "cls"
+    layers: str = "layers"
+    num_extra_tokens: Callable[[PreTrainedConfig], int] = lambda config: 0
+    backbone_arguments: Mapping[str, Any] = field(default_factory=dict)
+    resizing_arguments: Mapping[str, Any] = field(default_factory=lambda: {"interpolate_pos_encoding": True})
+
+    @property
+    def model_type(self) -> str:
+        """How transformers calls it in config.json."""
+        return self.classifier.config_class.model_type
+
+
+FAMILIES = (
+    Family(ViTForImageClassification, backbone_arguments={"add_pooling_layer": False}),
+    # A DeiT without distillation token is of the model type "vit": every "deit" has one.
+    Family(
+        DeiTForImageClassification,
+        num_extra_tokens=lambda config: 1,
+        backbone_arguments={"add_pooling_layer": False},
+    ),
+    Family(
+        DeiTForImageClassificationWithTeacher,
+        head_reads="distillation",
+        num_extra_tokens=lambda config: 1,
+        backbone_arguments={"add_pooling_layer": False},
+    ),
+    Family(ViTMSNForImageClassification),
+    # DINOv2 always fits its position embeddings to the image, and has no argument for it.
+    Family(Dinov2ForImageClassification, head_reads="patches", layers="encoder.layer", resizing_arguments={}),
+    Family(
+        Dinov2WithRegistersForImageClassification,
+        head_reads="patches",
+        layers="encoder.layer",
+        num_extra_tokens=lambda config: config.num_register_tokens,
+        resizing_arguments={},
+    ),
+)
+MODEL_TYPES = tuple(dict.fromkeys(family.model_type for family in FAMILIES))
+
+# Why the attention of the CLS token does not explain the other image classifiers of transformers.
+_REFUSALS = {
+    "its attention stays inside windows or shrinks from stage to stage, so that no map covers the whole image": (
+        *("swin", "swinv2", "donut-swin", "hiera", "dinat", "pvt", "pvt_v2", "segformer", "cvt", "levit"),
+        *("mobilevit", "mobilevitv2", "swiftformer"),
+    ),
+    "it has no CLS token": ("siglip", "siglip2", "siglip_vision_model", "ijepa", "imagegpt", "perceiver"),
+    "its class score is read from the mean of the patch tokens and not from the CLS token": (
+        *("beit", "data2vec-vision", "clip", "clip_vision_model", "metaclip_2"),
+    ),
+    "it has no self-attention": (
+        *("bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2"),
+        *("poolformer", "pp_lcnet", "regnet", "resnet", "textnet"),
+    ),
+    "transformers' wrapper of timm models gives no attentions (use timm/<name>, which is converted)": (
+        "timm_wrapper",
+    ),
+}
+
+
+def check_model_type(model_type: str | None, name: str) -> None:
+    """Check that a model type is supported.
+
+    Args:
+        model_type: As config.json has it.
+        name: What the user calls the model.
+
+    Raises:
+        UserError: It is not; the message tells why and what is.
+    """
+    if model_type in MODEL_TYPES:
+        return
+    reasons = [reason for reason, model_types in _REFUSALS.items() if model_type in model_types]
+    reason = reasons[0] if reasons else "it is not known to read its class score from a CLS token"
+    raise UserError(
+        f"--model: the attention of a CLS token does not explain {name!r} (model type {model_type}): {reason}. "
+        "Supported are ViT, DeiT, ViT-MSN, DINOv2 and DINOv2 with registers "
+        f"(model types {', '.join(MODEL_TYPES)}) and timm's plain ViT and DeiT."
+    )
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """The family of a configuration; of several with its model type the one that its `architectures` name.
+
+    Raises:
+        UserError: It is not supported.
+    """
+    check_model_type(config.model_type, config.name_or_path or type(config).__name__)
+    families = [family for family in FAMILIES if family.model_type == config.model_type]
+    return next(
+        (family for family in families if family.classifier.__name__ in (config.architectures or ())), families[0]
+    )
+
+
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers of a classifier, first one first."""
+    return model.base_model.get_submodule(family_of(model.config).layers)
+
+
+def reads_cls_alone(model: PreTrainedModel) -> bool:
+    """Whether a classifier's score is read from its CLS token and nothing else."""
+    return any(isinstance(model, family.classifier) and family.head_reads == "cls" for family in FAMILIES)
