@@ -22,8 +22,8 @@ from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.labels import imagenet_classes
 from hf_robustvit.errors import unknown_name
-from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.run import BenchmarkData
 
 
 logger = logging.getLogger(__name__)

@@ -22,11 +22,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-from hf_robustvit.evaluation.accuracy import predict
+from hf_robustvit.evaluation.accuracy import measure
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 
 
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # hidden size, heads
@@ -39,7 +40,7 @@ def make_photographs(folder: Path, count: int) -> datasets.Dataset:
     for name in names:
         coarse = Image.fromarray(rng.integers(0, 256, size=(24, 32, 3), dtype=np.uint8))
         coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / name, quality=90)
-    rows = {"image": [str(folder / name) for name in names], "image_id": names}
+    rows = {"image": [str(folder / name) for name in names], "image_id": names, "label": [0] * count}
     return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
 
 
@@ -49,13 +50,15 @@ def images_per_second(run: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def compare(model: ViTForImageClassification, images: BenchmarkImages, options: LoopOptions, rounds: int) -> None:
+def compare(model: ViTForImageClassification, rows: datasets.Dataset, options: LoopOptions, rounds: int) -> None:
     """Time both loops in alternation and print the share of the bare loop's speed that run_eval keeps."""
     accelerator = Accelerator()
     model.to(accelerator.device).eval()
-    checkpoint = Checkpoint("random", None, model, None)
     names = [f"LABEL_{index}" for index in range(model.config.num_labels)]
-    space = match_classes("photographs", names, None, model.config)
+    data = BenchmarkData("run_eval", rows, match_classes("photographs", names, None, model.config))
+    checkpoint = Checkpoint("random", None, model, ViTImageProcessorPil())
+    run = BenchmarkRun(checkpoint, data, accelerator, options, preprocessing="paper")
+    images = run.images()
     batches = [
         torch.stack(
             [images[index]["pixel_values"] for index in range(start, min(start + options.batch_size, len(images)))]
@@ -69,7 +72,7 @@ def compare(model: ViTForImageClassification, images: BenchmarkImages, options: 
             model(pixel_values=batch.to(accelerator.device)).logits.argmax(dim=1).cpu()
 
     def evaluation() -> None:
-        predict(checkpoint, images, np.zeros(len(images), dtype=int), space, options, accelerator, "run_eval")
+        measure(run)
 
     bare()  # warm-up
     speeds = np.array([[images_per_second(loop, len(images)) for loop in (bare, evaluation)] for _ in range(rounds)])
@@ -107,7 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = make_photographs(Path(folder), arguments.images)
         images = BenchmarkImages(rows, benchmark_image_processor("paper", ViTImageProcessorPil(), config))
-        compare(model, images, LoopOptions(arguments.batch_size, arguments.workers), arguments.rounds)
+        compare(model, rows, LoopOptions(arguments.batch_size, arguments.workers), arguments.rounds)
         feeding(images, arguments.batch_size, arguments.workers)
 
 

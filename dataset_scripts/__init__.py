@@ -36,6 +36,7 @@ class Benchmark:
     Attributes:
         builder: The `datasets` builder.
         config_name: Which of the builder's configurations.
+        tests_masks: Whether its masks are for testing maps: the segmentation test, insertion and deletion, and so on.
         imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's; or what
             reads them from the data set's folder. None: the names are matched with the model's own label names.
     """
@@ -43,16 +44,20 @@ class Benchmark:
     builder: type[datasets.GeneratorBasedBuilder]
     config_name: str
     imagenet_indices: ImageNetIndices | Callable[[str | None], ImageNetIndices] | None = None
+    tests_masks: bool = False
 
 
 SI_SCORE_INDICES = {name: (index,) for name, index in SI_SCORE.items()}
 WNID_INDICES = {wnid: (index,) for index, wnid in enumerate(WNIDS)}
 
 BENCHMARKS: dict[str, Benchmark] = {
-    **{f"cutouts-{split}": Benchmark(Cutouts, split) for split in BENCHMARK_SPLITS},
+    **{
+        f"cutouts-{split}": Benchmark(Cutouts, split, tests_masks=split == "segmentation")
+        for split in BENCHMARK_SPLITS
+    },
     **{config.name: Benchmark(ImageNet, config.name, WNID_INDICES) for config in ImageNet.BUILDER_CONFIGS},
     "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices),
-    "imagenet-segmentation": Benchmark(ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES),
+    "imagenet-segmentation": Benchmark(ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES, tests_masks=True),
     "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES),
     **{config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES) for config in SIScore.BUILDER_CONFIGS},
 }

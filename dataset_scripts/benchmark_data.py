@@ -9,9 +9,9 @@ import datasets
 from dataset_scripts import BENCHMARKS, imagenet_indices, load_benchmark
 from dataset_scripts.image_mask_folder import MissingMasksError, load_image_mask_folder
 from hf_robustvit.data import NO_FLAGS, MaskReading
-from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
+from hf_robustvit.evaluation.run import BenchmarkData
 
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,12 @@ def load_data(
     else:
         rows, indices = load_folder(name), None
         name = Path(name).resolve().name
+    tests_masks = is_own_folder or BENCHMARKS[name].tests_masks
     if "label" not in rows.column_names:
-        return [BenchmarkData(name, rows, None) for _ in checkpoints]
+        return [BenchmarkData(name, rows, None, tests_masks) for _ in checkpoints]
     classes = rows.features["label"].names
     spaces = [match_classes(name, classes, indices, checkpoint.model.config) for checkpoint in checkpoints]
-    return [BenchmarkData(name, rows, space, is_own_folder, reading) for space in spaces]
+    return [BenchmarkData(name, rows, space, tests_masks, is_own_folder, reading) for space in spaces]
 
 
 def load_folder(path: str) -> datasets.Dataset:

@@ -11,9 +11,10 @@ from accelerate import Accelerator
 from hf_robustvit.commands.settings import check_output_dir
 from hf_robustvit.data import check_pairs
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.models.loading import load_classifier
 from hf_robustvit.reporting.card import add_results

@@ -3,40 +3,22 @@
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 
-from hf_robustvit.evaluation.backgrounds import BACKGROUND_FIGURES
-from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.images import BenchmarkImages
-from hf_robustvit.evaluation.label_spaces import LabelSpace
-from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
-from hf_robustvit.evaluation.oracle import ORACLE_FIGURE
+from hf_robustvit.evaluation.figures import figures_of_kind
+from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.evaluation.statistics import accuracy_interval
-from hf_robustvit.metrics import TopKAccuracy
 
 
 GUESSES = 5
 
 
-def predict(
-    checkpoint: Checkpoint,
-    images: BenchmarkImages,
-    labels: np.ndarray,
-    label_space: LabelSpace,
-    options: LoopOptions,
-    accelerator: Accelerator,
-    description: str,
-) -> pd.DataFrame:
-    """Run the model over all images.
+def applies(run: BenchmarkRun) -> bool:
+    """Whether the data set has labels."""
+    return run.data.label_space is not None
 
-    Args:
-        checkpoint: The model.
-        images: The benchmark's images.
-        labels: (images,) int64, the data set's own labels.
-        label_space: How the data set's classes meet the model's.
-        options: How images are fed, and the precision.
-        accelerator: The processes and the device.
-        description: What the progress bar says.
+
+def measure(run: BenchmarkRun) -> pd.DataFrame:
+    """Run the model over all images.
 
     Returns:
         One row for each readable image. All class indices are the model's. Columns:
@@ -46,9 +28,10 @@ def predict(
         only where the checkpoint records its training classes.
 
     Raises:
-        UserError: An image cannot be read, and `options.skip_unreadable` is off.
+        UserError: An image cannot be read, and `run.options.skip_unreadable` is off.
     """
-    first_indices = torch.tensor(label_space.first_indices, device=accelerator.device)
+    checkpoint, label_space = run.checkpoint, run.data.label_space
+    first_indices = torch.tensor(label_space.first_indices, device=run.accelerator.device)
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         logits = checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()  # (batch, model classes)
@@ -61,8 +44,8 @@ def predict(
             outputs["subset_top5_indices"] = first_indices[best]
         return outputs
 
-    columns = run_over_images(step, images, options, accelerator, description)
-    label = labels[columns.pop("index")]
+    columns = run.over(run.images(), step)
+    label = np.asarray(run.data.rows["label"][:])[columns.pop("index")]
     frame = pd.DataFrame(
         {
             "image_id": columns.pop("image_id"),
@@ -79,11 +62,10 @@ def predict(
 
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whether each image was classified correctly, in every protocol that `predict`'s columns allow.
+    """Whether each image was classified correctly, in every way that the rows of a result tell.
 
     Returns:
-        Bool columns `top1`, `top5`; `top1_subset`, `top5_subset` and `top1_any` where they have a meaning; those of
-        `background_outcomes` and `oracle_accuracy` where the rows have them.
+        Bool columns: the figures of kind "hit" that have a meaning here.
     """
     label = frame["label"].to_numpy()[:, None]
     hits = np.stack(frame["top5_indices"]) == label  # (images, guesses)
@@ -94,24 +76,19 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     if "labels" in frame:
         pairs = zip(frame["top5_indices"], frame["labels"], strict=True)
         correct["top1_any"] = np.array([guesses[0] in labels for guesses, labels in pairs])
-    correct |= {name: frame[name].to_numpy() for name in (*BACKGROUND_FIGURES, ORACLE_FIGURE) if name in frame}
+    correct |= {name: frame[name].to_numpy() for name in figures_of_kind("hit") if name in frame}
     return pd.DataFrame(correct, index=frame.index)
 
 
 def accuracies(frame: pd.DataFrame) -> dict:
-    """The accuracy figures of a result (percent), from `predict`'s rows.
+    """The accuracy figures of a result (percent), from the rows of all its measurements.
 
-    `*_subset` is None where the benchmark has all the model's classes, `top1_any` where every class has one index,
-    `train_classes` and `held_out_classes` where the checkpoint records no training classes or the benchmark has no
-    such class.
+    `train_classes` and `held_out_classes` are None where the checkpoint records no training classes or the benchmark
+    has no such class.
     """
     correct = outcomes(frame)
-    top = TopKAccuracy(keep_in_memory=True)
-    overall = top.compute(predictions=list(frame["top5_indices"]), references=frame["label"].tolist())
     low, high = accuracy_interval(correct["top1"].to_numpy())
-    figures = {name: 100 * value for name, value in overall.items()}
-    figures |= {name: None for name in ("top1_subset", "top5_subset", "top1_any")}
-    figures |= {name: 100 * float(correct[name].mean()) for name in correct.columns.difference(["top1", "top5"])}
+    figures = {name: 100 * float(correct[name].mean()) for name in correct.columns}
     figures["top1_ci95"] = [100 * low, 100 * high]
     groups = correct.groupby(frame["class_name"])
     figures["per_class"] = {name: _group_accuracy(group) for name, group in groups}

@@ -3,21 +3,13 @@
 from typing import Any
 
 import datasets
-import numpy as np
 import pandas as pd
-import torch
-from accelerate import Accelerator
 from PIL import Image
 
 from hf_robustvit.data.background import fill_object, grey_background, swap_background
 from hf_robustvit.data.controls import draw_others
-from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import BenchmarkImages, UnreadableImage
-from hf_robustvit.evaluation.label_spaces import LabelSpace
-from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
-
-
-BACKGROUND_FIGURES = ("top1_grey_background", "top1_swapped_background")
+from hf_robustvit.evaluation.run import BenchmarkRun
 
 
 class GreyBackgrounds(BenchmarkImages):
@@ -58,42 +50,23 @@ class SwappedBackgrounds(BenchmarkImages):
         return fill_object(pictures["image"], pictures["mask"])
 
 
-def background_outcomes(
-    checkpoint: Checkpoint,
-    grey: GreyBackgrounds,
-    swapped: SwappedBackgrounds,
-    labels: np.ndarray,
-    label_space: LabelSpace,
-    options: LoopOptions,
-    accelerator: Accelerator,
-    description: str,
-) -> pd.DataFrame:
-    """Classify every image with its background greyed, and with its background swapped.
+def applies(run: BenchmarkRun) -> bool:
+    """Whether the data set gets the tests that need masks, and has labels."""
+    return run.data.tests_masks and run.data.has_masks and run.data.label_space is not None
 
-    Args:
-        checkpoint: The model.
-        grey, swapped: The benchmark's images, in the preprocessing of the accuracy run, applied after the change.
-        labels: (images,) int64, the data set's own labels.
-        label_space: How the data set's classes meet the model's.
-        options: How images are fed, and the precision.
-        accelerator: The processes and the device.
-        description: What the progress bars say.
+
+def measure(run: BenchmarkRun) -> pd.DataFrame:
+    """Classify every image with its background greyed, and with its background swapped.
 
     Returns:
         `image_id`, and bool columns `top1_grey_background` and `top1_swapped_background`, over all the model's classes
         as `top1`; one row for each readable image.
 
     Raises:
-        UserError: An image or mask cannot be read, and `options.skip_unreadable` is off.
+        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
     """
-    expected = np.asarray(label_space.first_indices)[labels]  # (images,), the model's classes
-
-    def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"guess": checkpoint.model(pixel_values=batch["pixel_values"]).logits.argmax(dim=1)}  # (batch,)
-
-    frame = pd.DataFrame()
-    for figure, images in zip(BACKGROUND_FIGURES, (grey, swapped), strict=True):
-        columns = run_over_images(step, images, options, accelerator, f"{description}: {figure[5:].replace('_', ' ')}")
-        # The same images are readable both times.
-        frame["image_id"], frame[figure] = columns["image_id"], columns["guess"] == expected[columns["index"]]
-    return frame
+    grey, swapped = (
+        run.hits(run.images(kind), f"top1_{name}_background", f"{name} background")
+        for name, kind in (("grey", GreyBackgrounds), ("swapped", SwappedBackgrounds))
+    )
+    return grey.merge(swapped, on="image_id", validate="one_to_one")  # the same images are readable both times

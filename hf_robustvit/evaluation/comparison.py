@@ -11,14 +11,13 @@ import pandas as pd
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.accuracy import outcomes
-from hf_robustvit.evaluation.faithfulness import FAITHFULNESS_FIGURES
+from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
 from hf_robustvit.evaluation.statistics import bootstrap_interval, difference_interval, holm, mcnemar_p
 from hf_robustvit.metrics import segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
 
 
 SIGNIFICANCE = 0.05
-SEGMENTATION_FIGURES = ("pixel_accuracy", "mean_iou", "mean_average_precision")
 
 
 @dataclass
@@ -27,7 +26,7 @@ class Difference:
 
     Attributes:
         dataset: The data set.
-        figure: A column of `outcomes`, or a figure of the segmentation test or of `measure_faithfulness`.
+        figure: One of `FIGURES`.
         classes: "all", or the "training" or "held-out" classes of the fine-tuned model.
         n: Number of images, each scored by both models.
         before, after: The figure of the baseline and of the model.
@@ -92,7 +91,7 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
         for figure in SEGMENTATION_FIGURES:
             score = functools.partial(_segmentation_score, figure)
             differences.append(_resampled_difference(dataset, figure, counts, score))
-    for figure in after.columns.intersection(before.columns).intersection(FAITHFULNESS_FIGURES, sort=False):
+    for figure in after.columns.intersection(before.columns).intersection(figures_of_kind("share"), sort=False):
         values = np.stack([before[figure], after[figure]], axis=1)  # (images, 2)
         differences.append(_resampled_difference(dataset, figure, values, np.mean))
     return differences

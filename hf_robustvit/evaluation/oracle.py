@@ -3,22 +3,17 @@
 import contextlib
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from PIL import Image
 from transformers import PreTrainedModel
 
-from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import BenchmarkImages
-from hf_robustvit.evaluation.label_spaces import LabelSpace
-from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
+from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.models.loading import patch_layout
 
 
-ORACLE_FIGURE = "top1_oracle"
 FOREGROUND_SHARE = 0.03
 """A patch with less foreground than this belongs to the background."""
 
@@ -79,42 +74,24 @@ def attend_to_foreground(model: PreTrainedModel, patch_masks: torch.Tensor) -> I
         yield
 
 
-def oracle_accuracy(
-    checkpoint: Checkpoint,
-    images: ForegroundImages,
-    labels: np.ndarray,
-    label_space: LabelSpace,
-    options: LoopOptions,
-    accelerator: Accelerator,
-    description: str,
-    least_share: float = FOREGROUND_SHARE,
-) -> pd.DataFrame:
-    """Classify every image under `attend_to_foreground`, with its own mask.
+def applies(run: BenchmarkRun) -> bool:
+    """Whether the oracle is asked for, and the data set has masks and labels."""
+    return run.oracle and run.data.has_masks and run.data.label_space is not None
 
-    Args:
-        checkpoint: The model.
-        images: The benchmark's images with their masks, in the preprocessing of the accuracy run.
-        labels: (images,) int64, the data set's own labels.
-        label_space: How the data set's classes meet the model's.
-        options: How images are fed, and the precision.
-        accelerator: The processes and the device.
-        description: What the progress bar says.
-        least_share: Of foreground in a patch that the CLS token may attend to.
+
+def measure(run: BenchmarkRun) -> pd.DataFrame:
+    """Classify every image under `attend_to_foreground`, with its own mask.
 
     Returns:
         `image_id` and the bool column `top1_oracle`, over all the model's classes as `top1`; one row for each readable
         image.
 
     Raises:
-        UserError: An image or mask cannot be read, and `options.skip_unreadable` is off.
+        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
     """
-    patch_size = patch_layout(checkpoint.model.config).patch_size
+    patch_size = patch_layout(run.checkpoint.model.config).patch_size
 
-    def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        patch_masks = foreground_patches(batch["mask"], patch_size, least_share)
-        with attend_to_foreground(checkpoint.model, patch_masks):
-            return {"guess": checkpoint.model(pixel_values=batch["pixel_values"]).logits.argmax(dim=1)}  # (batch,)
+    def forbid(batch: dict[str, torch.Tensor]) -> contextlib.AbstractContextManager:
+        return attend_to_foreground(run.checkpoint.model, foreground_patches(batch["mask"], patch_size))
 
-    columns = run_over_images(step, images, options, accelerator, description)
-    expected = np.asarray(label_space.first_indices)[labels[columns["index"]]]
-    return pd.DataFrame({"image_id": columns["image_id"], ORACLE_FIGURE: columns["guess"] == expected})
+    return run.hits(run.images(ForegroundImages, with_masks=True), "top1_oracle", "oracle", forbid)

@@ -2,31 +2,32 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.files import replacing
 
 
 logger = logging.getLogger(__name__)
 
-# Which interval each figure of a result has.
-INTERVALS = {
-    "top1_ci95": "exact",
-    "pixel_accuracy_ci95": "bootstrap",
-    "mean_iou_ci95": "bootstrap",
-    "mean_average_precision_ci95": "bootstrap",
-    "oracle_headroom_ci95": "score",
-}
+# Which kind of interval each `*_ci95` of a result is.
+INTERVALS = {f"{name}_ci95": figure.interval for name, figure in FIGURES.items() if figure.interval}
+INTERVALS |= {"oracle_headroom_ci95": "score"}
 RECORDED_PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy")
 
 
+_FIELDS = [*FIGURES, *(name for name in INTERVALS if name.removesuffix("_ci95") in FIGURES)]
+_Figures = make_dataclass("_Figures", [(name, Any, field(default=None, kw_only=True)) for name in _FIELDS])
+
+
 @dataclass
-class BenchmarkResult:
+class BenchmarkResult(_Figures):
     """What is kept of one model on one benchmark; percent throughout. A figure without a meaning here is None.
 
     Attributes:
@@ -34,23 +35,23 @@ class BenchmarkResult:
         model: The model as the user named it.
         revision: Its Hub commit.
         num_images: Number of images that were scored.
+        protocol: preprocessing, label_space, crop_border, precision.
+        weights: Fingerprint of the model's weights.
+        data: Fingerprint of the data set.
+        per_class: Class name -> top1, top5, n.
+        train_classes, held_out_classes: top1, top5, n of the classes the model was fine-tuned on, and of the others.
+        oracle_headroom_ci95: Paired interval of top1_oracle minus top1.
+        unreadable: Names of the images left out because they could not be read.
+        versions: Package versions.
         top1, top5: Over all classes the model knows, the first ImageNet index of each class counting (the paper).
         top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
         top1_any: Over all classes, any of the class's indices counting (ObjectNet).
         top1_ci95: Clopper-Pearson interval.
-        per_class: Class name -> top1, top5, n.
-        train_classes, held_out_classes: top1, top5, n of the classes the model was fine-tuned on, and of the others.
         pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with bootstrap intervals.
-        relevance_in_mask, insertion, deletion: See `measure_faithfulness`; for sets with masks.
-        top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `background_outcomes`.
+        relevance_in_mask, insertion, deletion: See `maps.measure`; for sets with masks.
+        top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `backgrounds.measure`.
         top1_oracle: Top-1 when the CLS token is forbidden to attend to the background, where that was asked for.
-        oracle_headroom_ci95: Paired score interval of top1_oracle minus top1.
         interval: Which kind of interval each `*_ci95` that is there holds; see `INTERVALS`.
-        unreadable: Names of the images left out because they could not be read.
-        protocol: preprocessing, label_space, crop_border, precision.
-        weights: Fingerprint of the model's weights.
-        data: Fingerprint of the data set.
-        versions: Package versions.
     """
 
     dataset: str
@@ -60,27 +61,9 @@ class BenchmarkResult:
     protocol: dict
     weights: str
     data: str
-    top1: float | None = None
-    top5: float | None = None
-    top1_subset: float | None = None
-    top5_subset: float | None = None
-    top1_any: float | None = None
-    top1_ci95: list[float] | None = None
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     train_classes: dict[str, float] | None = None
     held_out_classes: dict[str, float] | None = None
-    pixel_accuracy: float | None = None
-    pixel_accuracy_ci95: list[float] | None = None
-    mean_iou: float | None = None
-    mean_iou_ci95: list[float] | None = None
-    mean_average_precision: float | None = None
-    mean_average_precision_ci95: list[float] | None = None
-    relevance_in_mask: float | None = None
-    insertion: float | None = None
-    deletion: float | None = None
-    top1_grey_background: float | None = None
-    top1_swapped_background: float | None = None
-    top1_oracle: float | None = None
     oracle_headroom_ci95: list[float] | None = None
     interval: dict[str, str] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
@@ -100,8 +83,10 @@ def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFram
     json_path.unlink(missing_ok=True)
     with replacing(parquet_path) as path:
         predictions.to_parquet(path, index=False)
+    content = asdict(result)
+    content = {name: content[name] for name in (*BenchmarkResult.__annotations__, *content)}  # the figures come last
     with replacing(json_path) as path:
-        path.write_text(json.dumps(asdict(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:

@@ -4,7 +4,6 @@ from operator import attrgetter
 
 from hf_robustvit.experiments.book import Experiment
 from hf_robustvit.experiments.figures import examples, per_class, sis
-from hf_robustvit.experiments.headroom import oracle
 from hf_robustvit.experiments.learning_rate import learning_rates
 from hf_robustvit.experiments.recipes import (
     ABLATIONS,
@@ -21,6 +20,7 @@ from hf_robustvit.experiments.tables import (
     accuracy_tables,
     class_groups,
     natural_table,
+    oracle,
     seed_tables,
     segmentation_table,
     sensitivity,

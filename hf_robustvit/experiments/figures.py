@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 
 from hf_robustvit.data.transforms import normalization
-from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.examples import choose_examples
 from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.evaluation.sis import sufficient_input_subset
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
+from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.experiments.book import Experiment
 from hf_robustvit.experiments.recipes import Recipe
@@ -14,7 +15,6 @@ COLUMNS = [
     *("experiment", "model", "method", "seed", "dataset", "figure", "classes", "n", "value"),
     *("original", "difference", "low", "high", "p_holm", "significant", "run"),
 ]
-NO_FIGURES = {"num_images"}  # numbers of a result that are no measurement
 
 
 def tidy_results(name: str, experiment: Experiment, workshop: Workshop) -> pd.DataFrame:
@@ -49,8 +49,7 @@ def _of_original(run: Run, experiment: Experiment, workshop: Workshop) -> list[d
 
 
 def _measurements(result: BenchmarkResult) -> dict[str, float]:
-    numbers = {name: value for name, value in vars(result).items() if isinstance(value, int | float)}
-    return {name: value for name, value in numbers.items() if name not in NO_FIGURES}
+    return {name: value for name in FIGURES if (value := getattr(result, name)) is not None}
 
 
 def _of_run(run: Run, experiment: Experiment, workshop: Workshop) -> list[dict]:

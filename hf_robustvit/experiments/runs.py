@@ -20,10 +20,11 @@ from transformers import HfArgumentParser
 
 from hf_robustvit.commands.finetune import FinetuneArguments, finetune
 from hf_robustvit.config import RobustViTConfig
-from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, read_result
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.experiments.claims import claim
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.wise_ft import interpolate_weights
@@ -141,6 +142,8 @@ class Workshop:
             stored = finished_result(self.folder(run) / "results", name)
             if stored is None or stored.data != self.benchmark(name, checkpoint).rows._fingerprint:
                 return False
+            if self._wants_oracle(run, name) and stored.top1_oracle is None:
+                return False
         return True
 
     def checkpoint(self, run: Run) -> Checkpoint:
@@ -176,6 +179,10 @@ class Workshop:
     def _load_original(self, model: str) -> Checkpoint:
         return Checkpoint.of(model, None, *load_classifier(model))
 
+    def _wants_oracle(self, run: Run, benchmark: str) -> bool:
+        """The oracle tells of headroom before any fine-tuning."""
+        return run.is_original and benchmark in self.suite.with_masks
+
     def _is_trained(self, run: Run) -> bool:
         return (self.folder(run) / "validation.json").is_file()
 
@@ -189,7 +196,14 @@ class Workshop:
         options = LoopOptions(self.suite.eval_batch_size, self.suite.num_workers)
         for name in benchmarks:
             data = self.benchmark(name, checkpoint)
-            evaluate_benchmark(checkpoint, data, folder / "results", self.accelerator, options)
+            evaluate_benchmark(
+                checkpoint,
+                data,
+                folder / "results",
+                self.accelerator,
+                options,
+                oracle=self._wants_oracle(run, name),
+            )
 
     def _finetune(self, run: Run, folder: Path) -> dict[str, dict[str, float]]:
         settings = dict(run.settings) | {

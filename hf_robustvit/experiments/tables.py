@@ -4,17 +4,19 @@ import numpy as np
 import pandas as pd
 
 from hf_robustvit.evaluation.accuracy import outcomes
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
 from hf_robustvit.evaluation.statistics import bootstrap_interval
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS
+from hf_robustvit.files import replacing
 from hf_robustvit.reporting.experiment_tables import Cell, accuracy_cells, average_changes, write_table
 from hf_robustvit.reporting.plots import plot_class_groups, plot_sensitivity, save_figure
+from hf_robustvit.reporting.tables import oracle_table
 
 
 STAR = (
     "A star marks a difference from the original that is significant (McNemar, Holm over the data sets); bold is best."
 )
-MAP_FIGURES = ["relevance_in_mask", "insertion", "deletion", "top1_grey_background", "top1_swapped_background"]
 
 
 def natural_table(book: Book) -> str:
@@ -38,9 +40,7 @@ def _robustness_table(book: Book, datasets: dict[str, str], with_changes: bool) 
 def segmentation_table(book: Book) -> str:
     """Tab. 3: the maps against the masks."""
     suite = book.workshop.suite
-    cells = accuracy_cells(
-        book.results, {"": suite.segmentation}, ["pixel_accuracy", "mean_iou", "mean_average_precision"]
-    )
+    cells = accuracy_cells(book.results, {"": suite.segmentation}, [*SEGMENTATION_FIGURES])
     caption = f"{book.experiment.title}, percent. A star: the paired-bootstrap interval of the difference excludes 0."
     return write_table(book.folder / book.name, cells, caption)
 
@@ -154,9 +154,26 @@ def sensitivity(book: Book) -> str:
     return book.figure(book.name, caption) + "\n" + accuracy_tables(book)
 
 
+def oracle(book: Book) -> str:
+    """What a perfect map could gain, on every benchmark with masks: a test of headroom before any fine-tuning."""
+    suite, parts, rows = book.workshop.suite, [], []
+    for model, _, run in book.experiment.rows(suite):
+        results = [book.workshop.result(run, name) for name in suite.with_masks]
+        parts.append(f"{model}:\n\n{oracle_table(results)}\n")
+        names = ("dataset", "num_images", "top1", "top1_oracle", "oracle_headroom_ci95")
+        rows += [{"model": model} | {name: getattr(result, name) for name in names} for result in results]
+    with replacing(book.folder / f"{book.name}.csv") as path:
+        pd.DataFrame(rows).to_csv(path, index=False)
+    text = (
+        "The oracle forbids the CLS token, in every layer, to attend to patches without the object: a perfect map by "
+        "force. Where it gains nothing, a loss on the map has little to gain either.\n"
+    )
+    return "\n".join([text, *parts])
+
+
 def maps_or_model(book: Book) -> str:
     """The section that every page with fine-tuned models has."""
-    figures = [name for name in MAP_FIGURES if (book.results["figure"] == name).any()]
+    figures = [name for name in CHANGE_FIGURES if (book.results["figure"] == name).any()]
     if not figures or not book.results["difference"].notna().any():
         return ""
     cells = accuracy_cells(book.results, {"": book.workshop.suite.segmentation}, figures)

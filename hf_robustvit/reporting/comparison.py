@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from hf_robustvit.evaluation.backgrounds import BACKGROUND_FIGURES
-from hf_robustvit.evaluation.comparison import (
-    SEGMENTATION_FIGURES,
-    Difference,
-    adjust,
-    compare,
-    pair_predictions,
-)
-from hf_robustvit.evaluation.faithfulness import FAITHFULNESS_FIGURES
+from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
@@ -31,7 +24,6 @@ from hf_robustvit.reporting.tables import (
 
 
 BASELINE_FOLDER = "baseline"
-CHANGE_FIGURES = (*FAITHFULNESS_FIGURES, *BACKGROUND_FIGURES)
 CHANGE_NOTE = (
     "Fine-tuning by relevance moves the map by design: `relevance_in_mask`, the share of it on the object, only says "
     "that this worked. The model itself changed for the better if its top-1 with a greyed or swapped background rose "

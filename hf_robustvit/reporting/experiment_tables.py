@@ -5,23 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.files import replacing
 from hf_robustvit.reporting.tables import markdown_table
 
 
-FIGURE_TITLES = {
-    "top1": "R@1",
-    "top5": "R@5",
-    "pixel_accuracy": "pixel acc.",
-    "mean_iou": "mIoU",
-    "mean_average_precision": "mAP",
-    "relevance_in_mask": "relevance in mask",
-    "insertion": "insertion",
-    "deletion": "deletion",
-    "top1_grey_background": "R@1, grey background",
-    "top1_swapped_background": "R@1, swapped background",
-}
-LOWER_IS_BETTER = {"deletion"}
 MISSING = "–"
 
 
@@ -65,7 +53,7 @@ def accuracy_cells(results: pd.DataFrame, datasets: dict[str, str], figures: lis
     """
     titles = {name: title for title, name in datasets.items()}
     shown = results[results["dataset"].isin(titles) & results["figure"].isin(figures) & (results["classes"] == "all")]
-    sign = shown["figure"].map(lambda figure: -1 if figure in LOWER_IS_BETTER else 1)
+    sign = shown["figure"].map(lambda name: -1 if FIGURES[name].lower_is_better else 1)
     best = (sign * shown["value"]).groupby([shown[name] for name in ("model", "dataset", "figure")]).transform("max")
     cells = [
         Cell(
@@ -78,10 +66,10 @@ def accuracy_cells(results: pd.DataFrame, datasets: dict[str, str], figures: lis
         for row, is_best in zip(shown.itertuples(), (sign * shown["value"]) == best, strict=True)
     ]
     keys = shown.assign(
-        cell=cells, dataset=shown["dataset"].map(titles), figure=shown["figure"].map(FIGURE_TITLES.get)
+        cell=cells, dataset=shown["dataset"].map(titles), figure=shown["figure"].map(lambda name: FIGURES[name].title)
     )
     table = keys.pivot(index=["model", "method"], columns=["dataset", "figure"], values="cell")
-    order = [(title, FIGURE_TITLES[figure]) for title in datasets for figure in figures]
+    order = [(title, FIGURES[figure].title) for title in datasets for figure in figures]
     table = table.reindex(index=pd.MultiIndex.from_frame(shown[["model", "method"]].drop_duplicates()))
     return table[[column for column in order if column in table.columns]].map(
         lambda cell: cell if isinstance(cell, Cell) else Cell()
@@ -95,7 +83,7 @@ def average_changes(results: pd.DataFrame, datasets: dict[str, str], figures: li
     shown = shown[shown["method"].isin(methods)]
     means = shown.groupby(["method", "dataset", "figure"], sort=False)["difference"].mean()
     rows = pd.MultiIndex.from_product([["Avg. change"], methods], names=["model", "method"])
-    columns = pd.MultiIndex.from_product([datasets, [FIGURE_TITLES[figure] for figure in figures]])
+    columns = pd.MultiIndex.from_product([datasets, [FIGURES[figure].title for figure in figures]])
     cells = [
         [Cell(f"{means[method, name, figure]:+.1f}") for name in datasets.values() for figure in figures]
         for method in methods

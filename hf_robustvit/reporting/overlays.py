@@ -12,7 +12,6 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_robustvit.data.transforms import normalization
-from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import (
     BenchmarkImages,
@@ -20,6 +19,7 @@ from hf_robustvit.evaluation.images import (
     benchmark_image_processor,
     segmentation_image_processor,
 )
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.relevance import explain
 
 

@@ -14,16 +14,16 @@ from markupsafe import Markup
 from PIL import Image
 
 from hf_robustvit.evaluation.accuracy import outcomes
-from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.calibration import NUM_BINS, Calibration, calibrate
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.comparison import Difference, pair_predictions
 from hf_robustvit.evaluation.examples import choose_examples, first_of_each_class
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
 from hf_robustvit.evaluation.per_class import class_changes
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.files import replacing
-from hf_robustvit.reporting.comparison import CHANGE_FIGURES, READABLE
-from hf_robustvit.reporting.experiment_tables import LOWER_IS_BETTER
+from hf_robustvit.reporting.comparison import READABLE
 from hf_robustvit.reporting.overlays import example_overlays
 from hf_robustvit.reporting.tables import interval, p_value
 
@@ -32,12 +32,6 @@ from hf_robustvit.reporting.tables import interval, p_value
 NUM_EXAMPLES = 6
 THUMBNAIL = 160
 WEBP_QUALITY = 80
-# What one model alone is shown with, in this order.
-FIGURES = (
-    *("top1", "top5", "top1_subset", "top5_subset", "top1_any"),
-    *("pixel_accuracy", "mean_iou", "mean_average_precision"),
-    *CHANGE_FIGURES,
-)
 
 
 @dataclass(frozen=True)
@@ -126,7 +120,7 @@ def write_html_report(path: Path, models: Sequence[ReportedModel], differences: 
             for position in labelled
         },
         num_examples=NUM_EXAMPLES,
-        lower_is_better=LOWER_IS_BETTER,
+        lower_is_better={name for name, figure in FIGURES.items() if figure.lower_is_better},
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

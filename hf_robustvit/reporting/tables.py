@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
 from hf_robustvit.evaluation.results import BenchmarkResult
 
 
@@ -41,15 +42,7 @@ def validation_table(before: Mapping[str, float], after: Mapping[str, float]) ->
 def results_table(results: Iterable[BenchmarkResult]) -> str:
     """One model on several data sets, percent; columns that no data set fills are left out."""
     results = list(results)
-    figures = (
-        "top5",
-        "top1_subset",
-        "top5_subset",
-        "top1_any",
-        "pixel_accuracy",
-        "mean_iou",
-        "mean_average_precision",
-    )
+    figures = [name for name in FIGURES if name not in ("top1", "top1_oracle", *CHANGE_FIGURES)]
     figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
     rows = [
         [result.dataset, result.num_images, result.top1, interval(result.top1_ci95)]

@@ -11,11 +11,12 @@ from planted_benchmarks import dataset_of, photographs, plain_logits, vit
 from scipy import stats
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.results import read_result
+from hf_robustvit.evaluation.run import BenchmarkData
 
 
 OPTIONS = LoopOptions(batch_size=7)

@@ -10,11 +10,12 @@ from planted_benchmarks import dataset_of, vit
 from tiny_models import FAMILIES, tiny_model
 from transformers import ViTImageProcessorPil
 
-from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.oracle import ForegroundImages, attend_to_foreground, foreground_patches
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.models.loading import patch_layout
 
 
@@ -148,9 +149,8 @@ def test_a_model_that_reads_the_background_drops_to_chance(planted, tmp_path, ca
 
 def test_other_backgrounds_mislead_the_same_model(planted, tmp_path):
     checkpoint = background_reader()
-    data = BenchmarkData(
-        "toy-segmentation", planted, match_classes("toy", ["c0", "c1"], None, checkpoint.model.config)
-    )
+    space = match_classes("toy", ["c0", "c1"], None, checkpoint.model.config)
+    data = BenchmarkData("toy", planted, space, tests_masks=True)
     result = evaluate_benchmark(checkpoint, data, tmp_path, Accelerator(cpu=True), LoopOptions(batch_size=3))
     assert result.top1_swapped_background == 0, "every background is of the other class"
     assert result.top1_grey_background == 50, "all images look alike"

@@ -21,7 +21,8 @@ import datasets
 from accelerate import Accelerator
 from planted_benchmarks import box_masks, dataset_of, photographs, vit
 
-from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
@@ -36,7 +37,8 @@ with accelerator.main_process_first():
 paths[9].write_text("broken")
 rows = dataset_of(paths, [number % 8 for number in range(21)], names)
 rows = rows.add_column("mask", [{"path": str(mask), "bytes": None} for mask in masks], feature=datasets.Image())
-data = BenchmarkData("toy-segmentation", rows, match_classes("toy", names, None, checkpoint.model.config))
+space = match_classes("toy", names, None, checkpoint.model.config)
+data = BenchmarkData("toy-segmentation", rows, space, tests_masks=True)
 options = LoopOptions(batch_size=4, num_workers=1, skip_unreadable=True)
 result = evaluate_benchmark(checkpoint, data, folder / str(accelerator.num_processes), accelerator, options)
 line = f"{accelerator.process_index}/{accelerator.num_processes}: {result.num_images} images, {result.top1:.4f}"

@@ -14,10 +14,11 @@ from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.benchmark import BenchmarkData, evaluate_benchmark
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.run import BenchmarkData
 
 
 NAMES = [f"c{index}" for index in range(12)]
@@ -34,13 +35,14 @@ def pairs(tmp_path):
     return list(zip(paths, box_masks(paths, tmp_path / "masks"), strict=True))
 
 
-def data_of(checkpoint, pairs, name="toy-segmentation", labels=True) -> BenchmarkData:
+def data_of(checkpoint, pairs, labels=True, tests_masks=True) -> BenchmarkData:
+    name = "toy-segmentation"
     images, masks = zip(*pairs, strict=True)
     rows = dataset_of(images, [number % 12 for number in range(len(pairs))], NAMES)
     rows = rows.add_column("mask", [{"path": str(mask), "bytes": None} for mask in masks], feature=datasets.Image())
     if not labels:
-        return BenchmarkData(name, rows.remove_columns("label"), None)
-    return BenchmarkData(name, rows, match_classes(name, NAMES, None, checkpoint.model.config))
+        return BenchmarkData(name, rows.remove_columns("label"), None, tests_masks)
+    return BenchmarkData(name, rows, match_classes(name, NAMES, None, checkpoint.model.config), tests_masks)
 
 
 def plain_scores(model, pairs, mean, deviation):
@@ -99,7 +101,7 @@ def test_a_set_without_labels_gets_the_segmentation_test_only(checkpoint, pairs,
 
 
 def test_masks_of_other_benchmarks_are_not_looked_at(checkpoint, pairs, tmp_path):
-    data = data_of(checkpoint, pairs, name="toy-val")
+    data = data_of(checkpoint, pairs, tests_masks=False)
     result = evaluate_benchmark(checkpoint, data, tmp_path / "out", Accelerator(cpu=True), LoopOptions())
     assert result.pixel_accuracy is None and result.top1 is not None
 

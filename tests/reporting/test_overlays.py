@@ -10,9 +10,9 @@ from PIL import Image
 from tiny_models import tiny_model
 from transformers import ViTImageProcessorPil
 
-from hf_robustvit.evaluation.benchmark import BenchmarkData
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.relevance import explain
 from hf_robustvit.reporting import overlays
 from hf_robustvit.reporting.overlays import (

@@ -11,9 +11,9 @@ from planted_benchmarks import box_masks, dataset_of, photographs, vit
 from torch.nn import functional
 
 from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.faithfulness import faithfulness_figures, measure_faithfulness, perturbation_areas
-from hf_robustvit.evaluation.images import BenchmarkImages, segmentation_image_processor
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.maps import map_figures, measure, perturbation_areas
+from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.relevance import explain
 
 
@@ -62,18 +62,15 @@ def test_the_followed_class_is_the_target():
     assert first[0] == pytest.approx(1 - float(second[0]), abs=1e-6)
 
 
-@pytest.mark.parametrize("attention", ["eager", "lean"])
-def test_every_image_of_a_benchmark(tmp_path, attention):
+def test_every_image_of_a_benchmark(tmp_path):
     model, processor = vit(12)
-    model.set_attn_implementation(attention)
     paths = photographs(tmp_path / "images", count=10)
     masks = box_masks(paths, tmp_path / "masks")
     rows = dataset_of(paths, [0] * 10, [f"c{index}" for index in range(12)])
     rows = rows.add_column("mask", [{"path": str(mask), "bytes": None} for mask in masks])
-    squash = segmentation_image_processor("checkpoint", processor, model.config)
-    images = BenchmarkImages(rows, squash, with_masks=True)
-    checkpoint = Checkpoint("tiny", None, model, processor)
-    frame = measure_faithfulness(checkpoint, images, LoopOptions(batch_size=4), Accelerator(cpu=True), "toy")
+    data = BenchmarkData("toy", rows, None, tests_masks=True)
+    run = BenchmarkRun(Checkpoint("tiny", None, model, processor), data, Accelerator(cpu=True), LoopOptions(4))
+    images, frame = run.images(squashed=True, with_masks=True), measure(run)
     assert frame["image_id"].tolist() == [path.name for path in paths]
 
     for number, row in enumerate(frame.itertuples()):
@@ -91,4 +88,4 @@ def test_every_image_of_a_benchmark(tmp_path, attention):
                 shown = torch.tensor(np.kron(visible.reshape(4, 4), np.ones((8, 8))), dtype=torch.float32)
                 heights.append(float(model(pixels * shown).logits.softmax(dim=1)[0, explanation.target].detach()))
             assert getattr(row, name) == pytest.approx(np.trapezoid(heights, dx=1 / 8), abs=1e-4)
-    assert faithfulness_figures(frame)["deletion"] == pytest.approx(100 * frame["deletion"].mean())
+    assert map_figures(frame)["deletion"] == pytest.approx(100 * frame["deletion"].mean())

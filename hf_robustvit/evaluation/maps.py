@@ -1,62 +1,76 @@
-"""Whether a relevance map tells what the model decides by: relevance inside the mask, insertion and deletion."""
+"""Relevance maps against masks and against the model: the segmentation test, insertion and deletion, in one pass.
 
+The segmentation test is the paper's Tab. 3. Relevance inside the mask, insertion and deletion tell whether a map says
+what the model decides by.
+"""
+
+import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.images import BenchmarkImages
-from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
+from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
+from hf_robustvit.evaluation.run import BenchmarkRun
+from hf_robustvit.evaluation.statistics import bootstrap_interval
+from hf_robustvit.metrics import segmentation_counts, segmentation_scores
+from hf_robustvit.metrics.relevance_segmentation import COUNTS
 from hf_robustvit.relevance import explain
 
 
 # Every image costs twice as many forward passes.
 STEPS = 8
-FAITHFULNESS_FIGURES = ("relevance_in_mask", "insertion", "deletion")
 
 
-def measure_faithfulness(
-    checkpoint: Checkpoint,
-    images: BenchmarkImages,
-    options: LoopOptions,
-    accelerator: Accelerator,
-    description: str,
-) -> pd.DataFrame:
-    """Explain the predicted class of every image, and take the map at its word.
+def applies(run: BenchmarkRun) -> bool:
+    """Whether the data set gets the tests that need masks."""
+    return run.data.tests_masks and run.data.has_masks
 
-    Args:
-        checkpoint: The model, in an attention implementation that gives attentions.
-        images: The benchmark's images with their masks.
-        options: How images are fed, and the precision.
-        accelerator: The processes and the device.
-        description: What the progress bar says.
+
+def measure(run: BenchmarkRun) -> pd.DataFrame:
+    """Explain the predicted class of every image, hold the map against the mask, and take it at its word.
 
     Returns:
-        One row for each readable image, shares in [0, 1]. Columns: `image_id`; `relevance_in_mask`, the share of the
-        map's mass inside the mask (0 for a constant map), ignored pixels left out; `insertion` and `deletion`, see
-        `perturbation_areas`.
+        One row for each readable image: `image_id`; the seven counts of `segmentation_counts`; `relevance_in_mask`,
+        the share of the map's mass inside the mask (0 for a constant map), ignored pixels left out; `insertion` and
+        `deletion`, in [0, 1], see `perturbation_areas`.
 
     Raises:
-        UserError: An image or mask cannot be read, and `options.skip_unreadable` is off.
+        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
     """
+    model = run.checkpoint.model
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        explanation = explain(checkpoint.model, batch["pixel_values"])
+        explanation = explain(model, batch["pixel_values"])
         maps = explanation.relevance[:, 0]  # (batch, height, width)
+        pairs = zip(maps.cpu(), batch["mask"].cpu(), strict=True)
+        counts = np.stack([segmentation_counts(relevance, mask) for relevance, mask in pairs])  # (batch, 7)
         in_mask, total = ((maps * part).sum(dim=(1, 2)) for part in (batch["mask"] == 1, batch["mask"] >= 0))
         insertion, deletion = perturbation_areas(
-            checkpoint.model, batch["pixel_values"], explanation.patch_relevance, explanation.target
+            model, batch["pixel_values"], explanation.patch_relevance, explanation.target
         )
-        return {"relevance_in_mask": in_mask / total.clamp(min=1e-12), "insertion": insertion, "deletion": deletion}
+        return {
+            "counts": torch.from_numpy(counts).to(maps.device),
+            "relevance_in_mask": in_mask / total.clamp(min=1e-12),
+            "insertion": insertion,
+            "deletion": deletion,
+        }
 
-    columns = run_over_images(step, images, options, accelerator, description)
-    return pd.DataFrame({name: columns[name] for name in ("image_id", *FAITHFULNESS_FIGURES)})
+    # Lean attention gives the same maps, and makes the many other forward passes as fast as SDPA.
+    columns = run.over(run.images(squashed=True, with_masks=True), step, "maps", attention="lean")
+    counts = dict(zip(COUNTS, columns["counts"].T, strict=True))
+    return pd.DataFrame({name: columns[name] for name in ("image_id", *figures_of_kind("share"))} | counts)
 
 
-def faithfulness_figures(frame: pd.DataFrame) -> dict[str, float]:
-    """A result's means over images (percent), from `measure_faithfulness`'s rows."""
-    return {name: 100 * float(frame[name].mean()) for name in FAITHFULNESS_FIGURES}
+def map_figures(frame: pd.DataFrame) -> dict[str, float | list[float]]:
+    """A result's figures of its maps (percent), and the bootstrap intervals of the segmentation test."""
+    counts = frame[list(COUNTS)].to_numpy()
+    scores = segmentation_scores(counts)
+    figures = {name: 100 * float(frame[name].mean()) for name in figures_of_kind("share")}
+    for name in SEGMENTATION_FIGURES:
+        figures[name] = 100 * scores[name]
+        low, high = bootstrap_interval(lambda sample, name=name: segmentation_scores(sample)[name], counts)
+        figures[f"{name}_ci95"] = [100 * low, 100 * high]
+    return figures
 
 
 @torch.no_grad()

@@ -1,0 +1,54 @@
+"""The table of all figures that an evaluation can measure; results, comparisons, tables and pages read it.
+
+A new figure is one row here, and a measurement that gives its column: see `benchmark.MEASUREMENTS`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is known of a figure beside its name.
+
+    Attributes:
+        title: Its title in the tables of the experiments.
+        kind: How it comes about: a "hit" is the share of images that were classified correctly in some way, a "share"
+            the mean of a number of each image in [0, 1], and "counts" are added up over the images before they are
+            divided (the segmentation test).
+        lower_is_better: Whether a fall is an improvement.
+        tells_of_change: Whether it helps to tell a model that changed from a map that changed.
+        interval: The kind of 95 % interval that a single model's result gives it: "exact" (Clopper-Pearson) or
+            "bootstrap", if any.
+    """
+
+    title: str
+    kind: Literal["hit", "share", "counts"]
+    lower_is_better: bool = False
+    tells_of_change: bool = False
+    interval: Literal["exact", "bootstrap"] | None = None
+
+
+FIGURES: dict[str, Figure] = {
+    "top1": Figure("R@1", "hit", interval="exact"),
+    "top5": Figure("R@5", "hit"),
+    "top1_subset": Figure("R@1, subset", "hit"),
+    "top5_subset": Figure("R@5, subset", "hit"),
+    "top1_any": Figure("R@1, any index", "hit"),
+    "pixel_accuracy": Figure("pixel acc.", "counts", interval="bootstrap"),
+    "mean_iou": Figure("mIoU", "counts", interval="bootstrap"),
+    "mean_average_precision": Figure("mAP", "counts", interval="bootstrap"),
+    "relevance_in_mask": Figure("relevance in mask", "share", tells_of_change=True),
+    "insertion": Figure("insertion", "share", tells_of_change=True),
+    "deletion": Figure("deletion", "share", lower_is_better=True, tells_of_change=True),
+    "top1_grey_background": Figure("R@1, grey background", "hit", tells_of_change=True),
+    "top1_swapped_background": Figure("R@1, swapped background", "hit", tells_of_change=True),
+    "top1_oracle": Figure("R@1, oracle", "hit"),
+}
+CHANGE_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.tells_of_change)
+SEGMENTATION_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.kind == "counts")
+
+
+def figures_of_kind(kind: str) -> list[str]:
+    """The names of the figures of a kind."""
+    return [name for name, figure in FIGURES.items() if figure.kind == kind]

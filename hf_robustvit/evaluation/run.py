@@ -1,0 +1,152 @@
+"""One model over one benchmark, as the measurements are given it."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from hf_robustvit.data import NO_FLAGS, MaskReading
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.images import (
+    BenchmarkImages,
+    Preprocessing,
+    benchmark_image_processor,
+    segmentation_image_processor,
+)
+from hf_robustvit.evaluation.label_spaces import LabelSpace
+from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
+
+
+@dataclass(frozen=True)
+class BenchmarkData:
+    """A data set to evaluate on.
+
+    Attributes:
+        name: Its name.
+        rows: `image`, `label`, `image_id`, and `mask` where it has masks. A segmentation set may lack `label`.
+        label_space: How its classes meet the model's; None where it has no labels.
+        tests_masks: Whether it gets the tests that need masks: the segmentation test, and whether the model follows
+            its map.
+        is_own_folder: Whether it is a folder of the user's own, whose images are turned by their EXIF orientation; no
+            benchmark's protocol does that.
+        reading: How its masks are read, where they are the user's own.
+    """
+
+    name: str
+    rows: datasets.Dataset
+    label_space: LabelSpace | None
+    tests_masks: bool = False
+    is_own_folder: bool = False
+    reading: MaskReading = NO_FLAGS
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether its rows have masks."""
+        return "mask" in self.rows.column_names
+
+
+@dataclass(frozen=True)
+class BenchmarkRun:
+    """A model over a benchmark.
+
+    Attributes:
+        checkpoint: The model.
+        data: The benchmark.
+        accelerator: The processes and the device.
+        options: How images are fed, and the precision.
+        preprocessing: "checkpoint" or "paper"; see `benchmark_image_processor`.
+        crop_border: Pixels cut from each side of an image first.
+        oracle: Whether the oracle is asked for, where the set has masks and labels.
+    """
+
+    checkpoint: Checkpoint
+    data: BenchmarkData
+    accelerator: Accelerator
+    options: LoopOptions
+    preprocessing: Preprocessing = "checkpoint"
+    crop_border: int = 0
+    oracle: bool = False
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What the figures depend on beside the model and the data, for the record."""
+        return {
+            "preprocessing": self.preprocessing,
+            "label_space": self.data.label_space.name if self.data.label_space else None,
+            "crop_border": self.crop_border,
+            "precision": "bf16" if self.options.bf16 else "fp32",
+        } | (self.data.reading.settings() if self.data.is_own_folder and self.data.has_masks else {})
+
+    def images(
+        self, kind: type[BenchmarkImages] = BenchmarkImages, squashed: bool = False, **with_masks: bool
+    ) -> BenchmarkImages:
+        """The images as the accuracy run takes them or, squashed, as the segmentation test does."""
+        processor_for = segmentation_image_processor if squashed else benchmark_image_processor
+        processor = processor_for(self.preprocessing, self.checkpoint.image_processor, self.checkpoint.model.config)
+        own = {"turned": self.data.is_own_folder, "reading": self.data.reading}
+        return kind(self.data.rows, processor, self.crop_border, **own, **with_masks)
+
+    def over(
+        self,
+        images: BenchmarkImages,
+        step: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+        what: str = "",
+        attention: str = "sdpa",
+    ) -> dict[str, np.ndarray]:
+        """Apply a step to all images, see `run_over_images`, under an attention function that keeps no maps.
+
+        Args:
+            images: The images.
+            step: From a batch on the device to tensors with one row an image.
+            what: What is measured, for the progress bar.
+            attention: "sdpa", or "lean" where maps are explained.
+        """
+        description = f"{self.data.name}: {what}" if what else self.data.name
+        with _attention(self.checkpoint.model, attention):
+            return run_over_images(step, images, self.options, self.accelerator, description)
+
+    def hits(
+        self,
+        images: BenchmarkImages,
+        figure: str,
+        what: str,
+        around: Callable[[dict[str, torch.Tensor]], contextlib.AbstractContextManager] | None = None,
+    ) -> pd.DataFrame:
+        """Whether the model's first guess for each image, over all its classes, is the image's class.
+
+        Args:
+            images: The images.
+            figure: The name of the bool column.
+            what: What is measured, for the progress bar.
+            around: From a batch to a context that the model runs in.
+
+        Returns:
+            `image_id` and the column `figure`; one row for each readable image.
+        """
+
+        def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            with around(batch) if around else contextlib.nullcontext():
+                return {"guess": self.checkpoint.model(pixel_values=batch["pixel_values"]).logits.argmax(dim=1)}
+
+        columns = self.over(images, step, what)
+        labels = np.asarray(self.data.rows["label"][:])[columns["index"]]
+        expected = np.asarray(self.data.label_space.first_indices)[labels]
+        return pd.DataFrame({"image_id": columns["image_id"], figure: columns["guess"] == expected})
+
+
+@contextlib.contextmanager
+def _attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Another attention function for a while."""
+    loaded_with = model.config._attn_implementation
+    model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(loaded_with)
