@@ -11,72 +11,11 @@ from transformers.integrations import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import ExplicitEnum, is_torch_xla_available
 
+from hf_robustvit import paper
 from hf_robustvit.errors import UserError, unknown_name
 
 
 logger = logging.getLogger(__name__)
-
-# What a method takes whatever the model is: section 3 and Tab. 7. RRR's weights were tuned for each model (Tab. 6).
-METHOD_DEFAULTS: dict[str, dict[str, float | bool]] = {
-    "robustvit": {
-        "lambda_relevance": 0.8,
-        "lambda_classification": 0.2,
-        "lambda_background": 2.0,
-        "lambda_foreground": 0.3,
-        "second_order": False,
-    },
-    "gradmask": {"lambda_classification": 3e-9, "lambda_background": 50.0, "second_order": True},
-    "rrr": {"second_order": True},
-    "finetune": {"second_order": False},
-}
-
-# The checkpoints the paper fine-tunes, under the names they have on the Hub, and its short names for them.
-PAPER_MODELS = {
-    "google/vit-base-patch16-224": "ViT-B",
-    "timm/vit_base_patch16_224.orig_in21k_ft_in1k": "ViT-B",
-    "google/vit-large-patch16-224": "ViT-L",
-    "timm/vit_small_patch16_224.augreg_in21k_ft_in1k": "AR-S",
-    "timm/vit_base_patch16_224.augreg_in21k_ft_in1k": "AR-B",
-    "timm/vit_large_patch16_224.augreg_in21k_ft_in1k": "AR-L",
-    "facebook/deit-small-patch16-224": "DeiT-S",
-    "timm/deit_small_patch16_224.fb_in1k": "DeiT-S",
-    "facebook/deit-base-patch16-224": "DeiT-B",
-    "timm/deit_base_patch16_224.fb_in1k": "DeiT-B",
-}
-
-# What differs between the models: Tab. 5 (the temperatures are in the released code alone), Tab. 6 and Tab. 7.
-PAPER_SETTINGS: dict[str, dict[str, dict[str, float]]] = {
-    "robustvit": {
-        "ViT-B": {"learning_rate": 3e-6},
-        "ViT-L": {"learning_rate": 9e-7},
-        "AR-S": {"learning_rate": 2e-6},
-        "AR-B": {"learning_rate": 6e-7},
-        "AR-L": {"learning_rate": 9e-7},
-        "DeiT-S": {"learning_rate": 1e-6, "temperature": 0.55},
-        "DeiT-B": {"learning_rate": 8e-7, "temperature": 0.65},
-    },
-    "rrr": {
-        "ViT-B": {"lambda_classification": 2e-6, "lambda_background": 1e-10, "learning_rate": 2e-6},
-        "AR-S": {"lambda_classification": 2e-8, "lambda_background": 1e-8, "learning_rate": 1e-5},
-        "AR-B": {"lambda_classification": 2e-7, "lambda_background": 1e-8, "learning_rate": 5e-7},
-        "DeiT-S": {"lambda_classification": 2e-6, "lambda_background": 1e-10, "learning_rate": 1e-5},
-        "DeiT-B": {"lambda_classification": 2e-6, "lambda_background": 1e-10, "learning_rate": 5e-6},
-    },
-    "gradmask": {
-        "ViT-B": {"learning_rate": 2e-4},
-        "AR-S": {"learning_rate": 5e-4},
-        "AR-B": {"learning_rate": 1e-5},
-        "DeiT-S": {"learning_rate": 5e-3},
-        "DeiT-B": {"learning_rate": 1e-3},
-    },
-}
-
-# The control sees the same images at the same rate as the method it is compared with.
-PAPER_SETTINGS["finetune"] = PAPER_SETTINGS["robustvit"]
-
-# A classifier whose head starts from random weights learns nothing at the paper's rates.
-NEW_HEAD_LEARNING_RATE = 5e-5
-
 
 # Flags of `TrainingArguments` that would be ignored or would spoil a run, and why.
 _REFUSED = {
@@ -248,7 +187,7 @@ class RobustViTConfig(TrainingArguments):
     )
 
     def __post_init__(self):
-        for name, value in METHOD_DEFAULTS[self.method].items():
+        for name, value in paper.METHOD_DEFAULTS[self.method].items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
         self._refuse_what_cannot_work()
@@ -322,14 +261,14 @@ class RobustViTConfig(TrainingArguments):
             model_name: Name the model was loaded by, for example "google/vit-base-patch16-224".
             new_head: Whether its head starts from random weights, so that its predictions mean nothing yet.
         """
-        paper_model = PAPER_MODELS.get(model_name, "ViT-B")
+        paper_model = paper.SHORT_NAMES.get(model_name, "ViT-B")
         settings = {"temperature": 1.0, "classification_target": "predicted"}
-        settings.update(PAPER_SETTINGS[self.method].get(paper_model, PAPER_SETTINGS[self.method]["ViT-B"]))
+        settings.update(paper.SETTINGS[self.method].get(paper_model, paper.SETTINGS[self.method]["ViT-B"]))
         source = f"the paper's for {paper_model}"
-        if model_name not in PAPER_MODELS:
+        if model_name not in paper.SHORT_NAMES:
             source += f", since {model_name} is not in its tables"
         if new_head:
-            settings.update(classification_target="label", learning_rate=NEW_HEAD_LEARNING_RATE)
+            settings.update(classification_target="label", learning_rate=paper.NEW_HEAD_LEARNING_RATE)
             source = "for a new head"
         for name, value in settings.items():
             if getattr(self, name) is None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_robustvit.config import PAPER_MODELS, PAPER_SETTINGS
+from hf_robustvit import paper
 from hf_robustvit.experiments.runs import Run
 from hf_robustvit.experiments.suites import Suite
 
@@ -28,7 +28,7 @@ class Recipe:
         if self.settings is None:
             return Run.of(model, None)
         method = self.settings.get("method", "robustvit")
-        if PAPER_MODELS.get(model, "ViT-B") not in PAPER_SETTINGS[method]:
+        if paper.SHORT_NAMES.get(model, "ViT-B") not in paper.SETTINGS[method]:
             return None
         settings = {"masks": "annotated", "method": method, **suite.settings, **suite.method_settings.get(method, {})}
         return Run.of(model, settings | self.settings, self.share)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.paper import MODELS
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,7 @@ class Suite:
 
 IMAGENET = Suite(
     dataset="imagenet-s",
-    models={
-        "ViT-B": "google/vit-base-patch16-224",
-        "ViT-L": "google/vit-large-patch16-224",
-        "AR-S": "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
-        "AR-B": "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
-        "AR-L": "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
-        "DeiT-S": "facebook/deit-small-patch16-224",
-        "DeiT-B": "facebook/deit-base-patch16-224",
-    },
+    models={short_name: names[0] for short_name, names in MODELS.items()},
     natural={
         "INet val": "imagenet-val",
         "INet-A": "imagenet-a",

@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.paper import MODELS
 
 
 CONNECT_SECONDS = 5
@@ -38,17 +39,8 @@ TRAINING_RECORD = "robustvit.json"
 CARD, RESULTS = "README.md", "results"
 
 _EMBEDDED = {"cutouts-vit": Path(__file__).parents[1] / "cutouts" / "assets" / "cutouts-vit"}
-# The paper's models (Tab. 1) and the embedded ones: suggested when a name is not found.
-KNOWN_MODELS = (
-    "google/vit-base-patch16-224",
-    "google/vit-large-patch16-224",
-    "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
-    "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
-    "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
-    "facebook/deit-small-patch16-224",
-    "facebook/deit-base-patch16-224",
-    *_EMBEDDED,
-)
+# The paper's models and the embedded ones: suggested when a name is not found.
+KNOWN_MODELS = (*(names[0] for names in MODELS.values()), *_EMBEDDED)
 
 
 def model_source(name: str) -> str:
