@@ -10,92 +10,24 @@ machines, start the same command on each with a shared --output_dir. Writes OUT/
 """
 
 import logging
-import os
-import subprocess
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
-import torch
-from accelerate import Accelerator
-
-from dataset_scripts import load_training_pairs
-from dataset_scripts.benchmark_data import load_data
-from hf_robustvit.commands.settings import SETTINGS_FILES, check_output_dir, exit_on_user_error, parse_settings
-from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.experiments.catalogue import EXPERIMENTS
-from hf_robustvit.experiments.pages import make_experiments, show_experiments
-from hf_robustvit.experiments.runs import Sources, Workshop
-from hf_robustvit.experiments.suites import choose_suite
-
-
-@dataclass
-class ExperimentArguments:
-    """Which experiments, on what."""
-
-    names: list[str] = field(metadata={"help": f"all, or some of: {', '.join(EXPERIMENTS)}."})
-    suite: Literal["imagenet", "cutouts"] = field(
-        default="imagenet", metadata={"help": "imagenet as in the paper, or cutouts, which needs no data and no GPU."}
-    )
-    quick: bool = field(default=False, metadata={"help": "With --suite cutouts: few images, done in minutes."})
-    models: list[str] | None = field(
-        default=None, metadata={"help": "The paper's short names (ViT-B, AR-S, ...), or models of your own."}
-    )
-    output_dir: str = field(default="outputs/experiments", metadata={"help": "OUT; may be shared by machines."})
-    data_dir: str | None = field(
-        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        metadata={"help": "Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA."},
-    )
-    images_dir: str | None = field(default=None, metadata={"help": "ImageNet's train folder, for --suite imagenet."})
-    processes: int = field(default=1, metadata={"help": "Processes that share the runs on this machine."})
-    helper: bool = field(default=False, metadata={"help": "Make runs only; what --processes starts."})
-
-
-def as_flags(arguments: list[str]) -> list[str]:
-    """The command line with the flag that names, which come first, are written without."""
-    has_no_names = arguments and (arguments[0].startswith("-") or arguments[0].endswith(SETTINGS_FILES))
-    return arguments if has_no_names else ["--names", *arguments]
+from dataset_scripts import load_benchmark_rows, load_training_pairs
+from hf_robustvit.commands.experiment import ExperimentArguments, as_flags, experiment
+from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 
 
 def main(arguments: ExperimentArguments) -> None:
-    """Make the runs, then the pages."""
+    """Make the experiments, and say where their pages are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    names = list(EXPERIMENTS) if arguments.names == ["all"] else arguments.names
-    for name in names:
-        if name not in EXPERIMENTS:
-            raise unknown_name("experiment", name, ["all", *EXPERIMENTS])
-    if arguments.processes < 1:
-        raise UserError(f"--processes is {arguments.processes}: give 1 or more.")
-    check_output_dir(arguments.output_dir)
-    suite = choose_suite(arguments.suite, arguments.quick).with_models(arguments.models)
-    sources = Sources(
-        training_pairs=lambda masks: load_training_pairs(
-            suite.dataset, arguments.data_dir, arguments.images_dir, masks
-        ),
-        benchmark=lambda name, checkpoint: load_data(name, arguments.data_dir, [checkpoint])[0],
+    folders = (arguments.data_dir, arguments.images_dir)
+    pages = experiment(
+        arguments,
+        load_pairs=lambda dataset, masks: load_training_pairs(dataset, *folders, masks),
+        load_rows=lambda name: load_benchmark_rows(name, arguments.data_dir),
     )
-    workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())
-    chosen = {name: EXPERIMENTS[name] for name in names}
-    if arguments.processes > 1:  # more threads than cores would wait for each other
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // arguments.processes))
-    helpers = [] if arguments.helper else start_helpers(arguments.processes - 1, workshop.root / "logs")
-    make_experiments(chosen, workshop)
-    for helper in helpers:
-        helper.wait()
-    if not arguments.helper:
-        for page in show_experiments(chosen, workshop):
-            print(page)
-
-
-def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:
-    """Start this command several times more, to make runs; what they print goes to files."""
-    logs.mkdir(parents=True, exist_ok=True)
-    helpers = []
-    for number in range(count):
-        with (logs / f"{os.getpid()}-{number + 1}.log").open("w") as log:
-            helpers.append(subprocess.Popen([*sys.orig_argv, "--helper"], stdout=log, stderr=subprocess.STDOUT))
-    return helpers
+    for page in pages:
+        print(page)
 
 
 if __name__ == "__main__":

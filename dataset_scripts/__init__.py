@@ -5,14 +5,14 @@ sorted listings and a cache key that changes when the source folder changes.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import datasets
 
 from dataset_scripts.cutouts import Cutouts
 from dataset_scripts.hub_copies import load_from_hub
-from dataset_scripts.image_mask_folder import load_image_mask_folder
+from dataset_scripts.image_mask_folder import load_evaluation_folder, load_image_mask_folder
 from dataset_scripts.imagenet import ImageNet
 from dataset_scripts.imagenet_s import ImageNetS
 from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
@@ -20,7 +20,8 @@ from dataset_scripts.listing import prepare
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
-from hf_robustvit.data import MASK_CONTROLS
+from hf_robustvit.data import MASK_CONTROLS, NO_FLAGS, MaskReading
+from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.imagenet_classes import SI_SCORE, WNIDS
@@ -93,6 +94,47 @@ def imagenet_indices(name: str, data_dir: str | None = None) -> ImageNetIndices 
     """The ImageNet indices of a benchmark's classes; arguments as for `load_benchmark`, value as in `Benchmark`."""
     indices = BENCHMARKS[name].imagenet_indices
     return indices(data_dir) if callable(indices) else indices
+
+
+def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
+    """Replace the groups by their members, and check that every name is a benchmark or a folder.
+
+    Args:
+        requested: Names, paths of folders, and groups: "cutouts" is the embedded benchmark, "all" the ImageNet
+            benchmarks or all others.
+        for_imagenet: Whether the model has ImageNet's 1000 classes.
+
+    Raises:
+        UserError: There is no such benchmark, group or folder.
+    """
+    groups = {
+        "cutouts": [name for name in BENCHMARKS if name.startswith("cutouts-")],
+        "all": [name for name, found in BENCHMARKS.items() if (found.imagenet_indices is not None) == for_imagenet],
+    }
+    names = [name for request in requested for name in groups.get(request, [request])]
+    for name in names:
+        if name not in BENCHMARKS and not os.path.isdir(name):
+            raise unknown_name("--dataset", name, [*BENCHMARKS, *groups])
+    return list(dict.fromkeys(names))
+
+
+def load_benchmark_rows(name: str, data_dir: str | None = None, reading: MaskReading = NO_FLAGS) -> BenchmarkRows:
+    """Load a benchmark or a folder of one's own, with what an evaluation must know of it.
+
+    Args:
+        name: A key of `BENCHMARKS`, or the path of a folder.
+        data_dir: As for `load_benchmark`.
+        reading: How the masks of a folder of one's own are read.
+
+    Raises:
+        UserError: As `load_benchmark`, or the folder does not fit.
+    """
+    if name in BENCHMARKS:
+        rows, indices = load_benchmark(name, data_dir), imagenet_indices(name, data_dir)
+        return BenchmarkRows(name, rows, indices, BENCHMARKS[name].tests_masks)
+    folder = os.path.basename(os.path.realpath(name))
+    rows = load_evaluation_folder(name)
+    return BenchmarkRows(folder, rows, tests_masks=True, is_own_folder=True, reading=reading)
 
 
 def load_training_pairs(

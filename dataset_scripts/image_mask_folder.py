@@ -207,6 +207,23 @@ def load_image_mask_folder(
     return builder.as_dataset(split="train")
 
 
+def load_evaluation_folder(path: str) -> datasets.Dataset:
+    """The images of a folder of one's own, with their masks if every image has one.
+
+    Raises:
+        UserError: The folder does not fit, or its masks are those of none of the images.
+    """
+    reason = "it has no folder 'masks'"
+    if os.path.lexists(os.path.join(path, "masks")):
+        try:
+            return load_image_mask_folder(path)
+        except MissingMasksError as error:
+            reason = str(error)
+    rows = load_image_mask_folder(path, with_masks=False)
+    logger.warning("%s is evaluated without masks: %s", path, reason)
+    return rows
+
+
 def load_images(folder: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> datasets.Dataset:
     """Read the images of a folder, whatever its layout: by class, or without classes and so without `label`.
 

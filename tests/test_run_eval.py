@@ -8,7 +8,6 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image, ImageOps
 from planted_benchmarks import photographs, plain_logits, vit
-from transformers import ViTConfig
 
 import run_eval
 from hf_robustvit.commands.settings import parse_settings
@@ -202,7 +201,9 @@ def test_a_file_of_settings(workshop, tmp_path):
 
 
 def test_an_output_folder_that_cannot_be_written_stops_before_the_work(workshop, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_robustvit.commands.evaluate.load_classifier", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "hf_robustvit.evaluation.checkpoint.load_classifier", lambda *_: pytest.fail("a model was loaded")
+    )
     (tmp_path / "file").write_text("")
     for output_dir in (tmp_path / "file", tmp_path / "file" / "inside"):
         with pytest.raises(UserError, match=f"--output_dir {output_dir} cannot be written to \\(Not a directory\\)"):
@@ -210,15 +211,15 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(workshop,
 
 
 def test_groups_are_what_fits_the_model():
-    cutouts = run_eval.benchmark_names(["cutouts"], ViTConfig(num_labels=30))
-    assert cutouts == run_eval.benchmark_names(["all", "cutouts-val"], ViTConfig(num_labels=30))
+    cutouts = run_eval.benchmark_names(["cutouts"], for_imagenet=False)
+    assert cutouts == run_eval.benchmark_names(["all", "cutouts-val"], for_imagenet=False)
     assert len(cutouts) >= 10 and all(name.startswith("cutouts-") for name in cutouts)
-    assert not set(run_eval.benchmark_names(["all"], ViTConfig(num_labels=1000))) & set(cutouts)
+    assert not set(run_eval.benchmark_names(["all"], for_imagenet=True)) & set(cutouts)
 
 
 def test_an_unknown_data_set_gets_a_suggestion():
     with pytest.raises(UserError, match="--dataset: there is no 'cutouts-sketsh'. Did you mean cutouts-sketch"):
-        run_eval.benchmark_names(["cutouts-sketsh"], ViTConfig(num_labels=30))
+        run_eval.benchmark_names(["cutouts-sketsh"], for_imagenet=False)
 
 
 def test_classes_the_model_does_not_know_stop_before_the_first_batch(workshop, tmp_path, monkeypatch):

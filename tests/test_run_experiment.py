@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import run_experiment
+from hf_robustvit.commands.experiment import start_helpers
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.errors import UserError
 from hf_robustvit.experiments.suites import CUTOUTS, IMAGENET, choose_suite
@@ -64,7 +65,7 @@ def test_quick_takes_fewer_images():
 
 def test_helpers_repeat_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "import sys; print(sys.argv[1:])", "table1"])
-    for helper in run_experiment.start_helpers(2, tmp_path / "logs"):
+    for helper in start_helpers(2, tmp_path / "logs"):
         assert helper.wait(60) == 0
     logs = [path.read_text() for path in sorted((tmp_path / "logs").iterdir())]
     assert logs == ["['table1', '--helper']\n"] * 2

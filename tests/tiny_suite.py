@@ -7,8 +7,8 @@ from accelerate import Accelerator
 from mask_images import save_backbone
 from photo_folder import save_model, save_photos
 
-from dataset_scripts import load_training_pairs
-from dataset_scripts.benchmark_data import load_data
+from dataset_scripts import load_benchmark_rows, load_training_pairs
+from hf_robustvit.commands.experiment import finetune_with
 from hf_robustvit.experiments.runs import Sources, Workshop
 from hf_robustvit.experiments.suites import Suite
 
@@ -60,6 +60,7 @@ def open_workshop(folder: Path, suite: Suite, out: Path) -> Workshop:
     logging.getLogger("hf_robustvit").setLevel(logging.INFO)
     sources = Sources(
         training_pairs=lambda masks: load_training_pairs(suite.dataset, masks=masks),
-        benchmark=lambda name, checkpoint: load_data(str(folder / name), None, [checkpoint])[0],
+        benchmark=lambda name: load_benchmark_rows(str(folder / name)),
+        finetune=finetune_with,
     )
     return Workshop(out, suite, sources, Accelerator(cpu=True))

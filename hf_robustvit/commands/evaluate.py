@@ -1,7 +1,7 @@
 """Evaluation from beginning to end: load the models, score them on every benchmark, compare, and show their maps."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,13 +10,13 @@ from accelerate import Accelerator
 
 from hf_robustvit.commands.settings import check_output_dir
 from hf_robustvit.data import check_pairs
+from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
-from hf_robustvit.models.loading import load_classifier
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import BASELINE_FOLDER, headline_table, write_comparison, write_report
 from hf_robustvit.reporting.overlays import benchmark_overlays
@@ -78,64 +78,65 @@ class EvaluationArguments:
     )
 
 
+def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
+    """Load the models, the baseline first if there is one.
+
+    Raises:
+        UserError: One cannot be loaded, or the output folder cannot be written to.
+    """
+    check_output_dir(arguments.output_dir)
+    models = [(arguments.model, arguments.revision)]
+    if arguments.baseline:
+        models.insert(0, (arguments.baseline, arguments.baseline_revision))
+    return [Checkpoint.load(name, revision) for name, revision in models]
+
+
 def evaluate(
     arguments: EvaluationArguments,
-    load_data: Callable[[list[Checkpoint]], list[list[BenchmarkData]]],
+    checkpoints: Sequence[Checkpoint],
+    found: Sequence[BenchmarkRows],
     accelerator: Accelerator,
 ) -> str:
     """Evaluate the model, and the baseline if there is one, and compare them.
 
     Args:
         arguments: What is evaluated, and how.
-        load_data: Gives the data sets; each once for every checkpoint, since models differ in their classes.
+        checkpoints: As `load_checkpoints` gives them.
+        found: The data sets.
         accelerator: The processes and the device.
 
     Returns:
         The headline table, in the main process; what else was found is in the output folder.
 
     Raises:
-        UserError: A model or an image cannot be read, data sets do not fit, or the push failed, in which case all
-            results are on disk.
+        UserError: An image cannot be read, data sets do not fit, or the push failed, in which case all results are on
+            disk.
     """
+    if len({rows.name for rows in found}) < len(found):
+        raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
     options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)
     output_dir = Path(arguments.output_dir)
-    check_output_dir(output_dir)
+    folders = [output_dir / BASELINE_FOLDER, output_dir][-len(checkpoints) :]
+    # All of this comes before anything runs: a mistake shows at once.
     card_folder = prepare_card(arguments) if accelerator.is_main_process else None
-
-    # The baseline comes first, and everything is loaded before anything runs: a mistake shows at once.
-    models = [(arguments.model, arguments.revision, output_dir)]
-    if arguments.baseline:
-        models.insert(0, (arguments.baseline, arguments.baseline_revision, output_dir / BASELINE_FOLDER))
-    checkpoints = [Checkpoint.of(name, revision, *load_classifier(name, revision)) for name, revision, _ in models]
+    data = [[BenchmarkData.for_model(rows, checkpoint.model.config) for rows in found] for checkpoint in checkpoints]
     with accelerator.main_process_first():
-        data = load_data(checkpoints)
-    if len({sets[0].name for sets in data}) < len(data):
-        raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
-    with accelerator.main_process_first():
-        for own in (sets[0] for sets in data if sets[0].is_own_folder and sets[0].has_masks):
+        for own in (one for one in data[-1] if one.is_own_folder and one.has_masks):
             check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading, use="evaluation")
 
-    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
+    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border, "oracle": arguments.oracle}
     results = [
-        [
-            evaluate_benchmark(
-                checkpoint, sets[position], folder, accelerator, options, oracle=arguments.oracle, **run
-            )
-            for sets in data
-        ]
-        for position, (checkpoint, (_, _, folder)) in enumerate(zip(checkpoints, models, strict=True))
+        [evaluate_benchmark(checkpoint, one, folder, accelerator, options, **run) for one in sets]
+        for checkpoint, sets, folder in zip(checkpoints, data, folders, strict=True)
     ]
     if not accelerator.is_main_process:
         return ""
     differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
     write_report(output_dir, results[-1], differences)
     titles = ["before", "after"] if arguments.baseline else ["model"]
-    _draw_overlays(arguments, data, dict(zip(titles, checkpoints, strict=True)), [folder for _, _, folder in models])
+    _draw_overlays(arguments, data[-1], dict(zip(titles, checkpoints, strict=True)), folders)
     if arguments.report:
-        reported = [
-            ReportedModel(title, checkpoints[position], folder, results[position], [sets[position] for sets in data])
-            for position, (title, (_, _, folder)) in enumerate(zip(titles, models, strict=True))
-        ]
+        reported = [ReportedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
         write_html_report(output_dir / "report.html", reported, differences)
     if card_folder:
         add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
@@ -146,17 +147,16 @@ def evaluate(
 
 def _draw_overlays(
     arguments: EvaluationArguments,
-    data: list[list[BenchmarkData]],
+    data: list[BenchmarkData],
     checkpoints: dict[str, Checkpoint],
     folders: list[Path],
 ) -> None:
     """Draw each data set's overlays, unless they are newer than all its results."""
-    for sets in data:
-        name = sets[-1].name
-        picture = Path(arguments.output_dir) / "overlays" / f"{name}.png"
-        newest_result = max((folder / f"{name}.json").stat().st_mtime for folder in folders)
+    for one in data:
+        picture = Path(arguments.output_dir) / "overlays" / f"{one.name}.png"
+        newest_result = max((folder / f"{one.name}.json").stat().st_mtime for folder in folders)
         if not picture.exists() or picture.stat().st_mtime < newest_result:
-            benchmark_overlays(picture, sets[-1], checkpoints, arguments.preprocessing, arguments.crop_border)
+            benchmark_overlays(picture, one, checkpoints, arguments.preprocessing, arguments.crop_border)
 
 
 def prepare_card(arguments: EvaluationArguments) -> Path | None:

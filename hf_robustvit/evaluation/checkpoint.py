@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from hf_robustvit.data.labels import imagenet_classes
 from hf_robustvit.errors import UserError
+from hf_robustvit.models import load_classifier
 from hf_robustvit.models.files import TRAINING_RECORD, commit_of, find_model_file
 
 
@@ -39,6 +41,11 @@ class Checkpoint:
     training_class_indices: frozenset[int] | None = None
 
     @classmethod
+    def load(cls, name: str, revision: str | None = None) -> "Checkpoint":
+        """Load a model, as `load_classifier` does."""
+        return cls.of(name, revision, *load_classifier(name, revision))
+
+    @classmethod
     def of(cls, name: str, revision: str | None, model: PreTrainedModel, image_processor) -> "Checkpoint":
         """Complete a loaded model by its commit and by what its folder says about its training."""
         record = _training_record(name, revision)
@@ -57,6 +64,11 @@ class Checkpoint:
                     " and ".join(map(repr, shared)),
                 )
         return cls(name, commit_of(name, revision), model, image_processor, names, indices)
+
+    @property
+    def knows_imagenet(self) -> bool:
+        """Whether its classes are ImageNet's 1000, in whatever order."""
+        return imagenet_classes(self.model.config) is not None
 
     @functools.cached_property
     def weights(self) -> str:

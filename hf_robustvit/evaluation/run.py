@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from hf_robustvit.data import NO_FLAGS, MaskReading
+from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import (
     BenchmarkImages,
@@ -20,23 +21,17 @@ from hf_robustvit.evaluation.images import (
     benchmark_image_processor,
     segmentation_image_processor,
 )
-from hf_robustvit.evaluation.label_spaces import LabelSpace
+from hf_robustvit.evaluation.label_spaces import LabelSpace, match_classes
 from hf_robustvit.evaluation.loop import LoopOptions, run_over_images
 
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """A data set to evaluate on.
+    """A data set to evaluate a model on.
 
     Attributes:
-        name: Its name.
-        rows: `image`, `label`, `image_id`, and `mask` where it has masks. A segmentation set may lack `label`.
         label_space: How its classes meet the model's; None where it has no labels.
-        tests_masks: Whether it gets the tests that need masks: the segmentation test, and whether the model follows
-            its map.
-        is_own_folder: Whether it is a folder of the user's own, whose images are turned by their EXIF orientation; no
-            benchmark's protocol does that.
-        reading: How its masks are read, where they are the user's own.
+        name, rows, tests_masks, is_own_folder, reading: As in `BenchmarkRows`.
     """
 
     name: str
@@ -45,6 +40,19 @@ class BenchmarkData:
     tests_masks: bool = False
     is_own_folder: bool = False
     reading: MaskReading = NO_FLAGS
+
+    @classmethod
+    def for_model(cls, found: BenchmarkRows, config: PretrainedConfig) -> "BenchmarkData":
+        """A data set with its classes among a model's.
+
+        Raises:
+            UserError: The model does not know all its classes.
+        """
+        space = None
+        if "label" in found.rows.column_names:
+            class_names = found.rows.features["label"].names
+            space = match_classes(found.name, class_names, found.imagenet_indices, config)
+        return cls(found.name, found.rows, space, found.tests_masks, found.is_own_folder, found.reading)
 
     @property
     def has_masks(self) -> bool:

@@ -16,10 +16,8 @@ import datasets
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
-from transformers import HfArgumentParser
 
-from hf_robustvit.commands.finetune import FinetuneArguments, finetune
-from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
@@ -29,8 +27,6 @@ from hf_robustvit.experiments.claims import claim
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.files import replacing
-from hf_robustvit.masks import QualityGate, TokenCutOptions
-from hf_robustvit.models.loading import load_classifier
 
 
 logger = logging.getLogger(__name__)
@@ -81,11 +77,14 @@ class Sources:
 
     Attributes:
         training_pairs: From the value of `--masks` to the image-mask pairs.
-        benchmark: From a benchmark's name and a model to the data set with its classes among the model's.
+        benchmark: From a benchmark's name to its rows.
+        finetune: From flags of run_finetune.py and image-mask pairs to the validation figures before and after; the
+            model is saved in the flag `output_dir`.
     """
 
     training_pairs: Callable[[str], datasets.Dataset]
-    benchmark: Callable[[str, Checkpoint], BenchmarkData]
+    benchmark: Callable[[str], BenchmarkRows]
+    finetune: Callable[[Mapping[str, Any], datasets.Dataset], tuple[dict[str, float], dict[str, float]]]
 
 
 class Workshop:
@@ -101,7 +100,7 @@ class Workshop:
     def __init__(self, root: Path, suite: Suite, sources: Sources, accelerator: Accelerator):
         self.root, self.suite, self.accelerator = root, suite, accelerator
         self._training_pairs = cache(sources.training_pairs)
-        self._load_benchmark = sources.benchmark
+        self._load_benchmark, self._train = cache(sources.benchmark), sources.finetune
         self._benchmarks: dict[tuple[str, ...], BenchmarkData] = {}
         self._originals = cache(self._load_original)
 
@@ -151,14 +150,15 @@ class Workshop:
         if run.is_original:
             return self._originals(run.model)
         folder = self.folder(run)
-        checkpoint = Checkpoint.of(str(folder / "model"), None, *load_classifier(folder / "model"))
+        checkpoint = Checkpoint.load(str(folder / "model"))
         return replace(checkpoint, name=folder.name)  # whatever machine OUT is looked at from
 
     def benchmark(self, name: str, checkpoint: Checkpoint) -> BenchmarkData:
         """A benchmark, cut down to the suite's number of images, which part its rows equally."""
         key = (name, *checkpoint.model.config.id2label.values())
         if key not in self._benchmarks:
-            data, limit = self._load_benchmark(name, checkpoint), self.suite.images_per_benchmark
+            data = BenchmarkData.for_model(self._load_benchmark(name), checkpoint.model.config)
+            limit = self.suite.images_per_benchmark
             if limit is not None and limit < len(data.rows):
                 data = replace(data, rows=data.rows.select(np.linspace(0, len(data.rows) - 1, limit, dtype=int)))
             self._benchmarks[key] = data
@@ -177,7 +177,7 @@ class Workshop:
         return json.loads((self.folder(run) / "validation.json").read_text(encoding="utf-8"))
 
     def _load_original(self, model: str) -> Checkpoint:
-        return Checkpoint.of(model, None, *load_classifier(model))
+        return Checkpoint.load(model)
 
     def _wants_oracle(self, run: Run, benchmark: str) -> bool:
         """The oracle tells of headroom before any fine-tuning."""
@@ -212,9 +212,7 @@ class Workshop:
             "output_dir": str(folder / "model"),
             "resume_from_checkpoint": "true",  # a run that was killed goes on
         }
-        types = (FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
-        arguments, config, *tokencut = HfArgumentParser(types).parse_dict(settings)
-        before, after = finetune(arguments, config, self._training_pairs(arguments.masks), *tokencut)
+        before, after = self._train(settings, self._training_pairs(settings.get("masks", "annotated")))
         for checkpoint in (folder / "model").glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         return {"before": before, "after": after}

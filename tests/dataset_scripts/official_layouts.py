@@ -13,10 +13,11 @@ from accelerate import Accelerator
 from PIL import Image
 from planted_benchmarks import photographs, plain_logits
 
-from dataset_scripts.benchmark_data import load_data
+from dataset_scripts import load_benchmark_rows
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.imagenet_classes import IMAGENET_A, IMAGENET_R, WNIDS
 
 
@@ -89,7 +90,7 @@ def check_accuracies(
         classes: The ImageNet indices of every class of the benchmark.
         border: As in --crop_border.
     """
-    (data,) = load_data(name, str(data_dir), [checkpoint])
+    data = BenchmarkData.for_model(load_benchmark_rows(name, str(data_dir)), checkpoint.model.config)
     options = LoopOptions(batch_size=7)
     accelerator = Accelerator(cpu=True)
     result = evaluate_benchmark(checkpoint, data, data_dir / "out", accelerator, options, "paper", border)

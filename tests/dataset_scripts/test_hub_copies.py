@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 from planted_benchmarks import vit
 
-from dataset_scripts import BENCHMARKS, load_benchmark
+from dataset_scripts import BENCHMARKS, load_benchmark, load_benchmark_rows
 from dataset_scripts import hub_copies as hub
-from dataset_scripts.benchmark_data import load_data
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.imagenet_classes import IMAGENET_A, IMAGENET_R, WNIDS
 
 
@@ -134,7 +133,7 @@ def test_other_columns_and_labels_without_names_are_refused(local, tmp_path, col
 
 def test_a_copy_is_scored_as_the_folder_is(local, tmp_path):
     write_a(local("imagenet-a"), [WNIDS[index] for index in IMAGENET_A])
-    (data,) = load_data("imagenet-a", None, [Checkpoint("tiny", None, *vit(1000))])
+    data = BenchmarkData.for_model(load_benchmark_rows("imagenet-a"), vit(1000)[0].config)
     assert data.label_space.name == "ImageNet indices"
     assert data.label_space.first_indices == IMAGENET_A
 

@@ -8,13 +8,13 @@ import pytest
 from accelerate import Accelerator
 from planted_benchmarks import vit
 
-from dataset_scripts import load_benchmark
-from dataset_scripts.benchmark_data import load_data
+from dataset_scripts import load_benchmark, load_benchmark_rows
 from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.run import BenchmarkData
 
 
 @pytest.fixture
@@ -84,7 +84,8 @@ def test_processes_and_streaming(mat, load, tmp_path):
 
 def test_the_segmentation_test_runs_on_it(mat, tmp_path):
     checkpoint = Checkpoint("tiny", None, *vit(1000))
-    (data,) = load_data("imagenet-segmentation", str(mat.parent), [checkpoint])
+    found = load_benchmark_rows("imagenet-segmentation", str(mat.parent))
+    data = BenchmarkData.for_model(found, checkpoint.model.config)
     result = evaluate_benchmark(checkpoint, data, tmp_path / "out", Accelerator(cpu=True), LoopOptions(batch_size=2))
     assert result.num_images == 5 and result.top1 is None
     assert 0 < result.mean_iou < 100 and 0 < result.pixel_accuracy < 100

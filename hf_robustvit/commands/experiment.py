@@ -1,0 +1,105 @@
+"""The paper's experiments, from their names to pages."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import torch
+from accelerate import Accelerator
+from transformers import HfArgumentParser
+
+from hf_robustvit.commands.finetune import FinetuneArguments, finetune
+from hf_robustvit.commands.settings import SETTINGS_FILES, check_output_dir
+from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.data.benchmark_rows import BenchmarkRows
+from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.experiments.catalogue import EXPERIMENTS
+from hf_robustvit.experiments.pages import make_experiments, show_experiments
+from hf_robustvit.experiments.runs import Sources, Workshop
+from hf_robustvit.experiments.suites import choose_suite
+from hf_robustvit.masks import QualityGate, TokenCutOptions
+
+
+@dataclass
+class ExperimentArguments:
+    """Which experiments, on what."""
+
+    names: list[str] = field(metadata={"help": f"all, or some of: {', '.join(EXPERIMENTS)}."})
+    suite: Literal["imagenet", "cutouts"] = field(
+        default="imagenet", metadata={"help": "imagenet as in the paper, or cutouts, which needs no data and no GPU."}
+    )
+    quick: bool = field(default=False, metadata={"help": "With --suite cutouts: few images, done in minutes."})
+    models: list[str] | None = field(
+        default=None, metadata={"help": "The paper's short names (ViT-B, AR-S, ...), or models of your own."}
+    )
+    output_dir: str = field(default="outputs/experiments", metadata={"help": "OUT; may be shared by machines."})
+    data_dir: str | None = field(
+        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
+        metadata={"help": "Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA."},
+    )
+    images_dir: str | None = field(default=None, metadata={"help": "ImageNet's train folder, for --suite imagenet."})
+    processes: int = field(default=1, metadata={"help": "Processes that share the runs on this machine."})
+    helper: bool = field(default=False, metadata={"help": "Make runs only; what --processes starts."})
+
+
+def as_flags(arguments: list[str]) -> list[str]:
+    """The command line with the flag that names, which come first, are written without."""
+    has_no_names = arguments and (arguments[0].startswith("-") or arguments[0].endswith(SETTINGS_FILES))
+    return arguments if has_no_names else ["--names", *arguments]
+
+
+def experiment(
+    arguments: ExperimentArguments,
+    load_pairs: Callable[[str, str], datasets.Dataset],
+    load_rows: Callable[[str], BenchmarkRows],
+) -> list[Path]:
+    """Make the runs, then the pages.
+
+    Args:
+        arguments: Which experiments, on what.
+        load_pairs: From a data set and the value of `--masks` to the image-mask pairs.
+        load_rows: From a benchmark's name to its rows.
+
+    Returns:
+        The pages.
+    """
+    names = list(EXPERIMENTS) if arguments.names == ["all"] else arguments.names
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise unknown_name("experiment", name, ["all", *EXPERIMENTS])
+    if arguments.processes < 1:
+        raise UserError(f"--processes is {arguments.processes}: give 1 or more.")
+    check_output_dir(arguments.output_dir)
+    suite = choose_suite(arguments.suite, arguments.quick).with_models(arguments.models)
+    sources = Sources(lambda masks: load_pairs(suite.dataset, masks), load_rows, finetune_with)
+    workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())
+    chosen = {name: EXPERIMENTS[name] for name in names}
+    if arguments.processes > 1:  # more threads than cores would wait for each other
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // arguments.processes))
+    helpers = [] if arguments.helper else start_helpers(arguments.processes - 1, workshop.root / "logs")
+    make_experiments(chosen, workshop)
+    for helper in helpers:
+        helper.wait()
+    return [] if arguments.helper else list(show_experiments(chosen, workshop))
+
+
+def finetune_with(flags: Mapping[str, Any], pairs: datasets.Dataset) -> tuple[dict[str, float], dict[str, float]]:
+    """Fine-tune by flags of run_finetune.py; the validation figures before and after."""
+    types = (FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
+    arguments, config, *tokencut = HfArgumentParser(types).parse_dict(flags)
+    return finetune(arguments, config, pairs, *tokencut)
+
+
+def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:
+    """Start this command several times more, to make runs; what they print goes to files."""
+    logs.mkdir(parents=True, exist_ok=True)
+    helpers = []
+    for number in range(count):
+        with (logs / f"{os.getpid()}-{number + 1}.log").open("w") as log:
+            helpers.append(subprocess.Popen([*sys.orig_argv, "--helper"], stdout=log, stderr=subprocess.STDOUT))
+    return helpers

@@ -1,0 +1,32 @@
+"""A data set to evaluate on, before it meets a model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import datasets
+
+from hf_robustvit.data.masks import NO_FLAGS, MaskReading
+
+
+@dataclass(frozen=True)
+class BenchmarkRows:
+    """The rows of a data set, and what is known of them.
+
+    Attributes:
+        name: Its name.
+        rows: `image`, `label`, `image_id`, and `mask` where it has masks. A segmentation set may lack `label`.
+        imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's; None where
+            the names are matched with the model's own.
+        tests_masks: Whether it gets the tests that need masks: the segmentation test, and whether the model follows
+            its map.
+        is_own_folder: Whether it is a folder of the user's own, whose images are turned by their EXIF orientation; no
+            benchmark's protocol does that.
+        reading: How its masks are read, where they are the user's own.
+    """
+
+    name: str
+    rows: datasets.Dataset
+    imagenet_indices: Mapping[str, tuple[int, ...]] | None = None
+    tests_masks: bool = False
+    is_own_folder: bool = False
+    reading: MaskReading = NO_FLAGS
