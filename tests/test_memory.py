@@ -1,13 +1,24 @@
 """What a batch leaves behind: no tensor, however it is explained and however that ends."""
 
 import gc
+import itertools
 
+import datasets
 import pytest
 import torch
+from accelerate import Accelerator
+from PIL import Image
+from planted_benchmarks import box_masks, dataset_of, photographs, vit
 from tiny_models import tiny_model
 from tiny_pairs import collate, make_trainer, pairs
 
 from hf_robustvit import explain
+from hf_robustvit.commands.app import Classifier, ask
+from hf_robustvit.data.benchmark_rows import BenchmarkRows
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.losses import FinetuneLoss, GradMaskLoss, RobustViTLoss, RRRLoss
 
 
@@ -32,14 +43,14 @@ CALLS = {
 }
 
 
-def growth(call) -> int:
-    """The tensors that ten calls leave behind when nothing looks for cycles."""
+def growth(call, times: int = 10) -> int:
+    """The tensors that some calls leave behind when nothing looks for cycles."""
     call()  # what is made once
     gc.collect()
     gc.disable()
     try:
         before = num_tensors()
-        for _ in range(10):
+        for _ in range(times):
             call()
         return num_tensors() - before
     finally:
@@ -59,8 +70,6 @@ def checkpointing(request):
 @pytest.mark.parametrize("gradients", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_batch_leaves_no_tensor(name, gradients, attention, checkpointing):
-    if gradients is torch.inference_mode and name in ("gradmask", "rrr"):
-        pytest.skip("gradients in the pixels are not for inference mode")
     model = tiny_model("vit").train()
     model.set_attn_implementation(attention)
     if checkpointing:
@@ -102,3 +111,22 @@ def test_evaluating_leaves_no_tensor(tmp_path, method, attention):
     model.set_attn_implementation(attention)
     trainer = make_trainer(tmp_path, model=model, method=method, per_device_eval_batch_size=1, report_to="none")
     assert growth(trainer.evaluate) == 0
+
+
+def test_an_evaluation_and_the_app_leave_no_tensor(tmp_path):
+    model, processor = vit(5)
+    paths = photographs(tmp_path / "images", count=6)
+    rows = dataset_of(paths, [0] * 6, [f"c{index}" for index in range(5)])
+    masks = [{"path": str(mask), "bytes": None} for mask in box_masks(paths, tmp_path / "masks")]
+    rows = rows.add_column("mask", masks, feature=datasets.Image())
+    data = BenchmarkData.for_model(BenchmarkRows("toy", rows, tests_masks=True), model.config)
+    checkpoint, counter = Checkpoint("tiny", None, model, processor), itertools.count()
+    shown = Classifier("Model", model, processor, tuple(model.config.id2label.values()))
+    picture = Image.open(paths[0]).convert("RGB")
+
+    def evaluate():
+        folder = tmp_path / str(next(counter))  # what is finished would not run again
+        evaluate_benchmark(checkpoint, data, folder, Accelerator(cpu=True), LoopOptions(batch_size=2), oracle=True)
+
+    assert growth(evaluate, times=3) == 0
+    assert growth(lambda: ask(shown, picture)) == 0

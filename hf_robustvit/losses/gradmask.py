@@ -49,7 +49,11 @@ class GradMaskLoss:
         """Compute the loss; see `RobustViTLoss.__call__` for the arguments."""
         num_images = len(labels) if num_images is None else num_images
         gradient, logits = background_gradient(
-            model, pixel_values, masks, lambda logits: logits.gather(1, labels[:, None]).sum(), self.second_order
+            model,
+            pixel_values,
+            masks,
+            lambda logits: logits.gather(1, labels[:, None].clone()).sum(),
+            self.second_order,
         )
         if self.penalty == "norm":
             background = gradient.flatten(1).norm(dim=1).sum() / num_images  # Eq. 9

@@ -32,7 +32,7 @@ def background_gradient(
     if second_order:
         require_second_derivatives(bare_classifier(model).config)
     keep_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         pixel_values = pixel_values.detach().clone().requires_grad_()
         logits = model(pixel_values).logits
         (gradient,) = torch.autograd.grad(
