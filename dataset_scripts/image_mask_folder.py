@@ -30,7 +30,7 @@ from hf_robustvit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-MASK_SUFFIXES = (".png",)
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 # Of folders that hold one data set several times over; the first that is there is named in the refusal.
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
@@ -101,6 +101,8 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
                 )
             root = class_root(self.masks_dir, self.data_dir, "masks")
             for name, files in list_class_folders(root, MASK_SUFFIXES).items():
+                # Of two masks with one stem the PNG, which lost nothing.
+                files = sorted(files, key=lambda file: file.path.lower().endswith(".png"))
                 masks |= {(name, stem(file)): file for file in files}
         pairs = sorted(
             Pair(f"{name}/{file_name(image)}", name, image, masks.get((name, stem(image))))

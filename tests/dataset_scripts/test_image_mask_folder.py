@@ -45,6 +45,14 @@ def test_rows(folder, load):
     assert np.asarray(row["mask"]).min() == 255
 
 
+def test_masks_of_other_formats_serve_and_a_png_comes_first(folder, load):
+    (folder / "masks" / "dog" / "b c.png").unlink()
+    for name in ("b c.jpg", "a.webp"):
+        save(folder / "masks" / "dog" / name, value=0)
+    lightest = {row["image_id"]: np.asarray(row["mask"]).max() for row in load(folder)}
+    assert lightest == {"cat/é.webp": 255, "dog/a.png": 255, "dog/b c.JPG": 0}
+
+
 def test_rows_are_the_same_with_processes_and_streamed(folder, load, tmp_path):
     ids = load(folder)["image_id"][:]
     assert load_image_mask_folder(folder, cache_dir=tmp_path / "other", num_proc=2)["image_id"][:] == ids
