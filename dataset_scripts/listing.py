@@ -119,7 +119,7 @@ def list_class_folders(root: str, suffixes: tuple[str, ...], tables: Sequence[st
                 ignored.append(entry.path)
     if ignored:
         logger.warning(
-            "%s: %d entries are no <class>/<file> ending in %s and are not read (first: %s).",
+            "%s: %d entries are not <class>/<file> ending in %s and are not read (first: %s).",
             root,
             len(ignored),
             ", ".join(suffixes),

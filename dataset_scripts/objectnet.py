@@ -52,7 +52,7 @@ class ObjectNetConfig(ClassFolderConfig):
             }
         except KeyError as error:
             raise UserError(
-                f"--dataset objectnet: the tables in {self.root}/mappings do not fit each other: one lacks {error}; "
+                f"--dataset objectnet: the tables in {self.root}/mappings do not match: one lacks {error}; "
                 "unpack objectnet-1.0.zip again."
             ) from error
 

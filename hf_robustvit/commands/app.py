@@ -134,7 +134,9 @@ def _base_of(name: str) -> tuple[str | None, str | None]:
         record = json.loads(path.read_text(encoding="utf-8"))
         return record["base_model"], record["base_revision"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: it does not tell the base model; name it by --baseline.") from error
+        raise UserError(
+            f"{path} does not say which model it was fine-tuned from: name that one with --baseline."
+        ) from error
 
 
 def _load(title: str, name: str, revision: str | None = None) -> Classifier:
@@ -159,7 +161,7 @@ def read_upload(path: str | Path) -> Image.Image:
     The size that the file claims is judged before a pixel is decoded.
 
     Raises:
-        UserError: It is no picture, broken, too large or too narrow. The message holds no name of the visitor's.
+        UserError: It is not an image, broken, too large or too narrow. The message holds no name of the visitor's.
     """
     try:
         with Image.open(path, formats=FORMATS) as file:
@@ -172,7 +174,7 @@ def read_upload(path: str | Path) -> Image.Image:
     # Pillow's readers raise almost anything on broken headers: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise UserError(
-            f"The file is no picture that can be read: choose a {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+            f"The file is not an image that can be read: choose a {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
         ) from error
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return picture

@@ -38,7 +38,7 @@ def parse_settings(*dataclass_types: type, arguments: list[str] | None = None) -
     try:
         *settings, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except ValueError as error:
-        raise UserError(f"The settings do not fit together: {error}") from error
+        raise UserError(f"The settings do not go together: {error}") from error
     if rest:
         known = [f"--{field.name}" for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
         raise unknown_name("flags", rest[0], known)

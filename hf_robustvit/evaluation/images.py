@@ -94,7 +94,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
             raise UnreadableImage(f"{subject}{error.fault}".removeprefix("it: ")) from error
         width, height = pair.image.size
         if min(width, height) <= 2 * border:
-            raise UnreadableImage(f"its {width}x{height} pixels are nothing but borders of {border}")
+            raise UnreadableImage(f"its {width}x{height} pixels are nothing but a border of {border}")
         pictures = {name: getattr(pair, name) for name in ("image", "mask", "ignored")}
         box = (border, border, width - border, height - border)
         if not (self.image_processor.do_resize or self.image_processor.do_center_crop):

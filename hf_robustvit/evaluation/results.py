@@ -93,7 +93,7 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
     """The finished result of a data set; None where there is none.
 
     Raises:
-        UserError: The file is none of ours.
+        UserError: The file is not a result of this version.
     """
     json_path, parquet_path = _paths(folder, dataset)
     if not (json_path.is_file() and parquet_path.is_file()):

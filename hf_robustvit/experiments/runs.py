@@ -113,7 +113,7 @@ class Workshop:
         return self.root / "runs" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', run.title)}-{key}"
 
     def make_all(self, needs: Mapping[Run, Iterable[str]]) -> None:
-        """Make the runs with their benchmarks, save what other processes are making, and wait for these.
+        """Make the runs with their benchmarks, except those that other processes are making, and wait for these.
 
         Args:
             needs: Run -> names of benchmarks.
@@ -154,7 +154,7 @@ class Workshop:
         return replace(checkpoint, name=folder.name)  # whatever machine OUT is looked at from
 
     def benchmark(self, name: str, checkpoint: Checkpoint) -> BenchmarkData:
-        """A benchmark, cut down to the suite's number of images, which part its rows equally."""
+        """A benchmark, cut down to the suite's number of images, evenly spaced over its rows."""
         key = (name, *checkpoint.model.config.id2label.values())
         if key not in self._benchmarks:
             data = BenchmarkData.for_model(self._load_benchmark(name), checkpoint.model.config)

@@ -162,7 +162,7 @@ def test_an_upload_is_explained_and_the_class_is_the_predicted_one_again(page, c
         (png_header(9000, 8000), "9000 x 8000 pixels: make it smaller"),
         (png_header(5000, 1), "too narrow"),
         (png(render("val", 0).image)[:-2000], "truncated"),
-        (b"<script>document.title=1</script>", "no picture that can be read"),
+        (b"<script>document.title=1</script>", "not an image that can be read"),
     ],
     ids=["bomb", "huge", "narrow", "truncated", "html"],
 )

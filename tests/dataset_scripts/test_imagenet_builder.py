@@ -30,7 +30,7 @@ def test_rows_and_accuracies(checkpoint, load, tmp_path, name, caplog):
     truth = plant_imagenet(holder, checkpoint, name)
     folder, _, indices = SETS_BY_WNID[name]
     rows = load(name, holder)
-    assert "2 entries are no <class>/<file>" in caplog.text  # README.txt and list.csv; an empty folder is none
+    assert "2 entries are not <class>/<file>" in caplog.text  # README.txt and list.csv; an empty folder is none
     assert rows.features["label"].names == [WNIDS[index] for index in indices]
     found = {
         holder / folder / row["image_id"]: WNIDS.index(rows.features["label"].names[row["label"]]) for row in rows
@@ -122,7 +122,7 @@ def test_another_data_set_is_refused(load, tmp_path):
     with pytest.raises(UserError) as error:
         load("imagenet-a", tmp_path / "imagenet-r")
     assert str(error.value) == (
-        f"--dataset imagenet-a: 2 of the 3 folders of images in {tmp_path}/imagenet-r are none of its classes "
+        f"--dataset imagenet-a: 2 of the 3 folders of images in {tmp_path}/imagenet-r are not classes of it "
         f"(first: {WNIDS[1]}): is this imagenet-a/<wnid>/*.jpg?"
     )
 

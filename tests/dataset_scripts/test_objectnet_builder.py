@@ -80,7 +80,7 @@ def test_another_table_is_another_data_set(root, load):
 def test_tables_that_cannot_be_read_or_do_not_fit(root, load):
     path = root / "mappings" / "objectnet_to_imagenet_1k.json"
     save_json(path, {"Mug": "a class that ImageNet has not"})
-    with pytest.raises(UserError, match="do not fit each other: one lacks 'a class that ImageNet has not'"):
+    with pytest.raises(UserError, match="do not match: one lacks 'a class that ImageNet has not'"):
         load(root)
     path.write_text("{")
     with pytest.raises(UserError, match=r"objectnet_to_imagenet_1k.json cannot be read \(Expecting"):

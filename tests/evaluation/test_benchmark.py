@@ -294,5 +294,5 @@ def test_a_data_set_without_a_readable_image_is_an_error(checkpoint, broken, tmp
 
 def test_an_image_of_nothing_but_border_is_unreadable(checkpoint, paths, tmp_path):
     data, _, _ = own_label_data(checkpoint, paths)
-    with pytest.raises(UserError, match="nothing but borders of 30"):
+    with pytest.raises(UserError, match="nothing but a border of 30"):
         evaluate(checkpoint, data, tmp_path, crop_border=30)
