@@ -181,7 +181,7 @@ def prepare_card(arguments: EvaluationArguments) -> Path | None:
         return None
     if "/" not in arguments.model or folder.is_dir():
         raise UserError(
-            f"--push_to_hub adds results to a model on the Hub, and {arguments.model!r} is not on the Hub: give --model its id."
+            f"--push_to_hub adds results to a model on the Hub, which {arguments.model!r} is not: give --model an id."
         )
     card_folder = Path(arguments.output_dir) / "hub"
     repository_of(arguments).fetch_card(card_folder)

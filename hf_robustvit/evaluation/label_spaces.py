@@ -76,7 +76,7 @@ def match_classes(
         config: The model's configuration.
 
     Raises:
-        UserError: The data set needs an ImageNet model and this is not one, or it has classes the model does not know, or
+        UserError: The data set needs an ImageNet model and this is not one, it has classes the model does not know, or
             the name of one stands for several of the model's.
     """
     if imagenet_indices is not None:

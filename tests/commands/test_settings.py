@@ -55,7 +55,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_settings_that_do_not_fit_together():
-    with pytest.raises(UserError, match="do not fit together: .*load_best_model_at_end"):
+    with pytest.raises(UserError, match="do not go together: .*load_best_model_at_end"):
         parse_settings(RobustViTConfig, arguments=["--output_dir", "out", "--eval_strategy", "no"])
 
 

@@ -155,7 +155,7 @@ def test_stray_entries_are_named_and_counted(folder, load, caplog):
     load(folder)
     (message,) = [record.getMessage() for record in caplog.records if "are not read" in record.getMessage()]
     # README.md, dog/list.csv and the nested folder; hidden files are not worth a word.
-    assert message.startswith(f"{folder}/images: 3 entries are no <class>/<file>")
+    assert message.startswith(f"{folder}/images: 3 entries are not <class>/<file>")
     assert f"(first: {folder}/images/README.md)" in message
 
 
