@@ -122,7 +122,7 @@ def test_another_data_set_is_refused(load, tmp_path):
     with pytest.raises(UserError) as error:
         load("imagenet-a", tmp_path / "imagenet-r")
     assert str(error.value) == (
-        f"--dataset imagenet-a: 2 of the 3 folders of images in {tmp_path}/imagenet-r are not classes of it "
+        f"--dataset imagenet-a: 2 of the 3 folders of images in {tmp_path}/imagenet-r are none of its classes "
         f"(first: {WNIDS[1]}): is this imagenet-a/<wnid>/*.jpg?"
     )
 
