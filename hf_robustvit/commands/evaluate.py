@@ -14,13 +14,14 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, explain_rows, spread
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.models.loading import load_classifier
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import BASELINE_FOLDER, headline_table, write_comparison, write_report
-from hf_robustvit.reporting.overlays import benchmark_overlays
-from hf_robustvit.reporting.report import ReportedModel, write_html_report
+from hf_robustvit.reporting.pictures import overlay_grid
+from hf_robustvit.reporting.report import write_html_report
 
 
 @dataclass
@@ -133,10 +134,10 @@ def evaluate(
     _draw_overlays(arguments, data, dict(zip(titles, checkpoints, strict=True)), [folder for _, _, folder in models])
     if arguments.report:
         reported = [
-            ReportedModel(title, checkpoints[position], folder, results[position], [sets[position] for sets in data])
+            EvaluatedModel(title, checkpoints[position], folder, results[position], [sets[position] for sets in data])
             for position, (title, (_, _, folder)) in enumerate(zip(titles, models, strict=True))
         ]
-        write_html_report(output_dir / "report.html", reported, differences)
+        write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported))
     if card_folder:
         add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
     if arguments.push_to_hub:
@@ -156,7 +157,9 @@ def _draw_overlays(
         picture = Path(arguments.output_dir) / "overlays" / f"{name}.png"
         newest_result = max((folder / f"{name}.json").stat().st_mtime for folder in folders)
         if not picture.exists() or picture.stat().st_mtime < newest_result:
-            benchmark_overlays(picture, sets[-1], checkpoints, arguments.preprocessing, arguments.crop_border)
+            protocol = (arguments.preprocessing, arguments.crop_border)
+            if shown := explain_rows(spread(sets[-1]), checkpoints, *protocol):
+                overlay_grid(picture, shown)
 
 
 def prepare_card(arguments: EvaluationArguments) -> Path | None:
