@@ -86,6 +86,14 @@ def test_the_data_sets_know_no_model():
             assert all(re.match(allowed, imported) for imported in imports(path, known)), name
 
 
+def test_reporting_runs_no_model():
+    runs_models = r"import torch|from torch|hf_robustvit\.(relevance|models\.loading)\b|import .*\bexplain_"
+    for path in (ROOT / "hf_robustvit/reporting").glob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        lines = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not [line for line in lines if re.search(runs_models, line)], path
+
+
 def test_no_modules_import_each_other_in_a_circle():
     known = modules()
     graph = {name: imports(path, known) - {name} for name, path in known.items()}

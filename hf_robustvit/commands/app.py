@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
 from hf_robustvit.cutouts import CLASS_NAMES, render
 from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
-from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.pictures import explain_picture
 from hf_robustvit.models.files import TRAINING_RECORD, find_model_file
 from hf_robustvit.models.loading import load_classifier
-from hf_robustvit.relevance import explain
-from hf_robustvit.reporting.overlays import denormalize, heat_overlay
+from hf_robustvit.reporting.pictures import heat_overlay
 
 
 if TYPE_CHECKING:
@@ -198,17 +196,13 @@ def ask(classifier: Classifier, picture: Image.Image, class_name: str = PREDICTE
         picture: RGB.
         class_name: One of the model's, or `PREDICTED`.
     """
-    processor = classifier.image_processor
-    pixel_values = processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
-    target = None if class_name == PREDICTED else torch.tensor([classifier.class_names.index(class_name)])
-    with torch.no_grad():
-        explanation = explain(classifier.model, pixel_values, target)
-    shown = denormalize(pixel_values, *normalization(processor))[0]
-    overlay = heat_overlay(shown, explanation.relevance[0, 0].numpy())
-    confidences = explanation.logits[0].softmax(dim=-1).tolist()
+    target = None if class_name == PREDICTED else classifier.class_names.index(class_name)
+    shown = explain_picture(classifier.model, classifier.image_processor, picture, target)
+    explained = shown.explained["relevance"]
+    overlay = heat_overlay(shown.images[0], explained.maps[0])
     return Answer(
-        confidences=dict(zip(classifier.class_names, confidences, strict=True)),
-        explained=classifier.class_names[explanation.target.item()],
+        confidences=dict(zip(classifier.class_names, explained.probabilities[0].tolist(), strict=True)),
+        explained=classifier.class_names[explained.targets[0]],
         overlay=np.asarray(enlarged(Image.fromarray((overlay * 255).round().astype(np.uint8)))),
     )
 

@@ -15,12 +15,13 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, explain_rows, spread
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import BASELINE_FOLDER, headline_table, write_comparison, write_report
-from hf_robustvit.reporting.overlays import benchmark_overlays
-from hf_robustvit.reporting.report import ReportedModel, write_html_report
+from hf_robustvit.reporting.pictures import overlay_grid
+from hf_robustvit.reporting.report import write_html_report
 
 
 @dataclass
@@ -136,8 +137,8 @@ def evaluate(
     titles = ["before", "after"] if arguments.baseline else ["model"]
     _draw_overlays(arguments, data[-1], dict(zip(titles, checkpoints, strict=True)), folders)
     if arguments.report:
-        reported = [ReportedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
-        write_html_report(output_dir / "report.html", reported, differences)
+        reported = [EvaluatedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
+        write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported))
     if card_folder:
         add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
     if arguments.push_to_hub:
@@ -156,7 +157,9 @@ def _draw_overlays(
         picture = Path(arguments.output_dir) / "overlays" / f"{one.name}.png"
         newest_result = max((folder / f"{one.name}.json").stat().st_mtime for folder in folders)
         if not picture.exists() or picture.stat().st_mtime < newest_result:
-            benchmark_overlays(picture, one, checkpoints, arguments.preprocessing, arguments.crop_border)
+            protocol = (arguments.preprocessing, arguments.crop_border)
+            if shown := explain_rows(spread(one), checkpoints, *protocol):
+                overlay_grid(picture, shown)
 
 
 def prepare_card(arguments: EvaluationArguments) -> Path | None:

@@ -3,15 +3,13 @@
 import os
 from pathlib import Path
 
-import torch
 from transformers import PretrainedConfig
 
 from hf_robustvit.data import class_named, classes_by_name, read_pair
-from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.evaluation.pictures import explain_picture
 from hf_robustvit.models.loading import load_classifier
-from hf_robustvit.relevance import explain
-from hf_robustvit.reporting.overlays import ExplainedBatch, denormalize, overlay_grid
+from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.tables import markdown_table
 
 
@@ -39,18 +37,10 @@ def explain_image(
     _check_output(Path(output))
     picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
     model, image_processor = load_classifier(model_name, revision)
-    pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
-    with torch.no_grad():
-        explanation = explain(model, pixel_values, None if target is None else class_index(target, model.config))
-    probabilities = explanation.logits[0].float().softmax(dim=0)  # (classes,)
-    chosen = explanation.target.item()
-    explained = ExplainedBatch(
-        maps=explanation.relevance[:, 0].numpy(),
-        predictions=[model.config.id2label[chosen]],
-        confidences=[probabilities[chosen].item()],
-    )
-    shown = denormalize(pixel_values, *normalization(image_processor))
-    overlay_grid(output, shown, [""], {"relevance": explained})
+    index = None if target is None else class_index(target, model.config)
+    shown = explain_picture(model, image_processor, picture, index)
+    overlay_grid(output, shown)
+    probabilities = shown.explained["relevance"].probabilities[0]  # (classes,)
     top = probabilities.topk(min(GUESSES, len(probabilities)))
     rows = [
         [model.config.id2label[index], f"{probability:.1%}"]

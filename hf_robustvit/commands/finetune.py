@@ -30,13 +30,14 @@ from hf_robustvit.data import (
     with_pair_transform,
 )
 from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.pictures import NUM_SHOWN, ExplainedImages, denormalize, explain_batch
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
 from hf_robustvit.record import changed_settings
 from hf_robustvit.reporting.card import base_licence, write_card
-from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
+from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
 from hf_robustvit.trainer.trainer import RobustViTTrainer, check_settings
 
@@ -188,7 +189,7 @@ def finetune(
         processing_class=image_processor,
     )
     trainer.check_resumption(checkpoint)
-    before, after = train(trainer, eval_transform, checkpoint)
+    before, after = train(trainer, checkpoint)
     if trainer.is_world_process_zero():
         write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
         if repository:
@@ -263,9 +264,7 @@ def recorded_classes(selection: Selection, config: PretrainedConfig) -> dict[str
     return record
 
 
-def train(
-    trainer: RobustViTTrainer, eval_transform: EvalTransform, checkpoint: str | None
-) -> tuple[dict[str, float], dict[str, float]]:
+def train(trainer: RobustViTTrainer, checkpoint: str | None) -> tuple[dict[str, float], dict[str, float]]:
     """Train and save, and show the validation images' figures and maps before and after."""
     validation = trainer.eval_dataset
     shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
@@ -282,7 +281,12 @@ def train(
     trainer.save_state()
     if trainer.is_world_process_zero():
         maps = {"before": maps_before, "after": maps_after}
-        path = f"{trainer.args.output_dir}/relevance.png"
-        names = dict(enumerate(distinct_class_names(trainer.model.config)))
-        pair_overlays(path, shown, names, maps, eval_transform.mean, eval_transform.std)
+        names = distinct_class_names(trainer.model.config)
+        pictures = ExplainedImages(
+            denormalize(shown["pixel_values"], trainer.processing_class),
+            [names[label] for label in shown["labels"].tolist()],
+            maps,
+            shown["masks"][:, 0].clamp(min=0).numpy(),
+        )
+        overlay_grid(f"{trainer.args.output_dir}/relevance.png", pictures)
     return before, after

@@ -53,22 +53,23 @@ class Difference:
     interval: Literal["score", "bootstrap"] = "bootstrap"
 
 
-def pair_predictions(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of two models about the same images, in the same order.
+def pair_predictions(dataset: str, *frames: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of several models about the same images, in the same order.
 
     Args:
         dataset: The data set's name, for messages.
-        before: The baseline's predictions, as `predict` gives them.
-        after: The model's.
+        frames: The predictions of each model, as `read_predictions` gives them; the last one's order counts.
 
     Raises:
-        UserError: The two have no image in common.
+        UserError: They have no image in common.
     """
-    before, after = before.set_index("image_id"), after.set_index("image_id")
-    common = after.index.intersection(before.index, sort=False)
+    frames = [frame.set_index("image_id") for frame in frames]
+    common = functools.reduce(
+        lambda left, right: left.intersection(right, sort=False), [each.index for each in frames[::-1]]
+    )
     if common.empty:
         raise UserError(f"--dataset {dataset}: the baseline's predictions and the model's share no image.")
-    return before.loc[common], after.loc[common]
+    return [frame.loc[common] for frame in frames]
 
 
 def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Difference]:

@@ -1,13 +1,20 @@
 """Which images stand for what changed: chosen by a rule, never by hand."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from hf_robustvit.evaluation.accuracy import outcomes
 
 
 KINDS = ("same", "corrected", "broken")
+
+
+def evenly_spaced(length: int, count: int) -> np.ndarray:
+    """At most `count` of the rows 0 to `length` - 1, from the first to the last."""
+    return np.linspace(0, length - 1, min(count, length), dtype=int)
 
 
 def choose_examples(
@@ -31,6 +38,19 @@ def choose_examples(
     wanted = {"same": right_before & right_after, "corrected": ~right_before & right_after}
     wanted["broken"] = right_before & ~right_after
     return first_of_each_class(after["class_name"][wanted[kind]], count)
+
+
+def choose_kinds(frames: Sequence[pd.DataFrame], count: int) -> dict[str, list[str]]:
+    """Kind -> at most `count` images: "corrected" and "broken" of two models, "wrong" and "right" of one.
+
+    Args:
+        frames: Each model's predictions, paired by `pair_predictions`.
+        count: How many of each kind at most.
+    """
+    if len(frames) > 1:
+        return {kind: choose_examples(*frames, kind, count) for kind in ("corrected", "broken")}
+    right, classes = outcomes(frames[0])["top1"], frames[0]["class_name"]
+    return {"wrong": first_of_each_class(classes[~right], count), "right": first_of_each_class(classes[right], count)}
 
 
 def first_of_each_class(classes: pd.Series, count: int) -> list[str]:

@@ -20,6 +20,7 @@ class Figure:
         tells_of_change: Whether it helps to tell a model that changed from a map that changed.
         interval: The kind of 95 % interval that a single model's result gives it: "exact" (Clopper-Pearson) or
             "bootstrap", if any.
+        hub_name: What the Hub's metadata call it, where a model's card tells it there.
     """
 
     title: str
@@ -27,13 +28,14 @@ class Figure:
     lower_is_better: bool = False
     tells_of_change: bool = False
     interval: Literal["exact", "bootstrap"] | None = None
+    hub_name: str | None = None
 
 
 FIGURES: dict[str, Figure] = {
-    "top1": Figure("R@1", "hit", interval="exact"),
-    "top5": Figure("R@5", "hit"),
-    "top1_subset": Figure("R@1, subset", "hit"),
-    "top5_subset": Figure("R@5, subset", "hit"),
+    "top1": Figure("R@1", "hit", interval="exact", hub_name="Top-1 accuracy over all classes of the model (%)"),
+    "top5": Figure("R@5", "hit", hub_name="Top-5 accuracy over all classes of the model (%)"),
+    "top1_subset": Figure("R@1, subset", "hit", hub_name="Top-1 accuracy among the benchmark's classes (%)"),
+    "top5_subset": Figure("R@5, subset", "hit", hub_name="Top-5 accuracy among the benchmark's classes (%)"),
     "top1_any": Figure("R@1, any index", "hit"),
     "pixel_accuracy": Figure("pixel acc.", "counts", interval="bootstrap"),
     "mean_iou": Figure("mIoU", "counts", interval="bootstrap"),

@@ -1,8 +1,8 @@
 """One model over one benchmark, as the measurements are given it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
@@ -59,6 +59,26 @@ class BenchmarkData:
         """Whether its rows have masks."""
         return "mask" in self.rows.column_names
 
+    def named(self, image_ids: Sequence[str]) -> "BenchmarkData":
+        """These of its images alone, in this order."""
+        position = {image_id: row for row, image_id in enumerate(self.rows["image_id"])}
+        return replace(self, rows=self.rows.select([position[image_id] for image_id in image_ids]))
+
+    def images(
+        self,
+        checkpoint: Checkpoint,
+        preprocessing: Preprocessing = "checkpoint",
+        crop_border: int = 0,
+        kind: type[BenchmarkImages] = BenchmarkImages,
+        squashed: bool = False,
+        **with_masks: bool,
+    ) -> BenchmarkImages:
+        """The images as a model's accuracy run takes them or, squashed, as its segmentation test does."""
+        processor_for = segmentation_image_processor if squashed else benchmark_image_processor
+        processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)
+        own = {"turned": self.is_own_folder, "reading": self.reading}
+        return kind(self.rows, processor, crop_border, **own, **with_masks)
+
 
 @dataclass(frozen=True)
 class BenchmarkRun:
@@ -95,11 +115,8 @@ class BenchmarkRun:
     def images(
         self, kind: type[BenchmarkImages] = BenchmarkImages, squashed: bool = False, **with_masks: bool
     ) -> BenchmarkImages:
-        """The images as the accuracy run takes them or, squashed, as the segmentation test does."""
-        processor_for = segmentation_image_processor if squashed else benchmark_image_processor
-        processor = processor_for(self.preprocessing, self.checkpoint.image_processor, self.checkpoint.model.config)
-        own = {"turned": self.data.is_own_folder, "reading": self.data.reading}
-        return kind(self.data.rows, processor, self.crop_border, **own, **with_masks)
+        """The images as `BenchmarkData.images` gives them."""
+        return self.data.images(self.checkpoint, self.preprocessing, self.crop_border, kind, squashed, **with_masks)
 
     def over(
         self,

@@ -63,7 +63,7 @@ class Book:
         """The Markdown that shows a figure of the folder."""
         return f"![{caption}]({name}.png)\n\n*{caption}*\n"
 
-    def paired_predictions(self, run: Run, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def paired_predictions(self, run: Run, benchmark: str) -> list[pd.DataFrame]:
         """The predictions of the original model and of a run about the same images."""
         original = Run.of(run.model, None)
         return pair_predictions(benchmark, *(self.workshop.predictions(each, benchmark) for each in (original, run)))

@@ -1,21 +1,17 @@
 """The paper's figures of single images and classes."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import torch
 
-from hf_robustvit.data.transforms import normalization
-from hf_robustvit.evaluation.examples import choose_examples
-from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
+from hf_robustvit.evaluation.examples import choose_examples, evenly_spaced
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
-from hf_robustvit.evaluation.run import BenchmarkData
+from hf_robustvit.evaluation.pictures import denormalize, explain_rows
 from hf_robustvit.evaluation.sis import sufficient_input_subset
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS
 from hf_robustvit.experiments.runs import Run
-from hf_robustvit.reporting.overlays import denormalize, image_overlays
+from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.plots import plot_class_changes, plot_subsets, save_figure
 from hf_robustvit.reporting.tables import markdown_table
 
@@ -58,10 +54,10 @@ def examples(book: Book) -> str:
             if not image_ids:
                 parts.append(f"{model}, {benchmark}, {kind}: no such image.\n")
                 return
-            data = _rows_of(book.workshop.benchmark(benchmark, checkpoints["original"]), image_ids)
-            stem = f"{model}-{benchmark}-{kind}"
+            data = book.workshop.benchmark(benchmark, checkpoints["original"]).named(image_ids)
+            shown, stem = explain_rows(data, checkpoints), f"{model}-{benchmark}-{kind}"
             for ending in ("png", "pdf"):
-                image_overlays(book.folder / f"{stem}.{ending}", data, checkpoints)
+                overlay_grid(book.folder / f"{stem}.{ending}", shown)
             parts.append(book.figure(stem, f"{model}, {benchmark}, {kind}: {rule}"))
 
         first = "the first image of each class, in the data set's order"
@@ -97,9 +93,8 @@ def sis(book: Book) -> str:
     model, _, run = book.experiment.rows(suite)[0]
     checkpoint = book.workshop.checkpoint(run)
     data = book.workshop.benchmark(next(iter(suite.benchmarks.values())), checkpoint)
-    rows = data.rows.select(np.linspace(0, len(data.rows) - 1, NUM_EXAMPLES, dtype=int))
-    processor = benchmark_image_processor("checkpoint", checkpoint.image_processor, checkpoint.model.config)
-    images = [item["pixel_values"] for item in BenchmarkImages(rows, processor)]
+    images = data.images(checkpoint)
+    images = [images[int(row)]["pixel_values"] for row in evenly_spaced(len(images), NUM_EXAMPLES)]
     names = checkpoint.model.config.id2label
     random_classes = (
         np.random.default_rng(0).choice(len(names), min(NUM_RANDOM_CLASSES, len(names)), replace=False).tolist()
@@ -117,14 +112,9 @@ def sis(book: Book) -> str:
             found.append((f"{names[target]} {subset.confidence:.0%}", np.asarray(subset.mask)))
             lines.append([titles[-1], names[target], f"{100 * subset.confidence:.1f}", f"{100 * share:.1f}"])
         subsets.append(found)
-    shown = denormalize(torch.stack(images), *normalization(processor))
+    shown = denormalize(torch.stack(images), checkpoint.image_processor)
     save_figure(plot_subsets(shown, titles, subsets), book.folder / book.name)
     rule = f"evenly spaced images of {data.name}; the predicted class, then {NUM_RANDOM_CLASSES} drawn with seed 0"
     caption = f"{model}: pixels that are enough for a class ({rule})"
     table = markdown_table(["image", "class", "confidence, %", "pixels kept, %"], lines)
     return f"{book.figure(book.name, caption)}\n{table}\n"
-
-
-def _rows_of(data: BenchmarkData, image_ids: list[str]) -> BenchmarkData:
-    position = {image_id: row for row, image_id in enumerate(data.rows["image_id"])}
-    return replace(data, rows=data.rows.select([position[image_id] for image_id in image_ids]))

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, read_result
 from hf_robustvit.evaluation.run import BenchmarkData
@@ -160,7 +160,7 @@ class Workshop:
             data = BenchmarkData.for_model(self._load_benchmark(name), checkpoint.model.config)
             limit = self.suite.images_per_benchmark
             if limit is not None and limit < len(data.rows):
-                data = replace(data, rows=data.rows.select(np.linspace(0, len(data.rows) - 1, limit, dtype=int)))
+                data = replace(data, rows=data.rows.select(evenly_spaced(len(data.rows), limit)))
             self._benchmarks[key] = data
         return self._benchmarks[key]
 

@@ -9,9 +9,16 @@ from hf_robustvit.evaluation.statistics import bootstrap_interval
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS
 from hf_robustvit.files import replacing
-from hf_robustvit.reporting.experiment_tables import Cell, accuracy_cells, average_changes, write_table
 from hf_robustvit.reporting.plots import plot_class_groups, plot_sensitivity, save_figure
-from hf_robustvit.reporting.tables import oracle_table
+from hf_robustvit.reporting.tables import (
+    Cell,
+    accuracy_cells,
+    average_changes,
+    cell_table,
+    oracle_table,
+    titled,
+    write_table,
+)
 
 
 STAR = (
@@ -57,18 +64,17 @@ def accuracy_tables(book: Book) -> str:
 
 def seed_tables(book: Book) -> str:
     """Tab. 8 and 9: mean and standard deviation over the seeds."""
-    suite, tables = book.workshop.suite, []
+    benchmarks, tables = book.workshop.suite.benchmarks, []
     for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
-        shown = book.results[(book.results["figure"] == figure) & (book.results["classes"] == "all")]
-        rows = {}
-        for (model, is_seed), group in shown.groupby(["model", shown["seed"].notna()], sort=False):
-            values = group.groupby("dataset")["value"].agg(["mean", "std"])
-            rows[model, OURS.label if is_seed else "Original"] = [
-                Cell(f"{mean:.1f}±{std:.1f}" if is_seed else f"{mean:.1f}")
-                for mean, std in values.loc[list(suite.benchmarks.values())].to_numpy()
-            ]
-        cells = pd.DataFrame.from_dict(rows, orient="index", columns=list(suite.benchmarks))
-        cells.index = pd.MultiIndex.from_tuples(cells.index, names=["model", "method"])
+        shown = titled(book.results, benchmarks, [figure])
+        shown["method"] = np.where(shown["seed"].notna(), OURS.label, "Original")
+        keys = ["model", "method", "dataset", "figure"]
+        values = shown.groupby(keys, sort=False, as_index=False)["value"].agg(["mean", "std"])
+        values["cell"] = [
+            Cell(f"{row.mean:.1f}±{row.std:.1f}" if row.method == OURS.label else f"{row.mean:.1f}")
+            for row in values.itertuples()
+        ]
+        cells = cell_table(values, ["model", "method"], benchmarks, [figure])
         caption = (
             f"{book.experiment.title}. {title} accuracy, percent: mean and standard deviation over the class seeds "
             f"{', '.join(map(str, SEEDS))}."
@@ -79,41 +85,23 @@ def seed_tables(book: Book) -> str:
 
 def class_groups(book: Book) -> str:
     """Tab. 10 and 11 and Fig. 4: training and held-out classes apart."""
-    suite, parts = book.workshop.suite, []
-    groups = book.results[book.results["classes"].isin(["training", "held-out"])]
-    titles = {name: title for title, name in suite.benchmarks.items()}
-    groups = groups[groups["dataset"].isin(titles)].assign(dataset=lambda rows: rows["dataset"].map(titles))
+    benchmarks, parts = book.workshop.suite.benchmarks, []
     for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
-        shown = groups[groups["figure"] == figure]
-        rows = {}
-        for (model, classes), group in shown.groupby(["model", "classes"], sort=False):
-            by_dataset = group.set_index("dataset").reindex(suite.benchmarks)
-            for method, column in (("Original", "original"), (OURS.label, "value")):
-                rows[model, classes, method] = [
-                    Cell(is_significant=method == OURS.label and row.significant is True, text=f"{row[column]:.1f}")
-                    if row[column] == row[column]
-                    else Cell()
-                    for _, row in by_dataset.iterrows()
-                ]
-        changes = (
-            shown.groupby(["classes", "dataset"], sort=False)["difference"]
-            .mean()
-            .unstack()
-            .reindex(columns=suite.benchmarks)
-        )
-        for classes, row in changes.iterrows():
-            rows["Avg. change", classes, OURS.label] = [
-                Cell(f"{change:+.1f}") if change == change else Cell() for change in row
-            ]
-        cells = pd.DataFrame.from_dict(rows, orient="index", columns=list(suite.benchmarks))
-        cells.index = pd.MultiIndex.from_tuples(cells.index, names=["model", "classes", "method"])
+        shown = titled(book.results, benchmarks, [figure], ("training", "held-out"))
+        before = shown.assign(method="Original", cell=[Cell(f"{value:.1f}") for value in shown["original"]])
+        cells = [Cell(f"{row.value:.1f}", is_significant=row.significant is True) for row in shown.itertuples()]
+        both = pd.concat([before, shown.assign(method=OURS.label, cell=cells)]).sort_index(kind="stable")
+        changes = shown.groupby(["classes", "dataset", "figure"], sort=False, as_index=False)["difference"].mean()
+        changes = changes.assign(model="Avg. change", method=OURS.label)
+        changes["cell"] = [Cell(f"{change:+.1f}") for change in changes["difference"]]
+        cells = cell_table(pd.concat([both, changes]), ["model", "classes", "method"], benchmarks, [figure])
         caption = f"{book.experiment.title}. {title} accuracy, percent. {STAR}"
         parts.append(write_table(book.folder / f"{book.name}-{figure}", cells, caption))
         means = shown.groupby(["dataset", "classes"], sort=False)[["difference", "low", "high"]].mean().reset_index()
         if shown["model"].nunique() > 1:  # one model has its interval already
             for row, mean in means.iterrows():
                 means.loc[row, ["low", "high"]] = mean_change_interval(
-                    book, suite.benchmarks[mean["dataset"]], figure, is_training=mean["classes"] == "training"
+                    book, benchmarks[mean["dataset"]], figure, is_training=mean["classes"] == "training"
                 )
         caption = f"Mean change of {title.lower()} accuracy on the two halves of the classes, with 95 % intervals"
         plot = plot_class_groups(means.rename(columns={"difference": "change"}), caption)
@@ -139,14 +127,8 @@ def mean_change_interval(book: Book, benchmark: str, figure: str, is_training: b
 
 def sensitivity(book: Book) -> str:
     """Fig. 7: more samples per class, more classes."""
-    titles = {name: title for title, name in book.workshop.suite.benchmarks.items()}
-    shown = book.results[(book.results["figure"] == "top1") & (book.results["classes"] == "all")]
-    shown = shown[shown["dataset"].isin(titles) & shown["difference"].notna()]
-    shown = shown.assign(
-        dataset=shown["dataset"].map(titles),
-        change=shown["difference"],
-        quantity=shown["method"].str.extract(r"^(\d+)")[0].astype(int),
-    )
+    shown = titled(book.results, book.workshop.suite.benchmarks, ["top1"]).dropna(subset="difference")
+    shown = shown.assign(change=shown["difference"], quantity=shown["method"].str.extract(r"^(\d+)")[0].astype(int))
     quantities = ("samples per class", "classes")
     panels = [(name, shown[shown["method"].str.fullmatch(rf"\d+ {name}")]) for name in quantities]
     caption = "Change of top-1 accuracy over the size of the training set, with paired 95 % intervals"

@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_robustvit.data import MASK_CONTROLS
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import Difference, adjust
+from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.evaluation.results import RECORDED_PACKAGES, BenchmarkResult
 from hf_robustvit.evaluation.statistics import accuracy_interval
 from hf_robustvit.files import replacing
@@ -42,13 +43,6 @@ METHODS = {
 }
 NUM_CLASSES_SHOWN = 20
 
-# The accuracies of a benchmark in both protocols, and what the Hub's metadata call them.
-ACCURACIES = {
-    "top1": "Top-1 accuracy over all classes of the model (%)",
-    "top5": "Top-5 accuracy over all classes of the model (%)",
-    "top1_subset": "Top-1 accuracy among the benchmark's classes (%)",
-    "top5_subset": "Top-5 accuracy among the benchmark's classes (%)",
-}
 TASK = {"task_type": "image-classification", "task_name": "Image classification"}
 
 
@@ -176,7 +170,7 @@ def _metadata(record: Mapping[str, Any], name: str) -> ModelCardData:
                 dataset_name=dataset,
                 dataset_split="validation",
                 metric_type="accuracy",
-                metric_name=ACCURACIES["top1"],
+                metric_name=FIGURES["top1"].hub_name,
                 metric_value=round(100 * record["validation"]["after"]["eval_accuracy"], 2),
             )
         ],
@@ -279,11 +273,11 @@ def _eval_results(result: BenchmarkResult) -> list[EvalResult]:
             dataset_name=result.dataset,
             dataset_split="test",
             metric_type="accuracy",
-            metric_name=metric_name,
-            metric_value=round(getattr(result, figure), 2),
+            metric_name=figure.hub_name,
+            metric_value=round(getattr(result, name), 2),
         )
-        for figure, metric_name in ACCURACIES.items()
-        if getattr(result, figure) is not None
+        for name, figure in FIGURES.items()
+        if figure.hub_name and getattr(result, name) is not None
     ]
 
 

@@ -99,7 +99,7 @@ def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differenc
     groups = [item for item in differences if item.classes != "all" and item.figure in ("top1", "top5")]
     if groups:
         parts += ["## Training and held-out classes", comparison_table(groups)]
-    if any(result.insertion is not None for result in results):
+    if any(getattr(result, name) is not None for result in results for name in CHANGE_FIGURES):
         moved = [item for item in differences if item.classes == "all" and item.figure in CHANGE_FIGURES]
         table = comparison_table(moved) if moved else figures_table(results, CHANGE_FIGURES)
         parts += ["## Did the model change, or only its map?", CHANGE_NOTE, table]

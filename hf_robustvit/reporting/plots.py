@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_robustvit.files import replacing
-from hf_robustvit.reporting.overlays import wrapped
+from hf_robustvit.reporting.pictures import wrapped
 
 
 # Okabe and Ito's colours, which any colour vision tells apart; a wine red for their yellow, too pale for a line.

@@ -1,12 +1,45 @@
-"""Markdown tables, for the terminal and for files alike."""
+"""Markdown tables, for the terminal and for files alike; tables of experiments also as LaTeX and CSV."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
 from hf_robustvit.evaluation.results import BenchmarkResult
+from hf_robustvit.files import replacing
+
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table.
+
+    Attributes:
+        text: As it is printed.
+        is_best: Whether it is the model's best in its column: bold.
+        is_significant: Whether it differs from the original's beyond chance: a star.
+    """
+
+    text: str = MISSING
+    is_best: bool = False
+    is_significant: bool = False
+
+    @property
+    def markdown(self) -> str:
+        text = f"**{self.text}**" if self.is_best else self.text
+        return f"{text} *" if self.is_significant else text
+
+    @property
+    def latex(self) -> str:
+        text = self.text.replace("±", r"$\pm$").replace(MISSING, "--")
+        text = rf"\textbf{{{text}}}" if self.is_best else text
+        return f"{text}$^*$" if self.is_significant else text
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -114,7 +147,114 @@ def p_value(p: float | None) -> str | None:
     return None if p is None else f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
+def titled(
+    results: pd.DataFrame, datasets: Mapping[str, str], figures: Sequence[str], classes: Sequence[str] = ("all",)
+) -> pd.DataFrame:
+    """The tidy results of chosen data sets (title -> name), figures and classes, each data set by its title."""
+    titles = {name: title for title, name in datasets.items()}
+    chosen = {"dataset": titles, "figure": figures, "classes": classes}
+    shown = results[np.logical_and.reduce([results[name].isin(values) for name, values in chosen.items()])]
+    return shown.assign(dataset=shown["dataset"].map(titles))
+
+
+def cell_table(
+    cells: pd.DataFrame, rows: Sequence[str], datasets: Iterable[str], figures: Sequence[str]
+) -> pd.DataFrame:
+    """Lay cells out: a column for each data set and figure that there is.
+
+    Args:
+        cells: `cell`, `dataset` (its title), `figure`, and the columns that name a row.
+        rows: The names of these columns; rows stand in the order they are met in.
+        datasets, figures: The order of the columns.
+    """
+    there = set(zip(cells["dataset"], cells["figure"], strict=True))
+    order = [(dataset, figure) for dataset in datasets for figure in figures if (dataset, figure) in there]
+    table = cells.pivot(index=rows, columns=["dataset", "figure"], values="cell")
+    table = table.reindex(index=pd.MultiIndex.from_frame(cells[rows].drop_duplicates()))[order]
+    table = table.rename(columns={name: FIGURES[name].title for name in figures}, level="figure")
+    return table.map(lambda cell: cell if isinstance(cell, Cell) else Cell())
+
+
+def accuracy_cells(
+    results: pd.DataFrame, datasets: Mapping[str, str], figures: Sequence[str], with_changes: bool = False
+) -> pd.DataFrame:
+    """Lay tidy results out: a row for each model and method, a column for each data set and figure.
+
+    Args:
+        results: Tidy results, see `experiments.results.tidy_results`; those of all classes are shown.
+        datasets: Column title -> data set.
+        figures: Which figures of each.
+        with_changes: Whether the change from the original stands behind each number, as in the paper's Tab. 2.
+
+    Returns:
+        A data frame of `Cell`, rows (model, method), columns (data set, figure).
+    """
+    shown = titled(results, datasets, figures)
+    worth = shown["value"] * shown["figure"].map(lambda name: -1 if FIGURES[name].lower_is_better else 1)
+    is_best = worth == worth.groupby([shown[name] for name in ("model", "dataset", "figure")]).transform("max")
+    is_best &= shown["method"].nunique() > 1  # alone in its column nothing is best
+    shown["cell"] = [
+        Cell(
+            f"{row.value:.1f}" + (f" ({row.difference:+.1f})" if with_changes and pd.notna(row.difference) else ""),
+            best,
+            row.significant is True,
+        )
+        for row, best in zip(shown.itertuples(), is_best, strict=True)
+    ]
+    return cell_table(shown, ["model", "method"], datasets, figures)
+
+
+def average_changes(
+    results: pd.DataFrame, datasets: Mapping[str, str], figures: Sequence[str], methods: Sequence[str]
+) -> pd.DataFrame:
+    """The mean change over the models, a row for each method, laid out as `accuracy_cells`."""
+    shown = titled(results, datasets, figures)
+    shown = shown[shown["method"].isin(methods)]
+    means = shown.groupby(["method", "dataset", "figure"], sort=False, as_index=False)["difference"].mean()
+    means["cell"] = [Cell(f"{change:+.1f}") for change in means["difference"]]
+    return cell_table(means.assign(model="Avg. change"), ["model", "method"], datasets, figures)
+
+
+def write_table(stem: Path, cells: pd.DataFrame, caption: str) -> str:
+    """Write a table of `Cell` to `<stem>.md`, `<stem>.tex` and `<stem>.csv`.
+
+    Args:
+        stem: Path without an ending.
+        cells: Rows and columns of one or two levels.
+        caption: What it shows.
+
+    Returns:
+        The Markdown text, caption included.
+    """
+    cells = _without_empty_levels(cells)
+    titles = [" ".join(column) if isinstance(column, tuple) else column for column in cells.columns]
+    rows = [[*key, *(cell.markdown for cell in row)] for key, row in zip(cells.index, cells.to_numpy(), strict=True)]
+    text = f"{caption}\n\n{markdown_table([*cells.index.names, *titles], rows)}\n"
+    latex = cells.map(lambda cell: cell.latex).rename(index=_escape_latex, columns=_escape_latex)
+    latex = latex.to_latex(caption=_escape_latex(caption), label=f"tab:{stem.name}", multicolumn_format="c")
+    csv = cells.map(lambda cell: cell.text).to_csv()
+    for ending, content in ((".md", text), (".tex", latex), (".csv", csv)):
+        with replacing(stem.with_suffix(ending)) as path:
+            path.write_text(content, encoding="utf-8")
+    return text
+
+
 def _cell(value: object) -> str:
     if value is None:
-        return "–"
+        return MISSING
     return f"{value:.2f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _without_empty_levels(cells: pd.DataFrame) -> pd.DataFrame:
+    """The table without the level of its column titles that is the same everywhere."""
+    cells = cells.rename_axis(columns=[None] * cells.columns.nlevels)
+    for level in reversed(range(cells.columns.nlevels)):
+        if cells.columns.nlevels > 1 and cells.columns.get_level_values(level).nunique() == 1:
+            cells = cells.droplevel(level, axis="columns")
+    return cells
+
+
+def _escape_latex(text: str) -> str:
+    for character in "&%_#":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -13,7 +13,7 @@ from hf_robustvit.commands.explain import class_index
 from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import NAMES
-from hf_robustvit.reporting import overlays
+from hf_robustvit.reporting.pictures import overlay_grid
 
 
 CLASSES = ("ant", "bee, honey bee", "cow", "7", "elk", "fox")
@@ -33,11 +33,10 @@ def place(tmp_path, monkeypatch):
 def drawn(monkeypatch):
     """What is drawn: the maps and captions."""
     batches = []
-    draw = overlays.overlay_grid
 
-    def spy(path, images, labels, explained, masks=None):
-        batches.append(explained["relevance"])
-        draw(path, images, labels, explained, masks)
+    def spy(path, shown):
+        batches.append(shown.explained["relevance"])
+        overlay_grid(path, shown)
 
     monkeypatch.setattr("hf_robustvit.commands.explain.overlay_grid", spy)
     return batches
