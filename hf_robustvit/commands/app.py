@@ -1,7 +1,6 @@
 """The demo: what the original and the fine-tuned model see in the same picture, side by side in a browser."""
 
 import html
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,9 @@ from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.files import TRAINING_RECORD, find_model_file
+from hf_robustvit.models.files import find_model_file
 from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 from hf_robustvit.relevance import explain
 from hf_robustvit.reporting.overlays import denormalize, heat_overlay
 
@@ -130,11 +130,10 @@ def _base_of(name: str) -> tuple[str | None, str | None]:
     path = find_model_file(name, TRAINING_RECORD)
     if path is None:
         return None, None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return record["base_model"], record["base_revision"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: it does not tell the base model; name it by --baseline.") from error
+    record = TrainingRecord.read(path)
+    if record.base_model is None:
+        raise UserError(f"{path}: it does not tell the base model; name it by --baseline.")
+    return record.base_model, record.base_revision
 
 
 def _load(title: str, name: str, revision: str | None = None) -> Classifier:

@@ -34,10 +34,10 @@ from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
-from hf_robustvit.record import changed_settings
 from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
+from hf_robustvit.trainer.repetition import changed_settings
 from hf_robustvit.trainer.trainer import RobustViTTrainer, check_settings
 
 
@@ -272,12 +272,12 @@ def train(
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
-    trainer.record["validation"] = {
+    trainer.record.validation = {
         when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}
         for when, figures in (("before", before), ("after", after))
     }
     best = trainer.state.best_model_checkpoint  # None where no evaluation came before the end
-    trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end and best is not None
+    trainer.record.best_checkpoint = trainer.args.load_best_model_at_end and best is not None
     trainer.save_model()
     trainer.save_state()
     if trainer.is_world_process_zero():

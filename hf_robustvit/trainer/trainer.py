@@ -26,11 +26,10 @@ from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.losses import LOSSES, FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
 from hf_robustvit.models.families import layers_of
-from hf_robustvit.models.files import TRAINING_RECORD
-from hf_robustvit.record import refuse_another_run, training_record
 from hf_robustvit.trainer.checkpoints import begin_checkpoint, check_room, raise_if_full
 from hf_robustvit.trainer.interruption import InterruptionCallback
 from hf_robustvit.trainer.lora import add_lora, merge_lora
+from hf_robustvit.trainer.repetition import refuse_another_run, training_record
 
 
 # What an evaluation measures beside the loss, by method.
@@ -365,8 +364,7 @@ class RobustViTTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.record is not None and self.args.should_save:
-            text = json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
-            (Path(output_dir or self.args.output_dir) / TRAINING_RECORD).write_text(text, encoding="utf-8")
+            self.record.write(output_dir or self.args.output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:
