@@ -9,7 +9,7 @@ import datasets
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
     MASK_CONTROLS,
     NO_FLAGS,
@@ -38,7 +38,7 @@ from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.overlays import NUM_SHOWN, explain_batch, pair_overlays
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
 from hf_robustvit.trainer.repetition import changed_settings
-from hf_robustvit.trainer.trainer import RobustViTTrainer, check_settings
+from hf_robustvit.trainer.trainer import RobustViTTrainer
 
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """`RobustViTTrainer`: a `transformers.Trainer` whose loss looks at the relevance map."""
 
 import json
-import os
 from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
@@ -13,120 +12,24 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.integrations import TensorBoardCallback
-from transformers.integrations.integration_utils import default_logdir
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
-from hf_robustvit.config import STEP_DECAY, RobustViTConfig
+from hf_robustvit.config import STEP_DECAY, RobustViTConfig, check_settings
 from hf_robustvit.data import AugmentedPairs
-from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.errors import UserError
 from hf_robustvit.losses import LOSSES, FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
-from hf_robustvit.models.families import layers_of
+from hf_robustvit.trainer.callbacks import EpochCallback, InterruptionCallback, place_tensorboard
 from hf_robustvit.trainer.checkpoints import begin_checkpoint, check_room, raise_if_full
-from hf_robustvit.trainer.interruption import InterruptionCallback
-from hf_robustvit.trainer.lora import add_lora, merge_lora
+from hf_robustvit.trainer.parameters import accept_saved_names, add_lora, freeze_below, merge_lora
 from hf_robustvit.trainer.repetition import refuse_another_run, training_record
-
-
-# What an evaluation measures beside the loss, by method.
-METRICS = {
-    "robustvit": (
-        *("accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "relevance_loss"),
-        "classification_loss",
-    ),
-    "gradmask": ("accuracy", "background_loss", "classification_loss"),
-    "rrr": ("accuracy", "background_loss", "classification_loss"),
-    "finetune": ("accuracy", "classification_loss"),
-}
 
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
     """The loss a completed config describes."""
     loss = LOSSES[config.method]
     return loss(**{item.name: getattr(config, item.name) for item in fields(loss)})
-
-
-def accept_saved_names(model: PreTrainedModel) -> None:
-    """Let `load_state_dict` take the names that `save_pretrained` writes.
-
-    transformers 5 saves a ViT under the names of version 4, and its Trainer, which resumes and returns to the best
-    checkpoint through `load_state_dict`, would only warn of the missing weights and keep the ones it has.
-    """
-    renamings = [entry for entry in get_model_conversion_mapping(model) if isinstance(entry, WeightRenaming)]
-
-    def rename(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *args) -> None:
-        for name in list(state_dict):
-            state_dict[apply_renamings(name, renamings)] = state_dict.pop(name)
-
-    model.register_load_state_dict_pre_hook(rename)
-
-
-def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
-    """Freeze a classifier's embeddings and all but its last layers.
-
-    Raises:
-        UserError: It has not so many layers.
-    """
-    layers = layers_of(model)
-    if not 0 <= trainable_layers <= len(layers):
-        raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {len(layers)} layers.")
-    for frozen in (model.base_model.embeddings, *layers[: len(layers) - trainable_layers]):
-        frozen.requires_grad_(False)
-
-
-def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
-    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
-
-    Args:
-        config: The settings.
-        model: What is trained.
-        own_metrics: Whether evaluations measure more than `METRICS`.
-
-    Raises:
-        UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
-            best checkpoint is to be chosen by what is not measured.
-    """
-    check_processes(config)
-    try:
-        Trainer.get_optimizer_cls_and_kwargs(config, model)
-    except (ImportError, ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"--optim {config.optim.value} cannot be used: {error}") from error
-    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
-    if metric is not None and not own_metrics and metric.removeprefix("eval_") not in known:
-        raise unknown_name("--metric_for_best_model", metric, known)
-
-
-def check_processes(config: RobustViTConfig) -> None:
-    """Check that attentions can be differentiated on the processors that the run is spread over.
-
-    Raises:
-        UserError: It is not, or a setting would have no effect.
-    """
-    if config.n_gpu > 1:
-        raise UserError(
-            f"One process sees {config.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
-            "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
-        )
-    if config.fp16 and config.device.type == "cpu":
-        raise UserError("--fp16 has no effect on a CPU: take --bf16, or leave it out.")
-    if not (config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"):
-        return
-    version = config.fsdp_plugin_args["fsdp_version"] if config.fsdp else int(os.environ.get("FSDP_VERSION", 1))
-    if config.device.type == "cpu":
-        raise UserError("--fsdp shards over GPUs alone, and this run is on CPUs: leave it out.")
-    if version != 2:
-        raise UserError(
-            f"FSDP version {version} frees weights that the attentions' gradients need: take version 2 "
-            "(`accelerate launch --fsdp_version 2`)."
-        )
-    if config.second_order:
-        raise UserError("--second_order under FSDP: its weights are freed before the second derivative needs them.")
-    if config.lora_rank is not None:
-        raise UserError("--lora_rank under FSDP: the sharded matrices cannot be merged; leave one of the two out.")
 
 
 def check_labels(dataset: Any, num_labels: int) -> None:
@@ -145,29 +48,6 @@ def check_labels(dataset: Any, num_labels: int) -> None:
             f"The label of row {wrong[0]} is {labels[wrong[0]]}, but the model has {num_labels} classes, counted from "
             "0: load it with one class for each label (`load_classifier(..., id2label=...)`), or mend the labels."
         )
-
-
-class EpochCallback(TrainerCallback):
-    """Makes epochs whole for what can be interrupted.
-
-    The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
-    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss.
-    """
-
-    def __init__(self):
-        self.postponed = False
-
-    def on_epoch_begin(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        dataset = kwargs["train_dataloader"].dataset
-        if isinstance(dataset, AugmentedPairs):
-            dataset.set_epoch(int(state.epoch))
-
-    def on_step_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        if control.should_save and (float(state.epoch).is_integer() or state.global_step >= state.max_steps):
-            control.should_save, self.postponed = False, True
-
-    def on_epoch_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        control.should_save, self.postponed = control.should_save or self.postponed, False
 
 
 class RobustViTTrainer(Trainer):
@@ -233,10 +113,7 @@ class RobustViTTrainer(Trainer):
         self.interruption = InterruptionCallback(self.accelerator)
         self.add_callback(self.interruption)
         self.add_callback(EpochCallback)
-        for callback in self.callback_handler.callbacks:
-            # It would only be set when training begins; the log of an evaluation before that went to ./runs.
-            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-                callback.logging_dir = os.path.join(args.output_dir, default_logdir())
+        place_tensorboard(self.callback_handler.callbacks, args.output_dir)
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)
         self.record = record and training_record(args, self.accelerator.mixed_precision, record)

@@ -16,11 +16,11 @@ from tiny_models import FAMILIES, tiny_model
 from tiny_pairs import collate, make_trainer, pairs, train_once
 from transformers import EarlyStoppingCallback, TrainerCallback, default_data_collator
 
-from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.config import METRICS, RobustViTConfig, check_processes
 from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import RobustViTLoss
-from hf_robustvit.trainer.trainer import METRICS, RobustViTTrainer, check_processes
+from hf_robustvit.trainer.trainer import RobustViTTrainer
 
 
 METHODS = ("robustvit", "gradmask", "rrr", "finetune")
