@@ -22,23 +22,26 @@ class EpochCallback(TrainerCallback):
     """Makes epochs whole for what can be interrupted.
 
     The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
-    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss.
+    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss; one
+    that is resumed where `max_steps` had ended it has both.
     """
 
     def __init__(self):
-        self.postponed = False
+        self.postponed = self.is_over = False
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         dataset = kwargs["train_dataloader"].dataset
         if isinstance(dataset, AugmentedPairs):
             dataset.set_epoch(int(state.epoch))
+        self.is_over = state.global_step >= state.max_steps
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if control.should_save and (float(state.epoch).is_integer() or state.global_step >= state.max_steps):
             control.should_save, self.postponed = False, True
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        control.should_save, self.postponed = control.should_save or self.postponed, False
+        control.should_evaluate = control.should_evaluate and not self.is_over
+        control.should_save, self.postponed = (control.should_save and not self.is_over) or self.postponed, False
 
 
 class Interruption(KeyboardInterrupt):

@@ -1,6 +1,5 @@
 """`RobustViTTrainer`: a `transformers.Trainer` whose loss looks at the relevance map."""
 
-import json
 from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
@@ -50,12 +49,17 @@ def check_labels(dataset: Any, num_labels: int) -> None:
         )
 
 
+class StepDecay(LambdaLR):
+    """The paper's schedule, as `RobustViTTrainer` makes it."""
+
+
 class RobustViTTrainer(Trainer):
     """Fine-tunes a classifier on image-mask pairs.
 
     Everything a `Trainer` does works as usual: `accelerate launch`, resuming, callbacks, TensorBoard, pushing to the
     Hub. Each log holds the terms of the loss, the accuracy and, where the method makes a map, the share of the
-    relevance inside the mask, each as the mean over the images since the last log. Ctrl-C and SIGTERM raise an
+    relevance inside the mask, each as the mean over the images since the last log
+    or the resumption. Ctrl-C and SIGTERM raise an
     `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights after training.
 
     Args:
@@ -135,17 +139,16 @@ class RobustViTTrainer(Trainer):
             # An earlier evaluation has marked the model as prepared, though not for training: accelerate would leave
             # DistributedDataParallel out, and each process would train a model of its own.
             self.model._is_accelerate_prepared = False
+        self._sums["train"].clear()
         with self.interruption.catching_signals():
             output = super().train(resume_from_checkpoint, **kwargs)
         if self.args.lora_rank is not None:
             merge_lora(self.model)
         return output
 
-    def _run_epoch(self, *args, **kwargs) -> None:
-        if self.state.global_step >= self.state.max_steps:  # resumed where --max_steps had ended it
-            self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*args, **kwargs)
+    def get_batch_samples(self, *args, **kwargs) -> tuple[list[dict[str, Any]], torch.Tensor | int | None]:
+        is_over = self.state.global_step >= self.state.max_steps  # resumed where --max_steps had ended it
+        return ([], None) if is_over else super().get_batch_samples(*args, **kwargs)
 
     def compute_loss(
         self,
@@ -225,7 +228,8 @@ class RobustViTTrainer(Trainer):
         return [name for name, _ in model.named_parameters()]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        if self.lr_scheduler is None and self.args.lr_scheduler_type == STEP_DECAY:
+        is_ours = self.lr_scheduler is None or isinstance(self.lr_scheduler, StepDecay)
+        if is_ours and self.args.lr_scheduler_type == STEP_DECAY:  # anew at each training
             _, steps_per_epoch, *_ = self.set_initial_training_values(self.args, self.get_train_dataloader())
             steps_per_decay = self.args.lr_decay_epochs * steps_per_epoch
             warmup_steps = self.args.get_warmup_steps(num_training_steps)
@@ -234,37 +238,19 @@ class RobustViTTrainer(Trainer):
                 warmth = step / warmup_steps if step < warmup_steps else 1
                 return warmth * self.args.lr_decay ** (step // steps_per_decay)
 
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
-            self._created_lr_scheduler = True
+            self.lr_scheduler = StepDecay(optimizer or self.optimizer, factor)
         return super().create_scheduler(num_training_steps, optimizer)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, *args, **kwargs) -> None:
         if self.record is not None and self.args.should_save:
             self.record.write(output_dir or self.args.output_dir)
+        super().save_model(output_dir, *args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:
-            begin_checkpoint(Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            begin_checkpoint(Path(self.args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"))
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:  # the libraries that write each have their own for a full disk
             raise_if_full(self.args, self.model, error)
             raise
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        sums = {name: float(total) for name, total in self._sums["train"].items()}
-        log = {"loss": self._tr_loss.item(), "step": self._globalstep_last_logged, "sums": sums}
-        (Path(output_dir) / f"log_{self.args.process_index}.json").write_text(json.dumps(log), encoding="utf-8")
-        self.accelerator.wait_for_everyone()  # before the first process writes trainer_state.json
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        path = Path(checkpoint) / f"log_{self.args.process_index}.json"
-        if path.is_file():  # else the checkpoint is of another number of processes, and the log begins anew
-            log = json.loads(path.read_text(encoding="utf-8"))
-            self._tr_loss.fill_(log["loss"])
-            self._globalstep_last_logged = log["step"]
-            sums = {name: torch.tensor(total, device=self.args.device) for name, total in log["sums"].items()}
-            self._sums["train"] = defaultdict(float, sums)
