@@ -40,8 +40,9 @@ class EpochCallback(TrainerCallback):
             control.should_save, self.postponed = False, True
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        control.should_evaluate = control.should_evaluate and not self.is_over
-        control.should_save, self.postponed = (control.should_save and not self.is_over) or self.postponed, False
+        if self.is_over:
+            control.should_evaluate = control.should_save = False
+        control.should_save, self.postponed = control.should_save or self.postponed, False
 
 
 class Interruption(KeyboardInterrupt):

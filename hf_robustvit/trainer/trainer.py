@@ -58,9 +58,9 @@ class RobustViTTrainer(Trainer):
 
     Everything a `Trainer` does works as usual: `accelerate launch`, resuming, callbacks, TensorBoard, pushing to the
     Hub. Each log holds the terms of the loss, the accuracy and, where the method makes a map, the share of the
-    relevance inside the mask, each as the mean over the images since the last log
-    or the resumption. Ctrl-C and SIGTERM raise an
-    `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights after training.
+    relevance inside the mask, each as the mean over the images since the last log or the resumption. Ctrl-C and
+    SIGTERM raise an `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights
+    after training.
 
     Args:
         model: A classifier from `load_classifier`; it must be given, `model_init` is refused.
