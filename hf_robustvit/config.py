@@ -1,4 +1,4 @@
-"""The settings of a fine-tuning run, with the paper's defaults."""
+"""The settings of a fine-tuning run, with the paper's defaults, and every refusal of one."""
 
 import logging
 import os
@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from transformers import SchedulerType, TrainingArguments
+from torch import nn
+from transformers import SchedulerType, Trainer, TrainingArguments
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import ExplicitEnum, is_torch_xla_available
@@ -33,6 +34,18 @@ _POSITIVE = (
     *("temperature", "lora_rank", "lr_decay", "lr_decay_epochs"),
 )
 _NOT_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "dataloader_num_workers")
+
+
+# What an evaluation measures beside the loss, by method.
+METRICS = {
+    "robustvit": (
+        *("accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "relevance_loss"),
+        "classification_loss",
+    ),
+    "gradmask": ("accuracy", "background_loss", "classification_loss"),
+    "rrr": ("accuracy", "background_loss", "classification_loss"),
+    "finetune": ("accuracy", "classification_loss"),
+}
 
 
 class PaperSchedule(ExplicitEnum):
@@ -274,3 +287,54 @@ class RobustViTConfig(TrainingArguments):
             if getattr(self, name) is None:
                 setattr(self, name, value)
                 logger.info("%s was left out and is set to %s (%s).", name, value, source)
+
+
+def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
+    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
+
+    Args:
+        config: The settings.
+        model: What is trained.
+        own_metrics: Whether evaluations measure more than `METRICS`.
+
+    Raises:
+        UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
+            best checkpoint is to be chosen by what is not measured.
+    """
+    check_processes(config)
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(config, model)
+    except (ImportError, ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f"--optim {config.optim.value} cannot be used: {error}") from error
+    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
+    if metric is not None and not own_metrics and metric.removeprefix("eval_") not in known:
+        raise unknown_name("--metric_for_best_model", metric, known)
+
+
+def check_processes(config: RobustViTConfig) -> None:
+    """Check that attentions can be differentiated on the processors that the run is spread over.
+
+    Raises:
+        UserError: It is not, or a setting would have no effect.
+    """
+    if config.n_gpu > 1:
+        raise UserError(
+            f"One process sees {config.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
+            "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
+        )
+    if config.fp16 and config.device.type == "cpu":
+        raise UserError("--fp16 has no effect on a CPU: take --bf16, or leave it out.")
+    if not (config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"):
+        return
+    version = config.fsdp_plugin_args["fsdp_version"] if config.fsdp else int(os.environ.get("FSDP_VERSION", 1))
+    if config.device.type == "cpu":
+        raise UserError("--fsdp shards over GPUs alone, and this run is on CPUs: leave it out.")
+    if version != 2:
+        raise UserError(
+            f"FSDP version {version} frees weights that the attentions' gradients need: take version 2 "
+            "(`accelerate launch --fsdp_version 2`)."
+        )
+    if config.second_order:
+        raise UserError("--second_order under FSDP: its weights are freed before the second derivative needs them.")
+    if config.lora_rank is not None:
+        raise UserError("--lora_rank under FSDP: the sharded matrices cannot be merged; leave one of the two out.")

@@ -22,7 +22,8 @@ from huggingface_hub.errors import (
 
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.files import CARD, RESULTS, TRAINING_RECORD
+from hf_robustvit.models.files import CARD, RESULTS
+from hf_robustvit.record import TRAINING_RECORD
 
 
 logger = logging.getLogger(__name__)

@@ -53,6 +53,9 @@ SETTINGS: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 
+# Number of classes of a data set that are trained on (section 4).
+TRAINING_CLASSES = {"imagenet-s": 500}
+
 # The control sees the same images at the same rate as the method it is compared with.
 SETTINGS["finetune"] = SETTINGS["robustvit"]
 

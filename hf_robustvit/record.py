@@ -1,163 +1,110 @@
-"""robustvit.json, the record of a run: enough to repeat it, and what a run that is resumed is compared with."""
+"""robustvit.json, which lies beside a fine-tuned model's weights: how they came about, enough to repeat the run."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
-from transformers.trainer_pt_utils import AcceleratorConfig
-
-from hf_robustvit import __version__
-from hf_robustvit.config import STEP_DECAY, RobustViTConfig
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.results import RECORDED_PACKAGES
-from hf_robustvit.models.files import TRAINING_RECORD
+from hf_robustvit.files import replacing
 
 
-# Where a run writes and what it tells is none of its settings, and may hold private paths and names.
-NOT_RECORDED = {
-    *("output_dir", "resume_from_checkpoint", "local_rank", "do_train", "do_eval", "do_predict", "debug"),
-    *("report_to", "run_name", "project", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
-    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "dataloader_pin_memory"),
-    *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
-    *("hub_revision", "gradient_checkpointing", "gradient_checkpointing_kwargs"),  # older names of others
-}
-# Recorded also where they have their defaults: what a reader of the record looks for.
-ALWAYS_RECORDED = {
-    *("learning_rate", "lr_scheduler_type", "weight_decay", "num_train_epochs", "max_steps", "seed", "optim"),
-    *("per_device_train_batch_size", "gradient_accumulation_steps", "max_grad_norm"),
-    *("metric_for_best_model", "greater_is_better"),
-    *({field.name for field in fields(RobustViTConfig)} - {field.name for field in fields(TrainingArguments)}),
-}
+TRAINING_RECORD = "robustvit.json"
+RECORDED_PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy")
 
-# What a run that is resumed may do in another way, as the weights do not hang on it: how long it goes on, what is
-# evaluated, logged and saved, and where it computes. bf16 and fp16 are compared as `precision`, which accelerate may
-# set too. Everything else must stay.
-MAY_CHANGE = {
-    *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size"),
-    *("eval_accumulation_steps", "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter"),
-    *("save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
-    *("load_best_model_at_end", "restore_callback_states_from_checkpoint"),
-    *("use_cpu", "bf16", "fp16", "fsdp", "fsdp_config", "ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb"),
-    *("ddp_broadcast_buffers", "ddp_find_unused_parameters", "ddp_static_graph", "torch_empty_cache_steps"),
-    *("activation_checkpointing", "activation_checkpointing_kwargs", "dataloader_num_workers"),
-    *("dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
-    *("dataloader_in_order", "skip_memory_metrics", "skip_unreadable"),
-    *("base_licence", "versions", "validation", "best_checkpoint"),
-}
-
-# The names under which records keep these flags since the first version.
-_FLAGS = {"base_model": "model", "base_revision": "revision", "mask_source": "masks"}
-# Schedules whose rate at a step does not depend on how many steps are to follow.
-_ENDLESS = (STEP_DECAY, "constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau", "greedy")
-_LEFT_OUT = "left out"
+# Their None is an answer; elsewhere it means that there is nothing to tell, and the key is left out.
+_TOLD_IF_NONE = ("base_revision", "class_seed")
 
 
-def changed_settings(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass whose values differ from the defaults."""
-    return {
-        field.name: value for field in fields(settings) if (value := getattr(settings, field.name)) != _default(field)
-    }
+def package_versions() -> dict[str, str]:
+    """The installed versions of the packages that results depend on."""
+    return {name: version(name) for name in RECORDED_PACKAGES}
 
 
-def training_record(config: RobustViTConfig, precision: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What robustvit.json says of a run.
+@dataclass
+class TrainingRecord:
+    """The keys of robustvit.json. Records of earlier versions lack some of them.
 
-    Args:
-        config: Its settings, completed for the model.
-        precision: "no" (float32), "bf16" or "fp16".
-        record: Where the model and the images come from, see `finetuning.finetune`.
-
-    Returns:
-        `record` with `method`, `hyper_parameters`, `num_processes`, `precision` and `versions`, as JSON has them.
-        `hyper_parameters` are flags with the values that differ from their defaults, and a few that never miss.
+    Attributes:
+        method: The loss.
+        hyper_parameters: Flags of the training with the values that differ from their defaults, and a few always.
+        num_processes, precision: "no" (float32), "bf16" or "fp16".
+        arguments: Flags of model, data and masks with the values that differ from their defaults.
+        base_model, base_revision, base_licence: What was fine-tuned, its commit, and what its card says of a licence.
+        dataset, mask_source, swap_backgrounds: Where images and masks come from.
+        training_classes, held_out_classes: Names, no two alike.
+        training_class_indices, held_out_class_indices: The same as indices of the model.
+        training_class_wnids, held_out_class_wnids: The same, for a model of ImageNet's classes.
+        samples_per_class, class_seed: How the images were chosen.
+        training_images, validation_images: Their ids.
+        mask_foreground, mask_ignore, mask_orientation: How masks of the user's own are read, see `MaskReading`.
+        versions: Of this package and those it stands on.
+        validation: "before" and "after" -> figure -> value.
+        best_checkpoint: Whether the weights are those of the best checkpoint, not of the last step.
+        others: Keys of other versions.
     """
-    resolved = {"accelerator_config": AcceleratorConfig().to_dict(), "activation_checkpointing": False}
-    resolved["accelerator_config"].pop("use_configured_state")
-    defaults = {field.name: _default(field) for field in fields(config)} | resolved
-    needless = NOT_RECORDED | {"method"}
-    needless |= set() if config.lora_rank else {"lora_alpha"}
-    needless |= set() if config.lr_scheduler_type == STEP_DECAY else {"lr_decay", "lr_decay_epochs"}
-    hyper_parameters = {
-        name: value
-        for name, value in config.to_dict().items()
-        if name not in needless and (name in ALWAYS_RECORDED or value != defaults[name])
-    }
-    return {
-        "method": config.method,
-        "hyper_parameters": hyper_parameters,
-        "num_processes": config.world_size,
-        "precision": precision,
-        **record,
-        "versions": {"hf_robustvit": __version__} | {name: version(name) for name in RECORDED_PACKAGES},
-    }
 
+    method: str | None = None
+    hyper_parameters: dict[str, Any] = field(default_factory=dict)
+    num_processes: int | None = None
+    precision: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    base_model: str | None = None
+    base_revision: str | None = None
+    base_licence: dict[str, str] | None = None
+    dataset: str | None = None
+    mask_source: str | None = None
+    swap_backgrounds: bool | None = None
+    training_classes: list[str] | None = None
+    held_out_classes: list[str] | None = None
+    training_class_indices: list[int] | None = None
+    held_out_class_indices: list[int] | None = None
+    training_class_wnids: list[str] | None = None
+    held_out_class_wnids: list[str] | None = None
+    samples_per_class: int | None = None
+    class_seed: int | None = None
+    training_images: list[str] | None = None
+    validation_images: list[str] | None = None
+    mask_foreground: list[str] | None = None
+    mask_ignore: list[str] | None = None
+    mask_orientation: str | None = None
+    versions: dict[str, str] | None = None
+    validation: dict[str, dict[str, float]] | None = None
+    best_checkpoint: bool | None = None
+    others: dict[str, Any] = field(default_factory=dict)
 
-def refuse_another_run(checkpoint: str | os.PathLike, record: Mapping[str, Any]) -> None:
-    """Check that a run goes on from a checkpoint as the checkpoint was made.
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "TrainingRecord":
+        """The record that a JSON object holds."""
+        others = dict(content)
+        known = {item.name: others.pop(item.name) for item in fields(cls) if item.name in others}
+        return cls(**known | {"others": others})
 
-    What `MAY_CHANGE` names may differ, and so may the number of epochs unless the learning rate's schedule depends on
-    it, and the processes, batch size and accumulation as long as a step takes as many images.
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "TrainingRecord":
+        """Read a record.
 
-    Args:
-        checkpoint: Its folder. One without a record is not checked.
-        record: The run's, from `training_record`.
+        Args:
+            path: The file, or the folder that holds it.
 
-    Raises:
-        UserError: Something else differs; the message says what.
-    """
-    path = Path(checkpoint, TRAINING_RECORD)
-    if not path.is_file():
-        return
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    then, now = _decisive(stored), _decisive(json.loads(json.dumps(record)))
-    # Before records had versions they left out much, and "constant" was decayed.
-    names = [name for name in now | then if "versions" in stored or name in then.keys() & now.keys()]
-    if "versions" not in stored and then.get("lr_scheduler_type") == "constant":
-        then["lr_scheduler_type"] = STEP_DECAY
-    differences = [
-        "{} was {}, now it is {}".format(name, *_shown(then.get(name, _LEFT_OUT), now.get(name, _LEFT_OUT)))
-        for name in names
-        if then.get(name, _LEFT_OUT) != now.get(name, _LEFT_OUT)
-    ]
-    if differences:
-        raise UserError(
-            f"{checkpoint} cannot be resumed with other settings ({'; '.join(differences)}): give those it was made "
-            "with, or name another --output_dir."
-        )
+        Raises:
+            UserError: It is not one.
+        """
+        path = Path(path, TRAINING_RECORD) if os.path.isdir(path) else Path(path)
+        try:
+            return cls.of(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is not the record of a fine-tuning run ({error}): remove it.") from error
 
+    def content(self) -> dict[str, Any]:
+        """The JSON object."""
+        known = {name: value for name, value in vars(self).items() if value is not None or name in _TOLD_IF_NONE}
+        return known | known.pop("others")
 
-def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the weights of a run, by flag."""
-    settings = {"method": record["method"]} | record.get("arguments", {}) | record["hyper_parameters"]
-    nested = ("arguments", "hyper_parameters")
-    settings |= {_FLAGS.get(name, name): value for name, value in record.items() if name not in nested}
-    batch = [settings.pop(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
-    settings["per_device_train_batch_size x gradient_accumulation_steps x processes"] = math.prod(
-        [*batch, settings.pop("num_processes")]
-    )
-    free = set(MAY_CHANGE)
-    if settings["lr_scheduler_type"] in _ENDLESS and not 0 < settings.get("warmup_steps", 0) < 1:
-        free |= {"num_train_epochs", "max_steps"}
-    return {name: value for name, value in settings.items() if name not in free}
-
-
-def _shown(then: Any, now: Any) -> tuple[Any, Any]:
-    """Two values for a message; of two long lists the first entries that only one of them has."""
-    if not (isinstance(then, list) and isinstance(now, list)):
-        return then, now
-    return tuple(
-        f"{len(ours)} with {', '.join(map(str, only[:3]))}"
-        if (only := [item for item in ours if item not in others])
-        else f"{len(ours)} of these"
-        for ours, others in ((then, now), (now, then))
-    )
-
-
-def _default(field: Field) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
+    def write(self, folder: str | os.PathLike) -> None:
+        """Write robustvit.json into a folder, whole or not at all."""
+        with replacing(Path(folder, TRAINING_RECORD)) as path:
+            path.write_text(json.dumps(self.content(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

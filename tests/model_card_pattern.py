@@ -55,8 +55,8 @@ The file names of all training and validation images are in `robustvit\.json`\.
 
 \| setting +\| value +\|
 \| -+ \| -+ \|
-(\| `\w+` +\| [\w.-]+ +\|
-){{15,25}}
+(\| `\w+` +\| [\w.\\-]+ +\|
+){{15,30}}
 ## Results
 
 ### On the validation images

@@ -1,7 +1,6 @@
 """The demo: what the original and the fine-tuned model see in the same picture, side by side in a browser."""
 
 import html
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,9 @@ from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.pictures import explain_picture
-from hf_robustvit.models.files import TRAINING_RECORD, find_model_file
+from hf_robustvit.models.files import find_model_file
 from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 from hf_robustvit.reporting.pictures import heat_overlay
 
 
@@ -128,13 +128,10 @@ def _base_of(name: str) -> tuple[str | None, str | None]:
     path = find_model_file(name, TRAINING_RECORD)
     if path is None:
         return None, None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return record["base_model"], record["base_revision"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not say which model it was fine-tuned from: name that one with --baseline."
-        ) from error
+    record = TrainingRecord.read(path)
+    if record.base_model is None:
+        raise UserError(f"{path} does not say which model it was fine-tuned from: name that one with --baseline.")
+    return record.base_model, record.base_revision
 
 
 def _load(title: str, name: str, revision: str | None = None) -> Classifier:

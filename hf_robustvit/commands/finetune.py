@@ -2,14 +2,17 @@
 
 import logging
 import os
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hf_robustvit.config import RobustViTConfig
+from hf_robustvit import paper
+from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
     MASK_CONTROLS,
     NO_FLAGS,
@@ -35,11 +38,11 @@ from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
-from hf_robustvit.record import changed_settings
 from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
-from hf_robustvit.trainer.trainer import RobustViTTrainer, check_settings
+from hf_robustvit.trainer.repetition import changed_settings
+from hf_robustvit.trainer.trainer import RobustViTTrainer
 
 
 logger = logging.getLogger(__name__)
@@ -126,54 +129,25 @@ def finetune(
     set_seed(config.seed)
     checkpoint = checkpoint_to_resume(config)
     repository = HubRepository.of(config)
-    config.push_to_hub = False  # the Trainer's push takes all of the output folder, and would come before the card
+    # Without the Trainer's own push, which takes all of the output folder and would come before the card.
+    config = copy(config)
+    config.push_to_hub = False
     model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
     check_settings(config, model)
     if repository and config.process_index == 0:
         repository.create(config.output_dir)
-    class_names = pairs.features["label"].names
-    num_classes = arguments.num_classes
-    if num_classes is None:
-        num_classes = 500 if arguments.dataset == "imagenet-s" else len(set(pairs["label"]))
-    selection = choose_training_images(
-        pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
-    )
-    chosen = [pairs.select(selection.training_indices), pairs.select(selection.validation_indices)]
-    if arguments.masks == "tokencut":
-        chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
-    with config.main_process_first():
-        # Validation images only measure: one without an object's outline in its mask is left out, and named.
-        skips = arguments.skip_unreadable, arguments.skip_unreadable or ("empty", "implausible")
-        chosen = [
-            check_pairs(part, skip, reading=own_masks, use=use)
-            for part, skip, use in zip(chosen, skips, ("training", "validation"), strict=True)
-        ]
-        if arguments.masks in MASK_CONTROLS:
-            chosen = [control_masks(part, arguments.masks, config.seed, own_masks) for part in chosen]
-            own_masks = None
-    training, validation = chosen
+    selection, training, validation = choose_images(arguments, config, pairs, tokencut, gate, own_masks)
+    if arguments.masks in MASK_CONTROLS:  # the package has made these
+        own_masks = None
     train_transform = TrainTransform(image_processor, reading=own_masks)
     eval_transform = EvalTransform(image_processor, reading=own_masks)
     if arguments.swap_backgrounds:
         train_transform = SwapBackgrounds(train_transform, training)
-
-    base_revision = commit_of(arguments.model, arguments.revision)
-    settings = changed_settings(replace(arguments, revision=base_revision))
-    if arguments.masks == "tokencut":
-        settings |= changed_settings(tokencut) | changed_settings(gate)
     record = {
-        "arguments": {name: value for name, value in settings.items() if name not in ("data_dir", "images_dir")},
-        "base_model": arguments.model,
-        "base_revision": base_revision,
-        "base_licence": base_licence(arguments.model, arguments.revision),
-        "dataset": arguments.dataset,
-        "mask_source": arguments.masks,
-        "swap_backgrounds": arguments.swap_backgrounds,
+        **described(arguments, tokencut, gate),
         "training_classes": selection.training_classes,
         "held_out_classes": selection.held_out_classes,
         **recorded_classes(selection, model.config),
-        "samples_per_class": arguments.samples_per_class,
-        "class_seed": arguments.class_seed,
         "training_images": training["image_id"][:],
         "validation_images": validation["image_id"][:],
         **reading.settings(),
@@ -195,6 +169,59 @@ def finetune(
         if repository:
             repository.push(config.output_dir, "Fine-tuned model")
     return before, after
+
+
+def choose_images(
+    arguments: FinetuneArguments,
+    config: RobustViTConfig,
+    pairs: datasets.Dataset,
+    tokencut: TokenCutOptions,
+    gate: QualityGate,
+    own_masks: MaskReading | None,
+) -> tuple[Selection, datasets.Dataset, datasets.Dataset]:
+    """Choose the images for training and validation, and give them the masks that are asked for.
+
+    Returns:
+        What was chosen, and the rows of both parts that can be used.
+    """
+    class_names, num_classes = pairs.features["label"].names, arguments.num_classes
+    if num_classes is None:
+        num_classes = paper.TRAINING_CLASSES.get(arguments.dataset) or len(set(pairs["label"]))
+    selection = choose_training_images(
+        pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
+    )
+    chosen = [pairs.select(selection.training_indices), pairs.select(selection.validation_indices)]
+    if arguments.masks == "tokencut":
+        chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
+    with config.main_process_first():
+        # Validation images only measure: one without an object's outline in its mask is left out, and named.
+        skips = arguments.skip_unreadable, arguments.skip_unreadable or ("empty", "implausible")
+        chosen = [
+            check_pairs(part, skip, reading=own_masks, use=use)
+            for part, skip, use in zip(chosen, skips, ("training", "validation"), strict=True)
+        ]
+        if arguments.masks in MASK_CONTROLS:
+            chosen = [control_masks(part, arguments.masks, config.seed, own_masks) for part in chosen]
+    return selection, *chosen
+
+
+def described(arguments: FinetuneArguments, tokencut: TokenCutOptions, gate: QualityGate) -> dict[str, Any]:
+    """What robustvit.json says of where the model, the images and the masks come from."""
+    base_revision = commit_of(arguments.model, arguments.revision)
+    settings = changed_settings(replace(arguments, revision=base_revision))
+    if arguments.masks == "tokencut":
+        settings |= changed_settings(tokencut) | changed_settings(gate)
+    return {
+        "arguments": {name: value for name, value in settings.items() if name not in ("data_dir", "images_dir")},
+        "base_model": arguments.model,
+        "base_revision": base_revision,
+        "base_licence": base_licence(arguments.model, arguments.revision),
+        "dataset": arguments.dataset,
+        "mask_source": arguments.masks,
+        "swap_backgrounds": arguments.swap_backgrounds,
+        "samples_per_class": arguments.samples_per_class,
+        "class_seed": arguments.class_seed,
+    }
 
 
 def masks_of_ones_own(
@@ -271,12 +298,12 @@ def train(trainer: RobustViTTrainer, checkpoint: str | None) -> tuple[dict[str, 
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
-    trainer.record["validation"] = {
+    trainer.record.validation = {
         when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}
         for when, figures in (("before", before), ("after", after))
     }
     best = trainer.state.best_model_checkpoint  # None where no evaluation came before the end
-    trainer.record["best_checkpoint"] = trainer.args.load_best_model_at_end and best is not None
+    trainer.record.best_checkpoint = trainer.args.load_best_model_at_end and best is not None
     trainer.save_model()
     trainer.save_state()
     if trainer.is_world_process_zero():

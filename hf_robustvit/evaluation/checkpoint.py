@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import logging
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from transformers import PreTrainedModel
 from hf_robustvit.data.labels import imagenet_classes
 from hf_robustvit.errors import UserError
 from hf_robustvit.models import load_classifier
-from hf_robustvit.models.files import TRAINING_RECORD, commit_of, find_model_file
+from hf_robustvit.models.files import commit_of, find_model_file
+from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ class Checkpoint:
         """Complete a loaded model by its commit and by what its folder says about its training."""
         record = _training_record(name, revision)
         names, indices = (
-            frozenset(classes) if (classes := record.get(key)) else None
-            for key in ("training_classes", "training_class_indices")
+            frozenset(classes) if classes else None
+            for classes in (record.training_classes, record.training_class_indices)
         )
         if names and indices is None:  # of an earlier version
             counts = Counter(model.config.id2label.values())
@@ -86,10 +86,10 @@ class Checkpoint:
         return self.model.config.id2label[class_index] in self.training_classes
 
 
-def _training_record(name: str, revision: str | None) -> dict[str, Any]:
+def _training_record(name: str, revision: str | None) -> TrainingRecord:
     """A model's robustvit.json, in its folder or its Hub repository; empty where there is none."""
     try:
         path = find_model_file(name, TRAINING_RECORD, revision)
     except UserError:  # it is not in the cache, and the Hub cannot be reached
-        return {}
-    return json.loads(path.read_text(encoding="utf-8")) if path else {}
+        path = None
+    return TrainingRecord.read(path) if path else TrainingRecord()

@@ -3,7 +3,6 @@
 import json
 import logging
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.files import replacing
+from hf_robustvit.record import package_versions
 
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 # Which kind of interval each `*_ci95` of a result is.
 INTERVALS = {f"{name}_ci95": figure.interval for name, figure in FIGURES.items() if figure.interval}
 INTERVALS |= {"oracle_headroom_ci95": "score"}
-RECORDED_PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "pillow", "numpy")
 
 
 _FIELDS = [*FIGURES, *(name for name in INTERVALS if name.removesuffix("_ci95") in FIGURES)]
@@ -67,7 +66,7 @@ class BenchmarkResult(_Figures):
     oracle_headroom_ci95: list[float] | None = None
     interval: dict[str, str] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in RECORDED_PACKAGES})
+    versions: dict[str, str] = field(default_factory=package_versions)
 
     def same_run(self, other: "BenchmarkResult") -> bool:
         """Whether both come from the same model, data and protocol, so that one need not be made again."""

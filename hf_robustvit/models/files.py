@@ -33,9 +33,7 @@ from hf_robustvit.paper import MODELS
 
 
 CONNECT_SECONDS = 5
-# What a fine-tuned model keeps beside its weights: the method, its settings and the images it was trained on.
-TRAINING_RECORD = "robustvit.json"
-# Its card, and the results of its evaluations.
+# A fine-tuned model's card, and the results of its evaluations.
 CARD, RESULTS = "README.md", "results"
 
 _EMBEDDED = {"cutouts-vit": Path(__file__).parents[1] / "cutouts" / "assets" / "cutouts-vit"}

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from hf_robustvit.data import MASK_CONTROLS
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import Difference, adjust
 from hf_robustvit.evaluation.figures import FIGURES
-from hf_robustvit.evaluation.results import RECORDED_PACKAGES, BenchmarkResult
+from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.evaluation.statistics import accuracy_interval
 from hf_robustvit.files import replacing
-from hf_robustvit.models.files import CARD, RESULTS, TRAINING_RECORD, find_model_file
+from hf_robustvit.models.files import CARD, RESULTS, find_model_file
+from hf_robustvit.record import TrainingRecord, package_versions
 from hf_robustvit.reporting.tables import comparison_table, interval, markdown_table, results_table
 
 
@@ -53,15 +53,15 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
         folder: The model's folder.
         model_id: Its name on the Hub, or the one it shall have; for a local model its folder's name.
     """
-    record = json.loads(Path(folder, TRAINING_RECORD).read_text(encoding="utf-8"))
+    record = TrainingRecord.read(folder)
     name = model_id.rpartition("/")[2]
-    base = public_name(record["base_model"])
-    settings = {key: value for key, value in record["hyper_parameters"].items() if value is not None}
+    base = public_name(record.base_model)
+    settings = {key: value for key, value in record.hyper_parameters.items() if value is not None}
     card = ModelCard.from_template(
         _metadata(record, name),
         template_path=str(TEMPLATE),
         title=as_text(name),
-        summary=f"{as_text(base)}, fine-tuned {METHODS[record['method']]}.",
+        summary=f"{as_text(base)}, fine-tuned {METHODS[record.method]}.",
         facts=_facts(record, base),
         hyper_parameters=markdown_table(
             ("setting", "value"), [[f"`{key}`", as_text(value)] for key, value in settings.items()]
@@ -70,8 +70,8 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
         checkpoint_note=_checkpoint_note(record),
         benchmarks=f"{BEGIN}\n{NO_BENCHMARKS}\n{END}",
         model_id=json.dumps(model_id),
-        licence=_licence_text(record["base_licence"], base),
-        versions=", ".join(f"{package} {version(package)}" for package in RECORDED_PACKAGES) + ".",
+        licence=_licence_text(record.base_licence, base),
+        versions=", ".join(f"{name} {version}" for name, version in package_versions().items()) + ".",
     )
     _write(Path(folder) / CARD, str(card) + "\n")
 
@@ -153,11 +153,11 @@ def public_name(name: str) -> str:
     return Path(name).resolve().name if os.path.isdir(name) or os.path.isabs(name) else name
 
 
-def _metadata(record: Mapping[str, Any], name: str) -> ModelCardData:
-    dataset = public_name(record["dataset"])
+def _metadata(record: TrainingRecord, name: str) -> ModelCardData:
+    dataset = public_name(record.dataset)
     return ModelCardData(
-        **record["base_licence"],
-        base_model=_hub_id(record["base_model"]),
+        **record.base_licence,
+        base_model=_hub_id(record.base_model),
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["image-classification", "hf_robustvit", "robustness", "relevance-maps"],
@@ -171,33 +171,33 @@ def _metadata(record: Mapping[str, Any], name: str) -> ModelCardData:
                 dataset_split="validation",
                 metric_type="accuracy",
                 metric_name=FIGURES["top1"].hub_name,
-                metric_value=round(100 * record["validation"]["after"]["eval_accuracy"], 2),
+                metric_value=round(100 * record.validation["after"]["eval_accuracy"], 2),
             )
         ],
     )
 
 
-def _facts(record: Mapping[str, Any], base: str) -> str:
+def _facts(record: TrainingRecord, base: str) -> str:
     """The list of what was trained on what."""
-    revision = f", revision {as_text(record['base_revision'])}" if record["base_revision"] else ""
-    link = _hub_id(record["base_model"])
+    revision = f", revision {as_text(record.base_revision)}" if record.base_revision else ""
+    link = _hub_id(record.base_model)
     base = f"[{as_text(base)}](https://huggingface.co/{link})" if link else as_text(base)
-    training, held_out = record["training_classes"], record["held_out_classes"]
-    masks = record["mask_source"]
+    training, held_out = record.training_classes, record.held_out_classes
+    masks = record.mask_source
     if masks in MASK_CONTROLS:
         masks = f"{masks} (a control: not the images' own masks)"
     elif masks not in ("annotated", "tokencut"):
         masks = f"the folder {public_name(masks)}"
     lines = [
         f"Base model: {base}{revision}",
-        f"Images: {len(record['training_images'])} for training and {len(record['validation_images'])} for "
-        f"validation, from {as_text(public_name(record['dataset']))}",
+        f"Images: {len(record.training_images)} for training and {len(record.validation_images)} for "
+        f"validation, from {as_text(public_name(record.dataset))}",
         f"Training classes: {len(training)}{_class_list(training)}",
         f"Held-out classes, which the model was not fine-tuned on: {len(held_out)}{_class_list(held_out)}",
         f"Masks: {as_text(masks)}",
-        f"Method: `{record['method']}`",
+        f"Method: `{record.method}`",
     ]
-    lines += ["Every other training image was shown on another one's background"] if record["swap_backgrounds"] else []
+    lines += ["Every other training image was shown on another one's background"] if record.swap_backgrounds else []
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -208,19 +208,19 @@ def _class_list(names: Sequence[str]) -> str:
     return f" ({shown}{f' and {more} more' if more > 0 else ''})" if names else ""
 
 
-def _checkpoint_note(record: Mapping[str, Any]) -> str:
+def _checkpoint_note(record: TrainingRecord) -> str:
     """By what the checkpoint was chosen; records of the first version name neither metric nor direction."""
-    if not record["best_checkpoint"]:
+    if not record.best_checkpoint:
         return ""
-    metric = record["hyper_parameters"].get("metric_for_best_model", "loss").removeprefix("eval_").replace("_", " ")
-    best = "highest" if record["hyper_parameters"].get("greater_is_better", False) else "lowest"
+    metric = record.hyper_parameters.get("metric_for_best_model", "loss").removeprefix("eval_").replace("_", " ")
+    best = "highest" if record.hyper_parameters.get("greater_is_better", False) else "lowest"
     return f", and the checkpoint with their {best} {as_text(metric)} was kept"
 
 
-def _validation(record: Mapping[str, Any]) -> str:
+def _validation(record: TrainingRecord) -> str:
     """The table of the validation images' figures, before and after."""
-    count = len(record["validation_images"])
-    before, after = record["validation"]["before"], record["validation"]["after"]
+    count = len(record.validation_images)
+    before, after = record.validation["before"], record.validation["after"]
     rows = []
     for name, factor in {"accuracy": 100, "relevance_in_mask": 100, "loss": 1}.items():
         key = f"eval_{name}"

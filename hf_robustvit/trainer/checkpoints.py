@@ -14,26 +14,31 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 
 
 logger = logging.getLogger(__name__)
 
 # What belongs to a checkpoint beside trainer_state.json, whatever the number of processes and the kind of sharding.
-CHECKPOINT_FILES = ("*model*", "optimizer*", "scheduler.pt", "rng_state*")
+CHECKPOINT_FILES = ("*model*", "optimizer*", "scheduler.pt")
 
 
 def is_whole(checkpoint: str | Path) -> bool:
     """Whether a checkpoint was written to its end, and not removed in part.
 
     trainer_state.json is written last, so a run that is killed while it writes a checkpoint leaves none, or half of
-    one. A run that is killed while it removes an old checkpoint leaves some files out.
+    one. A run that is killed while it removes an old checkpoint leaves some files out. Of several processes the others
+    may write their random state later.
     """
     folder = Path(checkpoint)
     try:
         json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(any(folder.glob(pattern)) for pattern in CHECKPOINT_FILES)
+    has_record = (folder / TRAINING_RECORD).is_file()
+    num_processes = TrainingRecord.read(folder).num_processes if has_record else None
+    num_states = len(list(folder.glob("rng_state*.pth")))
+    return num_states >= (num_processes or 1) and all(any(folder.glob(pattern)) for pattern in CHECKPOINT_FILES)
 
 
 def begin_checkpoint(checkpoint: Path) -> None:

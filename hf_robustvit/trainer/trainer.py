@@ -1,7 +1,5 @@
 """`RobustViTTrainer`: a `transformers.Trainer` whose loss looks at the relevance map."""
 
-import json
-import os
 from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
@@ -13,121 +11,24 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming, apply_renamings
-from transformers.integrations import TensorBoardCallback
-from transformers.integrations.integration_utils import default_logdir
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, get_last_checkpoint
 
-from hf_robustvit.config import STEP_DECAY, RobustViTConfig
+from hf_robustvit.config import STEP_DECAY, RobustViTConfig, check_settings
 from hf_robustvit.data import AugmentedPairs
-from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.errors import UserError
 from hf_robustvit.losses import LOSSES, FinetuneLoss, GradMaskLoss, LossOutput, RobustViTLoss, RRRLoss
 from hf_robustvit.losses.output import foreground_of
-from hf_robustvit.models.families import layers_of
-from hf_robustvit.models.files import TRAINING_RECORD
-from hf_robustvit.record import refuse_another_run, training_record
+from hf_robustvit.trainer.callbacks import EpochCallback, InterruptionCallback, place_tensorboard
 from hf_robustvit.trainer.checkpoints import begin_checkpoint, check_room, raise_if_full
-from hf_robustvit.trainer.interruption import InterruptionCallback
-from hf_robustvit.trainer.lora import add_lora, merge_lora
-
-
-# What an evaluation measures beside the loss, by method.
-METRICS = {
-    "robustvit": (
-        *("accuracy", "relevance_in_mask", "background_loss", "foreground_loss", "relevance_loss"),
-        "classification_loss",
-    ),
-    "gradmask": ("accuracy", "background_loss", "classification_loss"),
-    "rrr": ("accuracy", "background_loss", "classification_loss"),
-    "finetune": ("accuracy", "classification_loss"),
-}
+from hf_robustvit.trainer.parameters import accept_saved_names, add_lora, freeze_below, merge_lora
+from hf_robustvit.trainer.repetition import refuse_another_run, training_record
 
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
     """The loss a completed config describes."""
     loss = LOSSES[config.method]
     return loss(**{item.name: getattr(config, item.name) for item in fields(loss)})
-
-
-def accept_saved_names(model: PreTrainedModel) -> None:
-    """Let `load_state_dict` take the names that `save_pretrained` writes.
-
-    transformers 5 saves a ViT under the names of version 4, and its Trainer, which resumes and returns to the best
-    checkpoint through `load_state_dict`, would only warn of the missing weights and keep the ones it has.
-    """
-    renamings = [entry for entry in get_model_conversion_mapping(model) if isinstance(entry, WeightRenaming)]
-
-    def rename(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *args) -> None:
-        for name in list(state_dict):
-            state_dict[apply_renamings(name, renamings)] = state_dict.pop(name)
-
-    model.register_load_state_dict_pre_hook(rename)
-
-
-def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
-    """Freeze a classifier's embeddings and all but its last layers.
-
-    Raises:
-        UserError: It has not so many layers.
-    """
-    layers = layers_of(model)
-    if not 0 <= trainable_layers <= len(layers):
-        raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {len(layers)} layers.")
-    for frozen in (model.base_model.embeddings, *layers[: len(layers) - trainable_layers]):
-        frozen.requires_grad_(False)
-
-
-def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
-    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
-
-    Args:
-        config: The settings.
-        model: What is trained.
-        own_metrics: Whether evaluations measure more than `METRICS`.
-
-    Raises:
-        UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
-            best checkpoint is to be chosen by what is not measured.
-    """
-    check_processes(config)
-    try:
-        Trainer.get_optimizer_cls_and_kwargs(config, model)
-    except (ImportError, ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"--optim {config.optim.value} cannot be used: {error}") from error
-    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
-    if metric is not None and not own_metrics and metric.removeprefix("eval_") not in known:
-        raise unknown_name("--metric_for_best_model", metric, known)
-
-
-def check_processes(config: RobustViTConfig) -> None:
-    """Check that attentions can be differentiated on the processors that the run is spread over.
-
-    Raises:
-        UserError: It is not, or a setting would have no effect.
-    """
-    if config.n_gpu > 1:
-        raise UserError(
-            f"One process sees {config.n_gpu} GPUs, and torch's DataParallel cannot differentiate attentions: "
-            "start the run with `accelerate launch`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
-        )
-    if config.fp16 and config.device.type == "cpu":
-        raise UserError("--fp16 has no effect on a CPU: take --bf16, or leave it out.")
-    if not (config.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"):
-        return
-    version = config.fsdp_plugin_args["fsdp_version"] if config.fsdp else int(os.environ.get("FSDP_VERSION", 1))
-    if config.device.type == "cpu":
-        raise UserError("--fsdp shards over GPUs alone, and this run is on CPUs: leave it out.")
-    if version != 2:
-        raise UserError(
-            f"FSDP version {version} frees weights that the attentions' gradients need: take version 2 "
-            "(`accelerate launch --fsdp_version 2`)."
-        )
-    if config.second_order:
-        raise UserError("--second_order under FSDP: its weights are freed before the second derivative needs them.")
-    if config.lora_rank is not None:
-        raise UserError("--lora_rank under FSDP: the sharded matrices cannot be merged; leave one of the two out.")
 
 
 def check_labels(dataset: Any, num_labels: int) -> None:
@@ -148,27 +49,8 @@ def check_labels(dataset: Any, num_labels: int) -> None:
         )
 
 
-class EpochCallback(TrainerCallback):
-    """Makes epochs whole for what can be interrupted.
-
-    The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
-    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss.
-    """
-
-    def __init__(self):
-        self.postponed = False
-
-    def on_epoch_begin(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        dataset = kwargs["train_dataloader"].dataset
-        if isinstance(dataset, AugmentedPairs):
-            dataset.set_epoch(int(state.epoch))
-
-    def on_step_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        if control.should_save and (float(state.epoch).is_integer() or state.global_step >= state.max_steps):
-            control.should_save, self.postponed = False, True
-
-    def on_epoch_end(self, args: RobustViTConfig, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        control.should_save, self.postponed = control.should_save or self.postponed, False
+class StepDecay(LambdaLR):
+    """The paper's schedule, as `RobustViTTrainer` makes it."""
 
 
 class RobustViTTrainer(Trainer):
@@ -176,8 +58,9 @@ class RobustViTTrainer(Trainer):
 
     Everything a `Trainer` does works as usual: `accelerate launch`, resuming, callbacks, TensorBoard, pushing to the
     Hub. Each log holds the terms of the loss, the accuracy and, where the method makes a map, the share of the
-    relevance inside the mask, each as the mean over the images since the last log. Ctrl-C and SIGTERM raise an
-    `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights after training.
+    relevance inside the mask, each as the mean over the images since the last log or the resumption. Ctrl-C and
+    SIGTERM raise an `Interruption` after the step's checkpoint is saved. LoRA's matrices are merged into the weights
+    after training.
 
     Args:
         model: A classifier from `load_classifier`; it must be given, `model_init` is refused.
@@ -234,10 +117,7 @@ class RobustViTTrainer(Trainer):
         self.interruption = InterruptionCallback(self.accelerator)
         self.add_callback(self.interruption)
         self.add_callback(EpochCallback)
-        for callback in self.callback_handler.callbacks:
-            # It would only be set when training begins; the log of an evaluation before that went to ./runs.
-            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-                callback.logging_dir = os.path.join(args.output_dir, default_logdir())
+        place_tensorboard(self.callback_handler.callbacks, args.output_dir)
         self.model_accepts_loss_kwargs = True  # so that the images of the whole accumulated batch are counted
         self.loss = make_loss(args)
         self.record = record and training_record(args, self.accelerator.mixed_precision, record)
@@ -259,17 +139,16 @@ class RobustViTTrainer(Trainer):
             # An earlier evaluation has marked the model as prepared, though not for training: accelerate would leave
             # DistributedDataParallel out, and each process would train a model of its own.
             self.model._is_accelerate_prepared = False
+        self._sums["train"].clear()
         with self.interruption.catching_signals():
             output = super().train(resume_from_checkpoint, **kwargs)
         if self.args.lora_rank is not None:
             merge_lora(self.model)
         return output
 
-    def _run_epoch(self, *args, **kwargs) -> None:
-        if self.state.global_step >= self.state.max_steps:  # resumed where --max_steps had ended it
-            self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*args, **kwargs)
+    def get_batch_samples(self, *args, **kwargs) -> tuple[list[dict[str, Any]], torch.Tensor | int | None]:
+        is_over = self.state.global_step >= self.state.max_steps  # resumed where --max_steps had ended it
+        return ([], None) if is_over else super().get_batch_samples(*args, **kwargs)
 
     def compute_loss(
         self,
@@ -349,7 +228,8 @@ class RobustViTTrainer(Trainer):
         return [name for name, _ in model.named_parameters()]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        if self.lr_scheduler is None and self.args.lr_scheduler_type == STEP_DECAY:
+        is_ours = self.lr_scheduler is None or isinstance(self.lr_scheduler, StepDecay)
+        if is_ours and self.args.lr_scheduler_type == STEP_DECAY:  # anew at each training
             _, steps_per_epoch, *_ = self.set_initial_training_values(self.args, self.get_train_dataloader())
             steps_per_decay = self.args.lr_decay_epochs * steps_per_epoch
             warmup_steps = self.args.get_warmup_steps(num_training_steps)
@@ -358,38 +238,19 @@ class RobustViTTrainer(Trainer):
                 warmth = step / warmup_steps if step < warmup_steps else 1
                 return warmth * self.args.lr_decay ** (step // steps_per_decay)
 
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
-            self._created_lr_scheduler = True
+            self.lr_scheduler = StepDecay(optimizer or self.optimizer, factor)
         return super().create_scheduler(num_training_steps, optimizer)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, *args, **kwargs) -> None:
         if self.record is not None and self.args.should_save:
-            text = json.dumps(self.record, indent=2, ensure_ascii=False) + "\n"
-            (Path(output_dir or self.args.output_dir) / TRAINING_RECORD).write_text(text, encoding="utf-8")
+            self.record.write(output_dir or self.args.output_dir)
+        super().save_model(output_dir, *args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:
-            begin_checkpoint(Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            begin_checkpoint(Path(self.args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"))
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:  # the libraries that write each have their own for a full disk
             raise_if_full(self.args, self.model, error)
             raise
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        sums = {name: float(total) for name, total in self._sums["train"].items()}
-        log = {"loss": self._tr_loss.item(), "step": self._globalstep_last_logged, "sums": sums}
-        (Path(output_dir) / f"log_{self.args.process_index}.json").write_text(json.dumps(log), encoding="utf-8")
-        self.accelerator.wait_for_everyone()  # before the first process writes trainer_state.json
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        path = Path(checkpoint) / f"log_{self.args.process_index}.json"
-        if path.is_file():  # else the checkpoint is of another number of processes, and the log begins anew
-            log = json.loads(path.read_text(encoding="utf-8"))
-            self._tr_loss.fill_(log["loss"])
-            self._globalstep_last_logged = log["step"]
-            sums = {name: torch.tensor(total, device=self.args.device) for name, total in log["sums"].items()}
-            self._sums["train"] = defaultdict(float, sums)

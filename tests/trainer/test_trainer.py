@@ -16,11 +16,11 @@ from tiny_models import FAMILIES, tiny_model
 from tiny_pairs import collate, make_trainer, pairs, train_once
 from transformers import EarlyStoppingCallback, TrainerCallback, default_data_collator
 
-from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.config import METRICS, RobustViTConfig, check_processes
 from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import RobustViTLoss
-from hf_robustvit.trainer.trainer import METRICS, RobustViTTrainer, check_processes
+from hf_robustvit.trainer.trainer import RobustViTTrainer
 
 
 METHODS = ("robustvit", "gradmask", "rrr", "finetune")
@@ -249,6 +249,25 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(tmp_path):
     assert resumed.state.global_step == undisturbed.state.global_step == 12
     for name, weight in weights(undisturbed.model).items():
         assert torch.equal(weights(resumed.model)[name], weight), name
+
+
+def test_a_run_resumed_where_max_steps_ended_it_is_over(tmp_path):
+    settings = {"max_steps": 5, "per_device_train_batch_size": 4}  # in the middle of the second epoch
+    ended = make_trainer(tmp_path, **settings)
+    ended.train()
+    resumed = make_trainer(tmp_path, model=tiny_model("vit", seed=9), **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 5
+    assert resumed.state.log_history[:-1] == ended.state.log_history[:-1]  # the last one has the time
+    assert_same_weights(weights(resumed.model), weights(ended.model), tolerance=1e-12)
+
+
+def test_the_schedule_begins_anew_at_each_training(tmp_path):
+    trainer = make_trainer(tmp_path, num_train_epochs=3, lr_decay_epochs=1, learning_rate=1e-4)
+    for _ in range(2):
+        trainer.train()
+        rates = [log["learning_rate"] for log in trainer.state.log_history if "learning_rate" in log]
+        assert rates == pytest.approx([1e-4, 0.85e-4, 0.85**2 * 1e-4])
 
 
 def test_the_best_checkpoint_comes_back_and_training_stops_early(tmp_path):

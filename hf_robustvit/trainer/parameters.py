@@ -1,10 +1,27 @@
-"""LoRA (Hu et al., 2022) through peft: low-rank matrices are trained in place of the layers' weights."""
+"""Which parameters are trained, LoRA's (Hu et al., 2022) among them, and the names they are saved by."""
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.models.families import layers_of
 from hf_robustvit.models.loading import is_head
+
+
+def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
+    """Freeze a classifier's embeddings and all but its last layers.
+
+    Raises:
+        UserError: It has not so many layers.
+    """
+    layers = layers_of(model)
+    if not 0 <= trainable_layers <= len(layers):
+        raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {len(layers)} layers.")
+    for frozen in (model.base_model.embeddings, *layers[: len(layers) - trainable_layers]):
+        frozen.requires_grad_(False)
 
 
 def add_lora(model: PreTrainedModel, rank: int, alpha: float) -> None:
@@ -42,3 +59,18 @@ def merge_lora(model: PreTrainedModel) -> None:
     for name, layer in layers.items():
         layer.merge()
         model.set_submodule(name, layer.get_base_layer())
+
+
+def accept_saved_names(model: PreTrainedModel) -> None:
+    """Let `load_state_dict` take the names that `save_pretrained` writes.
+
+    transformers 5 saves a ViT under the names of version 4, and its Trainer, which resumes and returns to the best
+    checkpoint through `load_state_dict`, would only warn of the missing weights and keep the ones it has.
+    """
+    renamings = [entry for entry in get_model_conversion_mapping(model) if isinstance(entry, WeightRenaming)]
+
+    def rename(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *args) -> None:
+        for name in list(state_dict):
+            state_dict[apply_renamings(name, renamings)] = state_dict.pop(name)
+
+    model.register_load_state_dict_pre_hook(rename)

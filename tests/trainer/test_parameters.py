@@ -12,7 +12,7 @@ from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
 from hf_robustvit.models.loading import is_head
 from hf_robustvit.relevance import explain
-from hf_robustvit.trainer.lora import add_lora, merge_lora
+from hf_robustvit.trainer.parameters import add_lora, merge_lora
 
 
 def linear_layers(model) -> set[str]:

@@ -1,17 +1,48 @@
-"""Ctrl-C and SIGTERM while training: the step is finished, a checkpoint saved, and the run ends with a sentence."""
+"""What happens around the steps: whole epochs, an end at Ctrl-C and SIGTERM, and where TensorBoard writes."""
 
 import contextlib
 import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import default_logdir
+
+from hf_robustvit.data import AugmentedPairs
 
 
 logger = logging.getLogger(__name__)
+
+
+class EpochCallback(TrainerCallback):
+    """Makes epochs whole for what can be interrupted.
+
+    The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
+    last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss; one
+    that is resumed where `max_steps` had ended it has both.
+    """
+
+    def __init__(self):
+        self.postponed = self.is_over = False
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        dataset = kwargs["train_dataloader"].dataset
+        if isinstance(dataset, AugmentedPairs):
+            dataset.set_epoch(int(state.epoch))
+        self.is_over = state.global_step >= state.max_steps
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if control.should_save and (float(state.epoch).is_integer() or state.global_step >= state.max_steps):
+            control.should_save, self.postponed = False, True
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if self.is_over:
+            control.should_evaluate = control.should_save = False
+        control.should_save, self.postponed = control.should_save or self.postponed, False
 
 
 class Interruption(KeyboardInterrupt):
@@ -78,3 +109,13 @@ class InterruptionCallback(TrainerCallback):
             "Start the same command with --resume_from_checkpoint true to go on.",
             128 + number,
         )
+
+
+def place_tensorboard(callbacks: Iterable[TrainerCallback], output_dir: str) -> None:
+    """Let TensorBoard write into the output folder.
+
+    It would only learn of that folder when training begins; the log of an evaluation before that went to ./runs.
+    """
+    for callback in callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = os.path.join(output_dir, default_logdir())
