@@ -1,5 +1,8 @@
 """Activations that the backward pass computes again, because that is much cheaper than keeping them."""
 
+import contextlib
+import functools
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -7,14 +10,41 @@ from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.nn import functional as F
 
 
-def recompute_cheap_activations() -> saved_tensors_hooks:
+logger = logging.getLogger(__name__)
+
+
+def recompute_cheap_activations() -> contextlib.AbstractContextManager:
     """A context in whose forward passes the results of GELU and LayerNorm are not kept for the backward pass.
 
     Both operations keep their inputs, and the linear layers after them would keep their results: in a ViT six of the
     sixteen numbers that are kept for each token, layer and hidden unit. A backward pass computes these again, to
-    rounding error. Its gradients cannot be differentiated again.
+    rounding error. Its gradients cannot be differentiated again. With a torch whose graph does not look as expected,
+    the context does nothing.
     """
-    return saved_tensors_hooks(_pack, _unpack)
+    return saved_tensors_hooks(_pack, _unpack) if _graph_is_as_expected() else contextlib.nullcontext()
+
+
+@functools.cache
+def _graph_is_as_expected() -> bool:
+    """Whether autograd's private names, which the recipes below read, are there and give the results back."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        inputs = torch.linspace(-2, 2, 12).view(1, 3, 4).requires_grad_()
+        weight, bias = torch.linspace(0.5, 1, 4), torch.linspace(-1, 1, 4)
+        results = [F.gelu(inputs), F.gelu(inputs, approximate="tanh"), F.layer_norm(inputs, (4,), weight, bias)]
+        try:
+            for result in results:
+                packed = _pack(result.view(3, 4))
+                if not isinstance(packed, _Recipe):
+                    raise RuntimeError(f"unknown node {result.grad_fn.name()}")
+                torch.testing.assert_close(_unpack(packed), result.detach().view(3, 4))
+        except (AttributeError, TypeError, RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            logger.warning(
+                f"torch {torch.__version__} keeps other things for the backward pass than expected ({reason}): "
+                "activations are kept instead of recomputed, which takes more memory."
+            )
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from golden_numbers import relative_error
 from torch import nn
 
+from hf_robustvit.lean import activations
 from hf_robustvit.lean.activations import recompute_cheap_activations
 
 
@@ -92,3 +93,30 @@ def test_the_results_of_gelu_and_layer_norm_are_not_kept(context, kept):
         output = model(torch.randn(2, 3, 8, dtype=torch.float64))
     gc.collect()
     assert output.requires_grad and [result() is not None for result in results] == [kept, kept]
+
+
+def wrong_recipe(node):
+    return activations._gelu(node) + 1
+
+
+@pytest.mark.parametrize(
+    "recipes",
+    [{}, {"GeluBackward0": lambda node: node._saved_renamed}, {"GeluBackward0": wrong_recipe}],
+    ids=["other node", "other name", "other result"],
+)
+def test_another_torch_trains_without_recomputation(recipes, monkeypatch, caplog):
+    monkeypatch.setattr(activations, "_RECOMPUTE", recipes)
+    activations._graph_is_as_expected.cache_clear()
+    for _ in range(2):
+        assert_same_gradients(perceptron(), 1e-14)
+    activations._graph_is_as_expected.cache_clear()
+    (record,) = caplog.records
+    assert "activations are kept instead of recomputed" in record.getMessage()
+
+
+def test_the_check_passes_here_whatever_the_mode(caplog):
+    for context in (torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)):
+        activations._graph_is_as_expected.cache_clear()
+        with context():
+            assert activations._graph_is_as_expected()
+    assert not caplog.records
