@@ -239,7 +239,7 @@ def test_two_folders_of_one_name_are_refused(workshop, tmp_path):
 
 def test_results_are_pushed_to_models_of_the_hub_only(workshop, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
-    with pytest.raises(UserError, match="--push_to_hub adds results to a model on the Hub, and '.*after' is none"):
+    with pytest.raises(UserError, match="--push_to_hub adds results to a model on the Hub, which '.*after' is not"):
         evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets", "--push_to_hub")
 
 
