@@ -199,7 +199,7 @@ def ask(classifier: Classifier, picture: Image.Image, class_name: str = PREDICTE
     overlay = heat_overlay(shown.images[0], explained.maps[0])
     return Answer(
         confidences=dict(zip(classifier.class_names, explained.probabilities[0].tolist(), strict=True)),
-        explained=classifier.class_names[explained.targets[0]],
+        explained=explained.predictions[0],
         overlay=np.asarray(enlarged(Image.fromarray((overlay * 255).round().astype(np.uint8)))),
     )
 

@@ -159,7 +159,7 @@ def _draw_overlays(
         if not picture.exists() or picture.stat().st_mtime < newest_result:
             protocol = (arguments.preprocessing, arguments.crop_border)
             if shown := explain_rows(spread(one), checkpoints, *protocol):
-                overlay_grid(picture, shown)
+                overlay_grid(shown, picture)
 
 
 def prepare_card(arguments: EvaluationArguments) -> Path | None:

@@ -39,7 +39,7 @@ def explain_image(
     model, image_processor = load_classifier(model_name, revision)
     index = None if target is None else class_index(target, model.config)
     shown = explain_picture(model, image_processor, picture, index)
-    overlay_grid(output, shown)
+    overlay_grid(shown, output)
     probabilities = shown.explained["relevance"].probabilities[0]  # (classes,)
     top = probabilities.topk(min(GUESSES, len(probabilities)))
     rows = [

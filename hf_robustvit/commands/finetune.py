@@ -315,5 +315,5 @@ def train(trainer: RobustViTTrainer, checkpoint: str | None) -> tuple[dict[str, 
             maps,
             shown["masks"][:, 0].clamp(min=0).numpy(),
         )
-        overlay_grid(f"{trainer.args.output_dir}/relevance.png", pictures)
+        overlay_grid(pictures, f"{trainer.args.output_dir}/relevance.png")
     return before, after

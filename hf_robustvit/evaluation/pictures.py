@@ -10,6 +10,7 @@ import PIL.Image
 import torch
 from transformers import PreTrainedModel
 
+from hf_robustvit.data import distinct_class_names
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -33,20 +34,16 @@ class ExplainedBatch:
 
     Attributes:
         maps: (batch, height, width) float32 in [0, 1], relevance for the explained class.
-        targets: The explained classes: the predicted ones, unless others were asked for.
-        predictions: Their names.
+        predictions: The explained classes' names, no two classes alike: the predicted ones, unless others were asked
+            for.
+        confidences: Their probabilities.
         probabilities: (batch, classes) float32, of all classes.
     """
 
     maps: np.ndarray
-    targets: list[int]
     predictions: list[str]
+    confidences: list[float]
     probabilities: torch.Tensor
-
-    @property
-    def confidences(self) -> list[float]:
-        """The probabilities of the explained classes."""
-        return [row[target].item() for row, target in zip(self.probabilities, self.targets, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -136,12 +133,12 @@ def explain_batch(
     with torch.no_grad():
         explanation = explain(model, pixel_values.to(model.device), target)
     model.train(was_training)
-    targets = explanation.target.tolist()
+    probabilities, names = explanation.logits.float().softmax(dim=-1), distinct_class_names(model.config)
     return ExplainedBatch(
         maps=explanation.relevance[:, 0].float().cpu().numpy(),
-        targets=targets,
-        predictions=[model.config.id2label[index] for index in targets],
-        probabilities=explanation.logits.float().softmax(dim=-1).cpu(),
+        predictions=[names[index] for index in explanation.target.tolist()],
+        confidences=probabilities.gather(1, explanation.target[:, None])[:, 0].tolist(),
+        probabilities=probabilities.cpu(),
     )
 
 
@@ -187,7 +184,7 @@ def explain_rows(
         explained[title] = explain_batch(checkpoint.model, pixel_values)
     labels = [""] * len(data.rows)
     if data.label_space:
-        names = checkpoint.model.config.id2label
+        names = distinct_class_names(checkpoint.model.config)
         labels = [names[data.label_space.first_indices[label]] for label in data.rows["label"]]
     return ExplainedImages(
         denormalize(pixel_values, images.image_processor),

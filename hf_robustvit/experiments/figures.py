@@ -55,9 +55,10 @@ def examples(book: Book) -> str:
                 parts.append(f"{model}, {benchmark}, {kind}: no such image.\n")
                 return
             data = book.workshop.benchmark(benchmark, checkpoints["original"]).named(image_ids)
-            shown, stem = explain_rows(data, checkpoints), f"{model}-{benchmark}-{kind}"
-            for ending in ("png", "pdf"):
-                overlay_grid(book.folder / f"{stem}.{ending}", shown)
+            stem = f"{model}-{benchmark}-{kind}"
+            overlay_grid(
+                explain_rows(data, checkpoints), *(book.folder / f"{stem}.{ending}" for ending in ("png", "pdf"))
+            )
             parts.append(book.figure(stem, f"{model}, {benchmark}, {kind}: {rule}"))
 
         first = "the first image of each class, in the data set's order"

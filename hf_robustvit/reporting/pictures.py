@@ -9,14 +9,14 @@ import numpy as np
 from hf_robustvit.evaluation.pictures import ExplainedImages
 
 
-def overlay_grid(path: str | Path, shown: ExplainedImages) -> None:
+def overlay_grid(shown: ExplainedImages, *paths: str | Path) -> None:
     """Draw one row for each image: the image, its mask, and each model's map with its prediction.
 
     A prediction is written with a tick where it is the label and a cross where it is another.
 
     Args:
-        path: PNG or PDF file to write.
         shown: The images.
+        paths: PNG or PDF files to write.
     """
     from matplotlib.figure import Figure  # takes a second to import
 
@@ -42,8 +42,9 @@ def overlay_grid(path: str | Path, shown: ExplainedImages) -> None:
         axis.set_yticks([])
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(wrapped(title, 20), fontsize=11)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=100)
 
 
 def heat_overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:

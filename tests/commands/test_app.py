@@ -81,7 +81,9 @@ def test_models_that_cannot_be_compared(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--baseline: 'cutouts-vit' is to be compared with a model; give one by --mo"):
         load_classifiers(DemoArguments(baseline="cutouts-vit"))
     model = save(tiny_classifier(), tmp_path / "model", method="robustvit")
-    with pytest.raises(UserError, match="robustvit.json: it does not say which model it was fine-tuned from; name it by --baseline"):
+    with pytest.raises(
+        UserError, match="robustvit.json: it does not say which model it was fine-tuned from: name that one"
+    ):
         load_classifiers(DemoArguments(model=model))
 
 
@@ -178,7 +180,7 @@ def test_bad_uploads_are_told_without_the_visitors_file_name(tmp_path):
         read_upload(tmp_path / "name.png")
     photograph().save(tmp_path / "name.jpg")
     content = (tmp_path / "name.jpg").read_bytes()
-    texts = {content[: len(content) // 2]: "truncated", b"<b>no</b>": "not an image", b"": "no picture"}
+    texts = {content[: len(content) // 2]: "truncated", b"<b>no</b>": "not an image", b"": "not an image"}
     # PostScript would start a program that draws it.
     texts[b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"] = "not an image"
     texts[b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"] = "not an image"

@@ -34,9 +34,9 @@ def drawn(monkeypatch):
     """What is drawn: the maps and captions."""
     batches = []
 
-    def spy(path, shown):
+    def spy(shown, path):
         batches.append(shown.explained["relevance"])
-        overlay_grid(path, shown)
+        overlay_grid(shown, path)
 
     monkeypatch.setattr("hf_robustvit.commands.explain.overlay_grid", spy)
     return batches

@@ -8,7 +8,7 @@ from tiny_models import tiny_model
 from transformers import ViTImageProcessorPil
 
 from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.label_spaces import match_classes
+from hf_robustvit.evaluation.label_spaces import LabelSpace, match_classes
 from hf_robustvit.evaluation.pictures import denormalize, explain_batch, explain_rows, spread
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.relevance import explain
@@ -24,6 +24,19 @@ def test_explain_batch_tells_the_predicted_class_and_keeps_the_models_mode():
     np.testing.assert_allclose(found.maps, wanted.relevance[:, 0].detach().numpy(), atol=1e-6)
     np.testing.assert_allclose(found.confidences, wanted.logits.softmax(-1).amax(-1).tolist(), rtol=1e-5)
     np.testing.assert_allclose(found.probabilities, wanted.logits.detach().softmax(-1), rtol=1e-5)
+
+
+def test_classes_of_one_name_are_told_apart_in_predictions_and_labels(tmp_path):
+    Image.fromarray(np.full((32, 32, 3), 99, dtype=np.uint8)).save(tmp_path / "a.png")
+    model = tiny_model("vit")
+    model.config.id2label = dict.fromkeys(model.config.id2label, "crane")
+    columns = {"image": [str(tmp_path / "a.png")], "image_id": ["a"], "label": [1]}
+    rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    data = BenchmarkData("some", rows, LabelSpace("some", ("other", "crane"), ((0,), (1,)), model.config.num_labels))
+    checkpoint = Checkpoint.of("tiny", None, model, ViTImageProcessorPil(size={"height": 32, "width": 32}))
+    shown = explain_rows(data, {"model": checkpoint})
+    guess = shown.explained["model"].probabilities[0].argmax()
+    assert shown.labels == ["crane (1)"] and shown.explained["model"].predictions == [f"crane ({guess})"]
 
 
 def test_denormalize_undoes_the_normalisation():

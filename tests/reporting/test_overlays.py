@@ -23,7 +23,7 @@ def test_the_grid_is_a_picture_even_with_odd_names(tmp_path):
     explained = {"a $very$ odd <title>": explain_batch(tiny_model("vit"), images)}
     path = tmp_path / "new" / "grid.png"
     shown = images.permute(0, 2, 3, 1).numpy()
-    overlay_grid(path, ExplainedImages(shown, ["$x_1$", "<b>"], explained, np.zeros((2, 32, 32))))
+    overlay_grid(ExplainedImages(shown, ["$x_1$", "<b>"], explained, np.zeros((2, 32, 32))), path)
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.height > 300
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
@@ -36,11 +36,11 @@ def test_captions_stay_in_their_columns(tmp_path, monkeypatch):
     assert wrapped(f"{name} 64%") == "American Staffordshir…\npit bull terrier 64%"
 
     images = np.random.default_rng(0).random((2, 32, 32, 3))
-    explained = ExplainedBatch(np.zeros((2, 32, 32)), [0, 0], [name, "A" * 60], torch.tensor([[0.5], [0.25]]))
+    explained = ExplainedBatch(np.zeros((2, 32, 32)), [name, "A" * 60], [0.5, 0.25], torch.tensor([[0.5], [0.25]]))
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     shown = ExplainedImages(images, [name, "X" * 90], {"before": explained, "after": explained})
-    overlay_grid(tmp_path / "grid.png", shown)
+    overlay_grid(shown, tmp_path / "grid.png")
     drawn[0].draw_without_rendering()
     for row in (drawn[0].axes[:3], drawn[0].axes[3:]):
         boxes = [axes.xaxis.label.get_window_extent() for axes in row]
