@@ -2,9 +2,11 @@
 
 import contextlib
 import difflib
+import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from httpx2 import ConnectError, ConnectTimeout
 from huggingface_hub import (
@@ -91,6 +93,18 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         raise _not_downloaded(name, filename, error.__cause__) from error
     except HfHubHTTPError as error:
         raise _not_downloaded(name, filename, error) from error
+
+
+def read_model_config(name: str, revision: str | None = None) -> dict[str, Any]:
+    """The parsed config.json of a model; arguments and errors are those of `find_model_file`."""
+    config_file = find_model_file(name, "config.json", revision)
+    if config_file is None:
+        raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
+    with reading_model(str(config_file)):
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it holds no settings but a " + type(config).__name__)
+    return config
 
 
 def _check_connection(url: str) -> None:
