@@ -25,6 +25,7 @@ from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_pair, read_
 from hf_robustvit.data.mask_folder import mask_path
 from hf_robustvit.data.pairs import undecoded
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import replacing
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 from hf_robustvit.masks.regions import intersection_over_union
 from hf_robustvit.masks.tokencut import ObjectMask
@@ -126,11 +127,8 @@ class MaskFolder:
             scores = asdict(mask.scores) if mask.scores else None
             text = PngImagePlugin.PngInfo()
             text.add_text("hf_robustvit", json.dumps({"scores": scores, "problem": mask.problem}))
-            path = self._place(image_id, self._reason(scores, mask.problem))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
-            mask.image.save(unfinished, format="PNG", pnginfo=text)
-            os.replace(unfinished, path)  # an interrupted run leaves no half mask
+            with replacing(self._place(image_id, self._reason(scores, mask.problem))) as path:
+                mask.image.save(path, format="PNG", pnginfo=text)
         return unreadable
 
     def _record(self, row: dict, unreadable: dict[str, str], reading: MaskReading | None) -> dict[str, Any]:
@@ -171,11 +169,9 @@ class MaskFolder:
                 raise UserError(f"{other} and {image_id} would share one mask: rename one of them.")
 
     def _write_report(self, records: dict[str, dict[str, Any]]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
         report = {"settings": self.settings, "gate": asdict(self.gate), "images": records}
-        unfinished = self.report_path.with_suffix(".part")
-        unfinished.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(unfinished, self.report_path)
+        with replacing(self.report_path) as path:
+            path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _iou(mask: np.ndarray, row: dict, reading: MaskReading | None) -> float | None:
