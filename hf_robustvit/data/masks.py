@@ -20,7 +20,7 @@ SHOWN_VALUES = 8
 
 
 class UnclearMaskError(ValueError):
-    """Nobody can tell what is object in a mask; the message goes on after the mask's name."""
+    """It is not clear what the object is in a mask; the message continues after the mask's name."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _values(mask: PIL.Image.Image) -> tuple[np.ndarray, bool, set[int], set[int]
         red, green, blue = np.moveaxis(np.asarray(mask, dtype=np.int64), -1, 0)
         if not ((red == green) & (green == blue)).all():
             if mask.getcolors(256) is None:
-                raise ValueError("it has more than 256 colours, so it is no mask")
+                raise ValueError("it has more than 256 colours, so it is not a mask")
             return _colour(red, green, blue), False, {_colour(0, 0, 0)}, {_colour(*VOC_VOID)}
         mask = mask.getchannel(0)
     return grey_values(mask), True, {0}, set()

@@ -104,8 +104,8 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         raise UserError(str(error).replace("--model:", "--backbone:", 1)) from error
     if any(map(is_head, report["unexpected_keys"])):
         logger.warning(
-            "--backbone: %r is a classifier. TokenCut is made for features that were learnt without labels "
-            "(facebook/dino-vitb16, for example); with a model that learnt from labels it mostly finds nothing.",
+            "--backbone: %r is a classifier. TokenCut is made for features learnt without labels "
+            "(facebook/dino-vitb16, for example); with a model trained on labels it mostly finds nothing.",
             name,
         )
     # The mask token takes no part here; anything else would be random, and so would the masks.

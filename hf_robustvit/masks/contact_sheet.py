@@ -29,7 +29,7 @@ def contact_sheet(
     root: str | os.PathLike,
     num_shown: int = 120,
 ) -> None:
-    """Draw images with what lies outside their masks darkened; green captions are accepted, red ones tell the reason.
+    """Draw images with what lies outside their masks darkened; green captions are accepted, red ones give the reason.
 
     Where there are more images than it shows, a title says so.
 

@@ -105,7 +105,7 @@ def check_model_type(model_type: str | None, name: str) -> None:
         name: What the user calls the model.
 
     Raises:
-        UserError: It is not; the message tells why and what is.
+        UserError: It is not; the message says why, and what is.
     """
     if model_type in MODEL_TYPES:
         return

@@ -137,7 +137,7 @@ def test_a_moved_folder_is_told(folder, load):
     with pytest.raises(UserError) as error:
         load(folder)
     assert str(error.value) == (
-        f"The folder {folder}, where images are looked for, does not exist: was it moved or renamed?"
+        f"The folder {folder}, which should hold the images, does not exist: was it moved or renamed?"
     )
     assert load(moved)[0]["image"].size == (8, 6)
 
@@ -147,7 +147,7 @@ def test_stray_entries_are_named_and_counted(folder, load, caplog):
     load(folder)
     (message,) = [record.getMessage() for record in caplog.records if "are not read" in record.getMessage()]
     # README.md, dog/list.csv and the nested folder; hidden files are not worth a word.
-    assert message.startswith(f"{folder}/images: 3 entries are no <class>/<file>")
+    assert message.startswith(f"{folder}/images: 3 entries are not <class>/<file>")
     assert f"(first: {folder}/images/README.md)" in message
 
 
@@ -187,7 +187,7 @@ def test_missing_part(folder, load, missing, message):
 
 
 def test_missing_folder_of_masks(folder, load, tmp_path):
-    with pytest.raises(UserError, match=f"The folder {tmp_path}/nowhere, where masks are looked for, does not exist"):
+    with pytest.raises(UserError, match=f"The folder {tmp_path}/nowhere, which should hold the masks, does not exist"):
         load(folder, masks_dir=tmp_path / "nowhere")
 
 

@@ -207,9 +207,9 @@ def test_folders_that_are_not_there(root, train, pairs, tmp_path):
     with pytest.raises(UserError, match="ILSVRC has no folder train-semi-segmentation. Expected ImageNetS919/train-s"):
         pairs(train.parent)
     train.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match="ILSVRC/train, where images are looked for, does not exist"):
+    with pytest.raises(UserError, match="ILSVRC/train, which should hold the images, does not exist"):
         pairs(root, images_dir=train)
-    with pytest.raises(UserError, match=r"has folders that are no ImageNet class \(first: cat\)"):
+    with pytest.raises(UserError, match=r"has folders that are not ImageNet classes \(first: cat\)"):
         save_mask(root / "train-semi-segmentation" / "cat" / "cat_1.png", 300)
         pairs(root, images_dir=train)
 

@@ -39,7 +39,7 @@ def test_rows(root, load, caplog):
     assert "are not read" not in caplog.text  # the tables belong there
     (root / "notes.csv").write_text("stray")
     load("si-score-location", root.parent)
-    assert "1 entries are no <class>/<file>" in caplog.text and f"(first: {root}/notes.csv)" in caplog.text
+    assert "1 entries are not <class>/<file>" in caplog.text and f"(first: {root}/notes.csv)" in caplog.text
     last = sorted(SI_SCORE)[-1]
     assert rows.features["label"].names == ["ambulance", "cheetah", last]
     assert rows["image_id"][:] == ["ambulance/1.jpg", "ambulance/10.jpg", "cheetah/0.jpg", f"{last}/11.jpg"]

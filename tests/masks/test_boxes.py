@@ -37,7 +37,7 @@ def test_coco_boxes(coco):
     wanted[5:15, 10:30] = wanted[25:, 0:3] = 255
     np.testing.assert_array_equal(two.image, wanted)
     assert two.problem is None
-    assert outside.problem == "its boxes hold no pixel of it"
+    assert outside.problem == "its boxes contain none of its pixels"
     assert none.problem == "instances.json has no box for it"
     assert other_size.problem == "its boxes are for 40x30 pixels, it has 20x30"
     assert masker.settings == {"source": "boxes", "boxes": str(coco)}
@@ -134,7 +134,7 @@ def test_voc_files_are_found_by_their_own_name(tmp_path, name):
         ("x.xml", "<annotation/>", "x.xml cannot be read as Pascal VOC XML"),
         ("x.xml", VOC.format(name="a.jpg", objects=""), "x.xml has no boxes"),
         ("x.xml", '<!DOCTYPE a [<!ENTITY b "b">]><annotation>&b;</annotation>', ".*it declares a document type"),
-        ("x.xml", VOC.format(name="a.jpg", objects=VOC_BOX.format(1, "nan", 3, 4)), ".*are no corners of a box"),
+        ("x.xml", VOC.format(name="a.jpg", objects=VOC_BOX.format(1, "nan", 3, 4)), ".*are not the corners of a box"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path, name, content, sentence):
