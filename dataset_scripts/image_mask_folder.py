@@ -138,7 +138,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
 class ImageMaskFolder(datasets.GeneratorBasedBuilder):
     """Builder of a folder of images by class, with masks of the same stems; its one split is `train`.
 
-    Rows: `image`, `mask` (as the file has it; `hf_robustvit.data.foreground_mask` tells how it is read), `label` (the
+    Rows: `image`, `mask` (as the file has it; `hf_robustvit.data.foreground_mask` says how it is read), `label` (the
     classes are the sorted folder names) and `image_id` (the path below images/). Rows point to the files, nothing is
     copied. Hidden files are skipped; so are, with a warning, files and folders that are not images. The arguments are
     `cache_dir`, `data_dir` and the fields of `ImageMaskFolderConfig`.

@@ -14,7 +14,7 @@ from hf_robustvit.errors import UserError, unknown_name
 
 MASK_CONTROLS = ("random", "whole", "other")
 
-# A random mask is cut from noise of so many values a side: its blobs are of an object's size, not of a pixel's.
+# A random mask is cut from noise with this many values a side: its blobs are of an object's size, not of a pixel's.
 NOISE_GRID = 6
 
 

@@ -79,7 +79,7 @@ def read_pair(row: Mapping[str, Any]) -> tuple[PIL.Image.Image, PIL.Image.Image 
 
 
 def read_row(row: Mapping[str, Any], reading: MaskReading | None = NO_FLAGS, turned: bool = True) -> Pair:
-    """Open the image and the mask of a row as they are displayed, that is turned as their EXIF orientation says.
+    """Open the image and the mask of a row as they are displayed, that is, turned as their EXIF orientation says.
 
     A mask without an orientation of its own that fits its image only as that is stored is turned with it.
 
@@ -92,8 +92,8 @@ def read_row(row: Mapping[str, Any], reading: MaskReading | None = NO_FLAGS, tur
         turned: False leaves everything as it is stored, as the benchmarks' protocols do.
 
     Raises:
-        PairError: A picture cannot be read, what is object or which way the mask is turned is not clear, sizes differ,
-            or the mask is empty.
+        PairError: A picture cannot be read, it is not clear what the object is or which way the mask is turned, sizes
+            differ, or the mask is empty.
     """
     image_name = _name(row["image"], row["image_id"])
     image, orientation = _read(row["image"], image_name, "image", to_rgb, turned)
@@ -232,7 +232,7 @@ def refuse_unclear(dataset: datasets.Dataset, reading: MaskReading) -> None:
         reading: How the masks are read.
 
     Raises:
-        UserError: What is object in a mask is not clear, or which way it is turned.
+        UserError: It is not clear what the object in a mask is, or which way it is turned.
     """
     masks = undecoded(dataset)["mask"]
     found = _examine_all(dataset.select([row for row, mask in enumerate(masks) if mask]), reading)
@@ -284,7 +284,7 @@ def _examine(row: dict, reading: MaskReading | None) -> dict[str, Any]:
 
 
 def _refuse_inverted(fills_border: list[bool], dataset: datasets.Dataset, reading: MaskReading) -> None:
-    """A single object may fill its image's border; where most do, background was taken for object."""
+    """A single object may fill its image's border; where most do, background was mistaken for object."""
     count = sum(fills_border)
     if not reading.mask_foreground and count > max(FEW_MASKS, len(dataset) / 2):
         first = dataset[:]["image_id"][fills_border.index(True)]

@@ -14,7 +14,7 @@ from hf_robustvit.data.pairs import Pair, PairError, read_row, undecoded
 from hf_robustvit.errors import UserError
 
 
-# What a mask holds where a pixel counts neither as object nor as background.
+# The value of a mask where a pixel counts neither as object nor as background.
 IGNORED = -1.0
 
 
