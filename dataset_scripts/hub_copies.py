@@ -129,7 +129,7 @@ def convert(rows: datasets.Dataset, copy: HubCopy, wnids: tuple[str, ...]) -> da
         labels = [names[label] if 0 <= label < len(names) else str(label) for label in labels]
     strange, absent = sorted(set(labels) - set(wnids)), sorted(set(wnids) - set(labels))
     if strange or absent:
-        found = f"{len(strange)} unknown labels (first: {strange[0]})" if strange else "no other labels"
+        found = f"{len(strange)} labels unknown to it (first: {strange[0]})" if strange else "no other labels"
         raise UserError(
             f"{copy.repository} lacks images of {len(absent)} of the benchmark's {len(wnids)} classes and has "
             f"{found}: it was changed, so download the data set and name its folder with --data_dir."

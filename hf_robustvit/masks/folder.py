@@ -168,7 +168,7 @@ class MaskFolder:
         for image_id in image_ids:
             other = first.setdefault(mask_path("", image_id), image_id)
             if other != image_id:
-                raise UserError(f"{other} and {image_id} would share one mask file: rename one of them.")
+                raise UserError(f"{other} and {image_id} would share one mask: rename one of them.")
 
     def _write_report(self, records: dict[str, dict[str, Any]]) -> None:
         report = {"settings": self.settings, "gate": asdict(self.gate), "images": records}

@@ -91,12 +91,16 @@ def test_accents_and_images_without_classes(tmp_path):
     "names, image_ids, sentence",
     [
         (["b.jpg"], ["cat/b.jpg", "dog/b.jpg"], "'b' could be 'cat/b.jpg' or 'dog/b.jpg': name the files with their"),
-        (["train/b.jpg", "val/b.jpg"], ["b.jpg"], "'b.jpg' could be 'train/b' or 'val/b': name the files as the im"),
+        (
+            ["train/b.jpg", "val/b.jpg"],
+            ["b.jpg"],
+            "'b.jpg' could be 'train/b' or 'val/b': give the files the images' names",
+        ),
         (["cat/b.jpg", "cat\\b.png"], ["cat/b.jpg"], r"boxes.json has two images 'cat/b' \(suffixes do not count\)"),
         (
             ["x/b.jpg", "c.jpg"],
             ["cat/b.jpg", "d.jpg"],
-            r"none of its 2 names \(first: 'x/b'\) is that of one of the 2 images \(first: 'cat/b'\): write the names",
+            r"none of its 2 names \(first: 'x/b'\) is that of one of the 2 images \(first: 'cat/b'\): make the names",
         ),
     ],
 )
@@ -149,5 +153,5 @@ def test_missing_file_and_boxes_given_twice(tmp_path):
     for folder in ("train/cat", "val/cat"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "1.xml").write_text(VOC.format(name="1.jpg", objects=VOC_BOX.format(1, 1, 9, 9)))
-    with pytest.raises(UserError, match="gives boxes of 'cat/1' in two files"):
+    with pytest.raises(UserError, match="has boxes for 'cat/1' in two files"):
         BoxMasks(tmp_path)
