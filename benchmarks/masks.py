@@ -4,7 +4,8 @@
 
 The plain one takes one image at a time, solves the generalised eigenproblem of all patches densely in float64, and
 finds the cells of the bilateral grid and their neighbours by sorting. Both take the features of one random ViT, in
-turns in one process. Equal masks are checked. What the backbone takes is timed apart and told with and without.
+turns in one process. Equal masks are checked. The backbone is timed
+separately, and results are given with and without it.
 """
 
 import argparse

@@ -77,7 +77,7 @@ class ClassFolderConfig(datasets.BuilderConfig):
         if unknown:
             raise UserError(
                 f"--dataset {self.name}: {len(unknown)} of the {len(self.folders)} folders of images in "
-                f"{self.images_root} are none of its classes (first: {unknown[0]}): is this {self.expected}?"
+                f"{self.images_root} are not among its classes (first: {unknown[0]}): is this {self.expected}?"
             )
         empty = [folder for folder in self.classes if folder not in self.folders]
         if empty:
@@ -96,7 +96,7 @@ class ClassFolderConfig(datasets.BuilderConfig):
         ]
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        """Name the cache after every file's path, size and time, so that a changed folder is read anew."""
+        """Name the cache after every file's path, size and time, so that a changed folder is read again."""
         content = content_id(*self.classes.items(), *self.images)
         return super().create_config_id({"content": content}, custom_features)
 
@@ -105,10 +105,10 @@ class ClassFolders(datasets.GeneratorBasedBuilder):
     """Builder of a benchmark of class folders; its one split is `test`.
 
     Rows: `image`, `label`, `image_id` (the path below the class folders' root). They point to the files; nothing is
-    copied. Files that are no images are skipped with a warning. Arguments: `config_name`, `data_dir`, `cache_dir`.
+    copied. Files that are not images are skipped with a warning. Arguments: `config_name`, `data_dir`, `cache_dir`.
 
     Raises:
-        UserError: The folder is missing or empty, or has folders of images that are no classes of the benchmark.
+        UserError: The folder is missing or empty, or has folders of images that are not classes of the benchmark.
     """
 
     VERSION = datasets.Version("1.0.0")

@@ -101,7 +101,7 @@ def read_copy(copy: HubCopy, revision: str, cache_dir: str | None = None) -> dat
     """The rows as they are stored; the repository may be a local folder of the same files."""
     if copy.label_column != "cls":
         return datasets.load_dataset(copy.repository, split=copy.split, revision=revision, cache_dir=cache_dir)
-    # Named one by one: beside the archives lie text files, which `datasets` might take for the data.
+    # Named one by one: text files lie beside the archives, and `datasets` might take them for the data.
     is_local = os.path.isdir(copy.repository)
     folder = copy.repository if is_local else f"hf://datasets/{copy.repository}@{revision}"
     archives = {copy.split: f"{folder}/{copy.split}/*.tar"}
@@ -129,7 +129,7 @@ def convert(rows: datasets.Dataset, copy: HubCopy, wnids: tuple[str, ...]) -> da
         labels = [names[label] if 0 <= label < len(names) else str(label) for label in labels]
     strange, absent = sorted(set(labels) - set(wnids)), sorted(set(wnids) - set(labels))
     if strange or absent:
-        found = f"{len(strange)} labels that are none of them (first: {strange[0]})" if strange else "no other labels"
+        found = f"{len(strange)} labels unknown to it (first: {strange[0]})" if strange else "no other labels"
         raise UserError(
             f"{copy.repository} lacks images of {len(absent)} of the benchmark's {len(wnids)} classes and has "
             f"{found}: it was changed, so download the data set and name its folder with --data_dir."

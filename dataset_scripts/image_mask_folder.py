@@ -133,20 +133,20 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
         return [pair for pair in pairs if pair.mask]
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        """Name the cache after every file's path, size and time, so that a changed folder is read anew."""
+        """Name the cache after every file's path, size and time, so that a changed folder is read again."""
         return super().create_config_id({"content": content_id(*self.images, *self.pairs)}, custom_features)
 
 
 class ImageMaskFolder(datasets.GeneratorBasedBuilder):
     """Builder of a folder of images by class, with masks of the same stems; its one split is `train`.
 
-    Rows: `image`, `mask` (as the file has it; `hf_robustvit.data.foreground_mask` tells how it is read), `label` (the
+    Rows: `image`, `mask` (as the file has it; `hf_robustvit.data.foreground_mask` says how it is read), `label` (the
     classes are the sorted folder names) and `image_id` (the path below images/). Rows point to the files, nothing is
-    copied. Hidden files are skipped, and with a warning files and folders that are no images. The arguments are
+    copied. Hidden files are skipped; so are, with a warning, files and folders that are not images. The arguments are
     `cache_dir`, `data_dir` and the fields of `ImageMaskFolderConfig`.
 
     Raises:
-        UserError: A folder or a mask is missing, a class folder has no image, the folders are splits and no classes,
+        UserError: A folder or a mask is missing, a class folder has no image, the folders are splits and not classes,
             two images of a class have the same stem, or a symbolic link leads out of the folder.
     """
 

@@ -95,8 +95,8 @@ class ImageNetSConfig(datasets.BuilderConfig):
         folder = os.path.abspath(self.images_dir) if self.images_dir else os.path.join(self.root, self.name)
         if not os.path.isdir(folder):
             raise UserError(
-                f"--dataset imagenet-s: the folder {folder}, where images are looked for, does not exist. Its authors "
-                f"ship masks only: {IMAGES_FROM[self.name]}."
+                f"--dataset imagenet-s: the folder {folder}, which should hold the images, does not exist. Its "
+                f"authors ship masks only: {IMAGES_FROM[self.name]}."
             )
         inner = os.path.join(folder, "val" if self.name == "validation" else "train")
         return inner if os.path.isdir(inner) else folder
@@ -108,7 +108,7 @@ class ImageNetSConfig(datasets.BuilderConfig):
         folders = {name: files for name, files in listed.items() if files}
         unknown = sorted(set(folders) - set(WNIDS))
         if unknown or not folders:
-            found = f"folders that are no ImageNet class (first: {unknown[0]})" if unknown else "no masks"
+            found = f"folders that are not ImageNet classes (first: {unknown[0]})" if unknown else "no masks"
             raise UserError(f"--dataset imagenet-s: {self.masks_root} has {found}. Expected <wnid>/*.png.")
         rows, missing = [], []
         for own_id, (wnid, masks) in enumerate(folders.items(), start=1):
@@ -140,7 +140,7 @@ class ImageNetSConfig(datasets.BuilderConfig):
         return sorted({row.wnid for row in self.rows})
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        """Name the cache after every file's path, size and time, so that a changed folder is read anew."""
+        """Name the cache after every file's path, size and time, so that a changed folder is read again."""
         content = content_id(self.ignore, self.masks_dir, *self.rows)
         return super().create_config_id({"content": content}, custom_features)
 
@@ -156,7 +156,7 @@ class ImageNetS(datasets.GeneratorBasedBuilder):
     further id, its class's; a validation mask may have several, of which the class's own is taken.
 
     Raises:
-        UserError: A folder, an image or a mask is missing or broken, or a mask has not the ids it should have.
+        UserError: A folder, an image or a mask is missing or broken, or a mask does not have the ids it should.
     """
 
     VERSION = datasets.Version("1.0.0")

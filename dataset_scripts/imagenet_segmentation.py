@@ -33,7 +33,7 @@ class ImageNetSegmentationConfig(datasets.BuilderConfig):
         return file_at(path)
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        """Name the cache after the file's path, size and time, so that a changed one is read anew."""
+        """Name the cache after the file's path, size and time, so that a changed one is read again."""
         return super().create_config_id({"content": content_id(self.file)}, custom_features)
 
 
@@ -86,8 +86,8 @@ def _open(path: str):
         file = h5py.File(path, "r")
     except OSError as error:
         raise UserError(
-            f"--dataset imagenet-segmentation: {path} is no HDF5 file ({error}); download it again."
+            f"--dataset imagenet-segmentation: {path} is not an HDF5 file ({error}); download it again."
         ) from error
     if "value/img" not in file or "value/gt" not in file:
-        raise UserError(f"--dataset imagenet-segmentation: {path} has no value/img and value/gt; download it again.")
+        raise UserError(f"--dataset imagenet-segmentation: {path} lacks value/img or value/gt; download it again.")
     return file

@@ -45,7 +45,7 @@ def find_folder(data_dir: str | None, dataset: str, names: Sequence[str], expect
     data_dir = os.path.abspath(data_dir)
     if not os.path.isdir(data_dir):
         raise UserError(
-            f"--data_dir {data_dir}, where {dataset} is looked for, does not exist: was it moved or renamed?"
+            f"--data_dir {data_dir}, which should hold {dataset}, does not exist: was it moved or renamed?"
         )
     holders = [folder for folder in (os.path.join(data_dir, dataset), data_dir) if os.path.isdir(folder)]
     found = [folder for holder in holders for name in names if os.path.isdir(folder := os.path.join(holder, name))]
@@ -59,7 +59,7 @@ def file_at(path: str) -> File:
 
 
 def content_id(*content: Any) -> str:
-    """A short digest of what a folder holds, for the name of its cache: a changed folder is then read anew."""
+    """A short digest of what a folder holds, for the name of its cache: a changed folder is then read again."""
     digest = hashlib.sha256()
     for item in content:
         digest.update(repr(item).encode())
@@ -67,7 +67,7 @@ def content_id(*content: Any) -> str:
 
 
 def prepare(builder: datasets.GeneratorBasedBuilder, split: str, num_proc: int | None = None) -> datasets.Dataset:
-    """Prepare a data set, if its cache has not got it, and open one split.
+    """Prepare a data set if it is not in the cache, and open one split.
 
     Raises:
         UserError: The one that the builder raised while it read the data; `datasets` wraps it.
@@ -88,7 +88,7 @@ def class_root(own_folder: str | None, data_dir: str | None, name: str) -> str:
         raise UserError(f"There is no folder to read {name} from: give --data_dir.")
     folder = os.path.abspath(folder)
     if not os.path.isdir(folder):
-        raise UserError(f"The folder {folder}, where {name} are looked for, does not exist: was it moved or renamed?")
+        raise UserError(f"The folder {folder}, which should hold the {name}, does not exist: was it moved or renamed?")
     inner = os.path.join(folder, name)
     if os.path.isdir(inner):
         refuse_escape(inner, folder)
@@ -102,7 +102,7 @@ def class_root(own_folder: str | None, data_dir: str | None, name: str) -> str:
 def list_class_folders(root: str, suffixes: tuple[str, ...], tables: Sequence[str] = ()) -> dict[str, list[File]]:
     """The files of every class folder below root that end in one of the suffixes.
 
-    Other entries are warned of, but for the tables that belong beside the class folders.
+    A warning counts other entries, except the tables that belong beside the class folders.
     """
     classes, ignored = {}, []
     for folder in visible_entries(root, root):

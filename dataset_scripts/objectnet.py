@@ -1,6 +1,6 @@
 """ObjectNet: the 113 of its 313 classes that ImageNet has too, as its authors ship it.
 
-Its licence forbids to tune anything on it, and wants the red border of 1 pixel kept on images that are shown. The
+Its licence forbids tuning anything on it, and wants the red border of 1 pixel kept on images that are shown. The
 border is in the images here; `run_eval.py --crop_border 2` cuts it off as the authors do, the paper does not.
 """
 

@@ -1,4 +1,4 @@
-"""Mistakes a user can make, told in one sentence."""
+"""Mistakes a user can make, reported in one sentence."""
 
 import difflib
 from collections.abc import Iterable

@@ -166,7 +166,7 @@ class HubRepository:
         if status == 404:
             return f"there is no such repository or revision {self.revision or 'main'} (404)"
         if isinstance(error, OfflineModeIsEnabled):
-            return "HF_HUB_OFFLINE forbids to ask the Hub"
+            return "HF_HUB_OFFLINE forbids asking the Hub"
         if isinstance(error, JSONDecodeError):
             return "the Hub did not answer as it should"
         detail = str(error).strip().partition("\n")[0].rstrip(".")

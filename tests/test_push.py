@@ -231,7 +231,7 @@ def test_a_hub_that_is_forbidden_or_gone(folder, hub, monkeypatch):
     with pytest.raises(UserError, match="the Hub cannot be reached, or the connection broke"):
         HubRepository("you/bugs").push(folder, "Model")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids to ask the Hub"):
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids asking the Hub"):
         HubRepository("you/bugs").push(folder, "Model")
 
 

@@ -4,17 +4,14 @@ Use them with `from tiny_models import FAMILIES, tiny_model`.
 """
 
 import torch
-import transformers
 from transformers import PreTrainedModel
+
+from hf_robustvit.models import families
 
 
 _CLASSES = {
-    "vit": transformers.ViTForImageClassification,
-    "deit": transformers.DeiTForImageClassification,
-    "deit_with_teacher": transformers.DeiTForImageClassificationWithTeacher,
-    "vit_msn": transformers.ViTMSNForImageClassification,
-    "dinov2": transformers.Dinov2ForImageClassification,
-    "dinov2_with_registers": transformers.Dinov2WithRegistersForImageClassification,
+    family.model_type + "_with_teacher" * (family.head_reads == "distillation"): family.classifier
+    for family in families.FAMILIES
 }
 FAMILIES = tuple(_CLASSES)
 
@@ -39,8 +36,8 @@ def tiny_model(
         **config_overrides: Any field of the family's configuration, for example `num_labels`.
     """
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_labels": 5}
-    mlp = {"mlp_ratio": 2} if family.startswith("dinov2") else {"intermediate_size": 64}
     model_class = _CLASSES[family]
+    mlp = {"mlp_ratio": 2} if hasattr(model_class.config_class(), "mlp_ratio") else {"intermediate_size": 64}
     config = model_class.config_class(
         image_size=image_size,
         patch_size=patch_size,

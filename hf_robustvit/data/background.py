@@ -66,12 +66,12 @@ class SwapBackgrounds:
         pairs: The training images with their masks, whose backgrounds are used.
 
     Raises:
-        UserError: There is one image only.
+        UserError: There is only one image.
     """
 
     def __init__(self, transform: PairTransform, pairs: datasets.Dataset):
         if len(pairs) < 2:
-            raise UserError("--swap_backgrounds: there is one training image only; choose more images.")
+            raise UserError("--swap_backgrounds: there is only one training image; choose more images.")
         self.transform = transform
         self.pairs = undecoded(pairs.with_format(None)).select_columns(["image", "mask", "image_id"])
         self.rows = {image_id: row for row, image_id in enumerate(pairs["image_id"])}

@@ -14,7 +14,7 @@ from hf_robustvit.errors import UserError, unknown_name
 
 MASK_CONTROLS = ("random", "whole", "other")
 
-# A random mask is cut from noise of so many values a side: its blobs are of an object's size, not of a pixel's.
+# A random mask is cut from noise with this many values a side: its blobs are of an object's size, not of a pixel's.
 NOISE_GRID = 6
 
 
@@ -34,12 +34,12 @@ def control_masks(
         The same rows with new masks, mode L, of the size their image is displayed in.
 
     Raises:
-        UserError: There is no such control, or there is one image only and no other mask; or as `read_row`.
+        UserError: There is no such control, or only one image and so no other mask; or as `read_row`.
     """
     if control not in MASK_CONTROLS:
         raise unknown_name("--masks", control, MASK_CONTROLS)
     if control == "other" and len(pairs) < 2:
-        raise UserError("--masks other: there is one image only, so no other's mask to give it; choose more images.")
+        raise UserError("--masks other: there is only one image, so no other's mask to give it; choose more images.")
     columns = ["image", "image_id"] if control == "whole" else ["image", "mask", "image_id"]
     sources = undecoded(pairs.with_format(None)).select_columns(columns)
     others = draw_others(range(len(pairs)), seed)

@@ -30,7 +30,7 @@ def imagenet_classes(config: PretrainedConfig) -> tuple[int, ...] | None:
     stays open, as between the two cranes, is taken to follow ImageNet's order. The head is then
 
     - in the order found, the usual one or another, if every label shares a name with its class;
-    - in the usual order, if half the labels do, and hardly one of them stands at another index: the names are the
+    - in the usual order, if half the labels do, and hardly any of them is at another index: the names are the
       author's own;
     - in the usual order, if the labels only count (LABEL_0, LABEL_1, ...), which is how converters leave it;
     - not ImageNet's otherwise.
@@ -105,7 +105,7 @@ def distinct_class_names(config: PretrainedConfig) -> tuple[str, ...]:
 
 
 def classes_by_name(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
-    """What a model's classes are called, and which they are: several where a label stands more than once.
+    """What a model's classes are called, and which they are: several where a label occurs more than once.
 
     They go by their labels, by their distinct names, and by their wnids where they are ImageNet's.
 

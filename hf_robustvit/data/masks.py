@@ -1,4 +1,4 @@
-"""What a mask says of its pixels, whatever it is stored as: object, background, or neither."""
+"""What a mask says about its pixels, however it is stored: object, background, or neither."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from hf_robustvit.errors import UserError
 
 # The colour of what Pascal VOC's annotators left open.
 VOC_VOID = (224, 224, 192)
-# No map of classes has so many in one image; hardly a soft mask has fewer.
+# A map of classes never has so many in one image; a soft mask hardly ever has fewer.
 SOFT_LEVELS = 64
 # JPEG leaves noise around black and white; a soft edge has few values there.
 NOISE = 31
@@ -20,7 +20,7 @@ SHOWN_VALUES = 8
 
 
 class UnclearMaskError(ValueError):
-    """Nobody can tell what is object in a mask; the message goes on after the mask's name."""
+    """It is not clear what the object is in a mask; the message continues after the mask's name."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ NO_FLAGS = MaskReading()
 
 
 def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
-    """The foreground of a mask that needs no flags, as `read_mask` tells it."""
+    """The foreground of a mask that needs no flags, as `read_mask` reads it."""
     return read_mask(mask, NO_FLAGS)[0]
 
 
@@ -95,7 +95,7 @@ def read_mask(mask: PIL.Image.Image, reading: MaskReading | None) -> tuple[PIL.I
         The foreground, mode L, 0 background to 255 object; and, where there are ignored pixels, which: mode L, 255.
 
     Raises:
-        UnclearMaskError: What is object is open.
+        UnclearMaskError: What the object is remains open.
         ValueError: It has more than 256 colours, as a photograph has, or values below 0 or above 65535.
     """
     if mask.has_transparency_data:
@@ -170,7 +170,7 @@ def _values(mask: PIL.Image.Image) -> tuple[np.ndarray, bool, set[int], set[int]
         red, green, blue = np.moveaxis(np.asarray(mask, dtype=np.int64), -1, 0)
         if not ((red == green) & (green == blue)).all():
             if mask.getcolors(256) is None:
-                raise ValueError("it has more than 256 colours, so it is no mask")
+                raise ValueError("it has more than 256 colours, so it is not a mask")
             return _colour(red, green, blue), False, {_colour(0, 0, 0)}, {_colour(*VOC_VOID)}
         mask = mask.getchannel(0)
     return grey_values(mask), True, {0}, set()

@@ -31,15 +31,15 @@ logger = logging.getLogger(__name__)
 UPRIGHT = 1  # the EXIF orientation of an image that is displayed as it is stored
 FEW_MASKS = 3  # too few to tell from them that a whole set is inverted
 
-# What can be wrong with a pair, as one and as several are told.
+# What can be wrong with a pair, in the singular and the plural.
 PROBLEMS = {
     "image": ("image cannot be read", "images cannot be read"),
     "mask": ("mask cannot be read", "masks cannot be read"),
-    "unclear": ("mask does not tell what is object", "masks do not tell what is object"),
+    "unclear": ("mask does not show what the object is", "masks do not show what the object is"),
     "orientation": ("mask fits its image both ways round", "masks fit their images both ways round"),
     "size": ("mask has another size than its image", "masks have another size than their image"),
     "empty": ("mask has no foreground", "masks have no foreground"),
-    "implausible": ("mask is no plausible outline of an object", "masks are no plausible outlines of objects"),
+    "implausible": ("mask is not a plausible outline of an object", "masks are not plausible outlines of objects"),
 }
 
 
@@ -79,7 +79,7 @@ def read_pair(row: Mapping[str, Any]) -> tuple[PIL.Image.Image, PIL.Image.Image 
 
 
 def read_row(row: Mapping[str, Any], reading: MaskReading | None = NO_FLAGS, turned: bool = True) -> Pair:
-    """Open the image and the mask of a row as they are displayed, that is turned as their EXIF orientation says.
+    """Open the image and the mask of a row as they are displayed, that is, turned as their EXIF orientation says.
 
     A mask without an orientation of its own that fits its image only as that is stored is turned with it.
 
@@ -92,8 +92,8 @@ def read_row(row: Mapping[str, Any], reading: MaskReading | None = NO_FLAGS, tur
         turned: False leaves everything as it is stored, as the benchmarks' protocols do.
 
     Raises:
-        PairError: A picture cannot be read, what is object or which way the mask is turned is not clear, sizes differ,
-            or the mask is empty.
+        PairError: A picture cannot be read, it is not clear what the object is or which way the mask is turned, sizes
+            differ, or the mask is empty.
     """
     image_name = _name(row["image"], row["image_id"])
     image, orientation = _read(row["image"], image_name, "image", to_rgb, turned)
@@ -160,7 +160,7 @@ def open_picture(file: str | io.BytesIO) -> PIL.Image.Image:
 
     Raises:
         DecompressionBombWarning, DecompressionBombError: It is too large.
-        OSError: It is missing, or no picture.
+        OSError: It is missing, or not an image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
@@ -218,21 +218,21 @@ def check_pairs(
     if reading is not None:
         _refuse_inverted(found["fills_border"][:], dataset, reading)
     if num_turned := sum(found["is_turned"]):
-        logger.info("%d masks lie as their images are stored, and are turned with them.", num_turned)
+        logger.info("%d masks fit their images as stored, and are turned with them.", num_turned)
     if messages:
         logger.warning("%d of %d %s pairs are left out.", len(dataset) - len(usable), len(dataset), use)
     return dataset.select(usable) if messages else dataset
 
 
 def refuse_unclear(dataset: datasets.Dataset, reading: MaskReading) -> None:
-    """Refuse masks that work is to be compared with before it begins, where they must be told how to be read.
+    """Before work begins, refuse the masks it will be compared with if it is not clear how to read them.
 
     Args:
         dataset: Rows as for `read_row`; `mask` may be None in single rows.
         reading: How the masks are read.
 
     Raises:
-        UserError: What is object in a mask is not clear, or which way it is turned.
+        UserError: It is not clear what the object in a mask is, or which way it is turned.
     """
     masks = undecoded(dataset)["mask"]
     found = _examine_all(dataset.select([row for row, mask in enumerate(masks) if mask]), reading)
@@ -284,7 +284,7 @@ def _examine(row: dict, reading: MaskReading | None) -> dict[str, Any]:
 
 
 def _refuse_inverted(fills_border: list[bool], dataset: datasets.Dataset, reading: MaskReading) -> None:
-    """A single object may fill its image's border; where most do, background was taken for object."""
+    """A single object may fill its image's border; where most do, background was mistaken for object."""
     count = sum(fills_border)
     if not reading.mask_foreground and count > max(FEW_MASKS, len(dataset) / 2):
         first = dataset[:]["image_id"][fills_border.index(True)]
@@ -300,7 +300,7 @@ def _name(picture: Any, image_id: str) -> str:
 
 
 def _read(picture: Any, name: str, problem: str, convert: Callable, turned: bool) -> tuple[Any, int]:
-    """A picture as `convert` gives it, and its EXIF orientation; upright where that shall not count."""
+    """A picture as `convert` gives it, and its EXIF orientation; upright where that is to be ignored."""
     if picture is None:
         raise PairError(name, " is missing", problem)
     try:

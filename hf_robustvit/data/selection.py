@@ -1,4 +1,4 @@
-"""Which classes and images a model is fine-tuned on, chosen so that anyone can choose the same again."""
+"""Which classes and images a model is fine-tuned on, chosen so that anyone can repeat the choice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def choose_training_images(
     rows_of_class = _rows_by_class(labels, image_ids, len(class_names))
     available = list(rows_of_class)
     if num_classes > len(available):
-        raise UserError(f"--num_classes {num_classes}: the data set has images of {len(available)} classes only.")
+        raise UserError(f"--num_classes {num_classes}: the data set has images of only {len(available)} classes.")
     chosen = available[:num_classes]
     if class_seed is not None:
         generator = np.random.default_rng(class_seed)

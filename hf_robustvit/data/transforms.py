@@ -14,7 +14,7 @@ from hf_robustvit.data.pairs import Pair, PairError, read_row, undecoded
 from hf_robustvit.errors import UserError
 
 
-# What a mask holds where a pixel counts neither as object nor as background.
+# The value of a mask where a pixel counts neither as object nor as background.
 IGNORED = -1.0
 
 
@@ -32,7 +32,7 @@ class PairTransform:
         reading: How masks are read, as for `read_row`.
 
     Raises:
-        UserError: The processor tells no size; or, when called, a pair cannot be used (see `read_pair`).
+        UserError: The processor states no size; or, when called, a pair cannot be used (see `read_pair`).
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class AugmentedPairs(torch.utils.data.Dataset):
 
     So neither the number of data-loading workers and of training processes nor an interruption in the middle of an
     epoch changes what is trained on. (A data loader reads ahead: from one running generator, the images that were
-    read but not yet trained on when a checkpoint was saved would be augmented anew after it.)
+    read but not yet trained on when a checkpoint was saved would be augmented differently after it.)
 
     Args:
         dataset: Rows that are transformed when they are read, with draws from torch's global generator.

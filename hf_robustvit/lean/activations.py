@@ -76,7 +76,7 @@ def _pack(tensor: torch.Tensor) -> torch.Tensor | _Recipe:
     # Linear layers keep a view of what they are given, of shape (batch * tokens, features).
     node = (tensor if tensor._base is None else tensor._base).grad_fn
     if node is None or node.name() not in _RECOMPUTE:
-        # Not the tensor itself: an operation that keeps its own result, as SDPA does, would then keep itself for ever.
+        # Not the tensor itself: an operation that keeps its own result, as SDPA does, would then never be freed.
         return tensor.detach()
     return _Recipe(node, tensor.size(), tensor.stride(), tensor.storage_offset())
 

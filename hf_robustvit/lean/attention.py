@@ -1,5 +1,6 @@
 """Lean attention: SDPA that hands out what its attention map can be recomputed from, instead of the map."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,10 @@ class LeanAttention:
     def shape(self) -> tuple[int, int, int, int]:
         """That of the map: (batch, heads, query tokens, tokens)."""
         return (*self.query.shape[:-1], self.key.shape[-2])
+
+
+# One for each layer, first layer first: the maps (batch, heads, tokens, tokens) or what stands for them.
+Attentions = Sequence[torch.Tensor] | Sequence[LeanAttention]
 
 
 def lean_attention(

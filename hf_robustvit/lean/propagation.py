@@ -6,8 +6,8 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.lean.attention import LeanAttention
 
 
-# How many attentions are computed at a time: on a CPU few enough to stay in its cache, on a GPU so many that starting
-# its kernels takes no time beside them.
+# How many attentions are computed at a time: on a CPU few enough to stay in its cache, on a GPU enough that starting
+# its kernels takes hardly any time in comparison.
 ATTENTIONS_AT_A_TIME = {"cpu": 2**19, "gpu": 2**25}
 
 

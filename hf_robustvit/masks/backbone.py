@@ -1,15 +1,11 @@
 """The self-supervised ViT whose key features tell an object's patches from its surroundings' (paper section 4)."""
 
-import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import (
     MODEL_MAPPING,
     AutoConfig,
@@ -18,11 +14,11 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import cached_file
 
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.files import commit_of, find_model_file, model_source
+from hf_robustvit.models.families import MODEL_TYPES, family_of
+from hf_robustvit.models.files import commit_of, find_model_file, model_source, read_model_config, reading_model
 from hf_robustvit.models.loading import is_head
 from hf_robustvit.models.timm_weights import (
     check_timm_config,
@@ -33,8 +29,6 @@ from hf_robustvit.models.timm_weights import (
 
 
 logger = logging.getLogger(__name__)
-
-BACKBONE_FAMILIES = ("vit", "deit", "vit_msn", "dinov2", "dinov2_with_registers")
 
 
 @dataclass(frozen=True)
@@ -75,8 +69,7 @@ class Backbone:
         keys = []
         projection = [module for name, module in self.model.named_modules() if name.endswith("k_proj")][-1]
         hook = projection.register_forward_hook(lambda module, args, output: keys.append(output))
-        # DINOv2 always fits its position embeddings to the image, and takes no word about it.
-        fit = {} if self.model.config.model_type.startswith("dinov2") else {"interpolate_pos_encoding": True}
+        fit = family_of(self.model.config).resizing_arguments
         try:
             self.model(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.model.device), **fit)
         finally:
@@ -93,26 +86,26 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         device: Where the model is put.
 
     Raises:
-        UserError: If it cannot be loaded, is no plain ViT, or lacks weights.
+        UserError: If it cannot be loaded, is not a plain ViT, or lacks weights.
     """
     try:
         config, weights, processor = _read(name, revision)
-        no_pooler = {"add_pooling_layer": False} if config.model_type in ("vit", "deit") else {}
-        model, report = MODEL_MAPPING[type(config)].from_pretrained(
-            model_source(name) if weights is None else None,
-            config=config,
-            state_dict=weights,
-            revision=revision,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **no_pooler,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise UserError(f"--backbone: {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        with reading_model(name):
+            model, report = MODEL_MAPPING[type(config)].from_pretrained(
+                model_source(name) if weights is None else None,
+                config=config,
+                state_dict=weights,
+                revision=revision,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **family_of(config).backbone_arguments,
+            )
+    except UserError as error:
+        raise UserError(str(error).replace("--model:", "--backbone:", 1)) from error
     if any(map(is_head, report["unexpected_keys"])):
         logger.warning(
-            "--backbone: %r is a classifier. TokenCut is made for features that were learnt without labels "
-            "(facebook/dino-vitb16, for example); with a model that learnt from labels it mostly finds nothing.",
+            "--backbone: %r is a classifier. TokenCut is made for features learnt without labels "
+            "(facebook/dino-vitb16, for example); with a model trained on labels it mostly finds nothing.",
             name,
         )
     # The mask token takes no part here; anything else would be random, and so would the masks.
@@ -133,19 +126,17 @@ def _read(
     name: str, revision: str | None
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
     """The configuration, the weights where they were converted (timm's), and the image processor."""
-    source = model_source(name)
-    config_dict = json.loads(Path(cached_file(source, "config.json", revision=revision)).read_text(encoding="utf-8"))
-    if not is_timm_config(config_dict):
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        if config.model_type not in BACKBONE_FAMILIES:
-            raise UserError(
-                f"--backbone: {name!r} is a {config.model_type!r} model; key features are read from "
-                f"{', '.join(BACKBONE_FAMILIES)}."
-            )
-        return config, None, AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
-    try:
+    config_dict = read_model_config(name, revision)
+    if is_timm_config(config_dict):
         check_timm_config(config_dict, name)
         weights_file = find_model_file(name, "model.safetensors", revision)
         return *convert_timm_weights(config_dict, weights_file, name), timm_image_processor(config_dict, name)
-    except UserError as error:
-        raise UserError(str(error).replace("--model:", "--backbone:", 1)) from error
+    if config_dict.get("model_type") not in MODEL_TYPES:
+        raise UserError(
+            f"--model: {name!r} is a {config_dict.get('model_type')!r} model; key features are read from "
+            f"{', '.join(MODEL_TYPES)}."
+        )
+    source = model_source(name)
+    with reading_model(name):
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        return config, None, AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")

@@ -167,26 +167,18 @@ def _colours(image: np.ndarray, sigma_luma: float, sigma_chroma: float) -> tuple
     return number[cell], np.stack([number[occupied + sign * step] for step in steps for sign in (1, -1)])
 
 
-def refine_mask(
-    image: np.ndarray,
-    coarse: np.ndarray,
-    sigma_spatial: float = 16,
-    sigma_luma: float = 16,
-    sigma_chroma: float = 8,
-) -> tuple[np.ndarray, float]:
+def refine_mask(image: np.ndarray, coarse: np.ndarray, *sigmas: float) -> tuple[np.ndarray, float]:
     """The solver's output at 0.5, holes filled, largest component; or the coarse mask where the two disagree.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         coarse: (H, W) bool.
-        sigma_spatial: See `bilateral_solver`.
-        sigma_luma: See `bilateral_solver`.
-        sigma_chroma: See `bilateral_solver`.
+        *sigmas: Those of `bilateral_solver`, in its order.
 
     Returns:
         (H, W) bool, and the IoU of the refined with the coarse mask. Where that is under 0.5 the coarse one is kept.
     """
-    soft = bilateral_solver(image, coarse, sigma_spatial, sigma_luma, sigma_chroma)
+    soft = bilateral_solver(image, coarse, *sigmas)
     refined = largest_component(binary_fill_holes(soft > 0.5))
     agreement = intersection_over_union(refined, coarse)
     return (refined if agreement >= MIN_AGREEMENT else coarse), agreement

@@ -27,9 +27,9 @@ class BoxMasks:
     """Masks from a file or folder of boxes: foreground is what lies in any of an image's boxes.
 
     An image is found by its image_id, or by the end of the longer name where the source names more folders or fewer;
-    suffixes do not count, and a backslash parts folders too. COCO gives the names in the file. A VOC file has the name
-    of its image, with the folder it lies in if that is below the source; the name inside is not used, ImageNet's have
-    no suffix or a placeholder there.
+    suffixes do not count, and a backslash separates folders too. COCO gives the names in the file. A VOC file has the
+    name of its image, with the folder it lies in if that is below the source; the name inside is not used, because
+    ImageNet's have no suffix or a placeholder there.
 
     Args:
         source: A COCO .json file, a Pascal VOC .xml file, or a folder of VOC files.
@@ -54,7 +54,7 @@ class BoxMasks:
         """Look for the boxes of all images before the work begins.
 
         Raises:
-            UserError: No image has boxes, boxes could be those of two images, or an image could have either of two.
+            UserError: No image has boxes, boxes could belong to two images, or an image could match two entries.
         """
         images = {}
         for image_id in image_ids:
@@ -68,8 +68,8 @@ class BoxMasks:
         if not images:
             raise UserError(
                 f"--boxes {self.source}: none of its {len(self.boxes)} names (first: {next(iter(self.boxes))!r}) is "
-                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): write the names in it "
-                "as the images are called."
+                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): make the names in it "
+                "match the images'."
             )
 
     def prepare(self, image: Image.Image) -> tuple[int, int]:
@@ -90,7 +90,7 @@ class BoxMasks:
         else:
             for left, top, right, bottom in np.round(found.corners).astype(int).clip(min=0):
                 mask[top:bottom, left:right] = True
-            problem = None if mask.any() else "its boxes hold no pixel of it"
+            problem = None if mask.any() else "its boxes contain none of its pixels"
         return ObjectMask(mask, size, problem=problem)
 
     def _name(self, image_id: str) -> str | None:
@@ -105,14 +105,14 @@ class BoxMasks:
         ]
         if len(names) > 1:
             raise UserError(
-                f"--boxes {self.source}: {image_id!r} could be {names[0]!r} or {names[1]!r}: name the files as the "
-                "images are called."
+                f"--boxes {self.source}: {image_id!r} could be {names[0]!r} or {names[1]!r}: give the files the "
+                "images' names."
             )
         return names[0] if names else None
 
 
 def read_boxes(source: Path) -> dict[str, Boxes]:
-    """The boxes of every image, by its name without suffix, parted by slashes.
+    """The boxes of every image, by its name without suffix, separated by slashes.
 
     Raises:
         UserError: As `BoxMasks`.
@@ -133,7 +133,7 @@ def read_boxes(source: Path) -> dict[str, Boxes]:
             ) from error
         repeated = sorted(found.keys() & boxes.keys())
         if repeated:
-            raise UserError(f"--boxes {source} gives boxes of {repeated[0]!r} in two files: join them in one.")
+            raise UserError(f"--boxes {source} has boxes for {repeated[0]!r} in two files: merge them into one.")
         boxes |= found
     if not any(image.corners for image in boxes.values()):
         raise UserError(f"--boxes {source} has no boxes; give a COCO .json file, or Pascal VOC .xml files or folder.")
@@ -176,10 +176,10 @@ def _read_voc(file: Path) -> Boxes:
 def _finite(values: Iterable[str | float]) -> list[float]:
     numbers = [float(value) for value in values]
     if not np.isfinite(numbers).all():
-        raise ValueError(f"{numbers} are no corners of a box")
+        raise ValueError(f"{numbers} are not the corners of a box")
     return numbers
 
 
 def _plain(name: str) -> str:
-    """A file's name without suffix, in composed accents as image_ids are, its folders parted by slashes."""
+    """A file's name without suffix, in composed accents as image_ids are, its folders separated by slashes."""
     return os.path.splitext(unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./"))[0]

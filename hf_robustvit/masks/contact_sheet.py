@@ -29,7 +29,7 @@ def contact_sheet(
     root: str | os.PathLike,
     num_shown: int = 120,
 ) -> None:
-    """Draw images with what lies outside their masks darkened; green captions are accepted, red ones tell the reason.
+    """Draw images with what lies outside their masks darkened; green captions are accepted, red ones give the reason.
 
     Where there are more images than it shows, a title says so.
 
@@ -78,7 +78,7 @@ def _tile(row: dict, record: dict[str, Any], root: Path) -> Image.Image:
 
 
 def shortened(name: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """A name that is at most so many pixels wide, its middle left out: the class begins it, the number ends it."""
+    """A name cut to at most this many pixels in its middle: it begins with the class and ends with the number."""
     text, kept = name, len(name)
     while font.getlength(text) > width:
         kept -= 1

@@ -1,4 +1,4 @@
-"""A folder of masks for the images of a data set: made by several processes, judged, listed, and gone on with.
+"""A folder of masks for the images of a data set: made by several processes, judged, listed, and resumable.
 
     OUT/masks/<image_id>.png       the accepted ones, as run_finetune.py --masks reads them
     OUT/rejected/<image_id>.png    the others
@@ -25,6 +25,7 @@ from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_pair, read_
 from hf_robustvit.data.mask_folder import mask_path
 from hf_robustvit.data.pairs import undecoded
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import replacing
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 from hf_robustvit.masks.regions import intersection_over_union
 from hf_robustvit.masks.tokencut import ObjectMask
@@ -37,7 +38,7 @@ class Masker(Protocol):
     """Where masks come from: `TokenCut` or `BoxMasks`."""
 
     def prepare(self, image: Image.Image) -> Any:
-        """What the masker needs of an RGB image; the image itself is let go, one at a time is held in memory."""
+        """What the masker needs of an RGB image; the image itself is not kept: only one at a time is in memory."""
 
     def __call__(self, images: list[Any], image_ids: list[str]) -> list[ObjectMask]:
         """The masks of some prepared images."""
@@ -126,15 +127,12 @@ class MaskFolder:
             scores = asdict(mask.scores) if mask.scores else None
             text = PngImagePlugin.PngInfo()
             text.add_text("hf_robustvit", json.dumps({"scores": scores, "problem": mask.problem}))
-            path = self._place(image_id, self._reason(scores, mask.problem))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
-            mask.image.save(unfinished, format="PNG", pnginfo=text)
-            os.replace(unfinished, path)  # an interrupted run leaves no half mask
+            with replacing(self._place(image_id, self._reason(scores, mask.problem))) as path:
+                mask.image.save(path, format="PNG", pnginfo=text)
         return unreadable
 
     def _record(self, row: dict, unreadable: dict[str, str], reading: MaskReading | None) -> dict[str, Any]:
-        """One image's entry in masks.json; its mask goes where the thresholds of today say."""
+        """One image's entry in masks.json; its mask goes where the current thresholds put it."""
         image_id = row["image_id"]
         if image_id in unreadable:
             return {"accepted": False, "reason": f"the image cannot be read: {unreadable[image_id]}"}
@@ -144,7 +142,9 @@ class MaskFolder:
                 stored = json.loads(picture.info.get("hf_robustvit", "{}"))
                 mask = np.asarray(picture.convert("L")) > 127
         except Exception as error:  # Pillow's decoders raise almost anything on broken files
-            raise UserError(f"{path}: the mask cannot be read ({error}): delete it, it is made anew.") from error
+            raise UserError(
+                f"{path}: the mask cannot be read ({error}): delete it, and it will be made again."
+            ) from error
         reason = self._reason(stored.get("scores"), stored.get("problem"))
         place = self._place(image_id, reason)
         if place != path:
@@ -171,11 +171,9 @@ class MaskFolder:
                 raise UserError(f"{other} and {image_id} would share one mask: rename one of them.")
 
     def _write_report(self, records: dict[str, dict[str, Any]]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
         report = {"settings": self.settings, "gate": asdict(self.gate), "images": records}
-        unfinished = self.report_path.with_suffix(".part")
-        unfinished.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(unfinished, self.report_path)
+        with replacing(self.report_path) as path:
+            path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _iou(mask: np.ndarray, row: dict, reading: MaskReading | None) -> float | None:
@@ -195,9 +193,9 @@ def summary(records: dict[str, dict[str, Any]]) -> str:
     lines += [f"Rejected: {image_id}: {reason}." for image_id, reason in rejected.items()]
     if sum("area" in record for record in records.values()) > 2 * (len(records) - len(rejected)):
         lines.append(
-            "Most masks were rejected: look at the contact sheet. If they miss the objects, take a backbone that "
-            "learnt without labels (--backbone facebook/dino-vitb16); if they are good, loosen the "
-            "thresholds that are named."
+            "Most masks were rejected: look at the contact sheet. If they miss the objects, use a backbone "
+            "trained without labels (--backbone facebook/dino-vitb16); if they are good, loosen the thresholds named "
+            "above."
         )
     for name, kept in (("all", records.values()), ("accepted", [r for r in records.values() if r["accepted"]])):
         known = [record["iou"] for record in kept if record.get("iou") is not None]

@@ -1,6 +1,7 @@
 """The quality gate: which masks are good enough to train with, and why the others are not.
 
-TokenCut always finds a foreground, also where there is no object. Four numbers that need no annotation tell.
+TokenCut always finds a foreground, even where there is no object. Four numbers that
+need no annotation tell the two apart.
 """
 
 from dataclasses import dataclass, field, fields

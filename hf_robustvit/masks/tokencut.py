@@ -70,7 +70,7 @@ class ObjectMask:
         foreground: (H, W) bool, at the size it was made at.
         size: (width, height) of its image.
         scores: What the gate judges; None where there is nothing to judge.
-        problem: Why the mask is none, for example that its image has one colour.
+        problem: Why there is no usable mask, for example because its image has one colour.
     """
 
     foreground: np.ndarray
@@ -80,7 +80,7 @@ class ObjectMask:
 
     @property
     def image(self) -> Image.Image:
-        """The mask as large as its image, mode L, 0 or 255."""
+        """The mask at the size of its image, mode L, 0 or 255."""
         mask = Image.fromarray(self.foreground.astype(np.uint8) * 255)
         return mask.resize(self.size, Image.Resampling.BILINEAR).point(lambda value: 255 * (value > 127))
 

@@ -26,12 +26,13 @@ def with_tokencut_masks(
     gate: QualityGate,
     device: torch.device | str = "cpu",
 ) -> list[datasets.Dataset]:
-    """Give data sets masks from TokenCut; images whose mask is rejected are left out, and logged with the reason.
+    """Give data sets masks from TokenCut; images whose mask is rejected are left out and logged with the reason.
 
     Every process calls this; each makes its share of the masks. Those that are in the folder are kept.
 
     Args:
-        parts: Data sets, for example the training and the validation images. Masks they have are compared with.
+        parts: Data sets, for example the training and the validation images. Masks they have are compared with
+            the new ones.
         folder: Where the masks are kept, as `MaskFolder` lays them out.
         options: TokenCut's settings.
         gate: Which masks are accepted.

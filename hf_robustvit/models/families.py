@@ -45,6 +45,11 @@ class Family:
         """How transformers calls it in config.json."""
         return self.classifier.config_class.model_type
 
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether its models always fit their position embeddings to the image, and so have no argument for it."""
+        return not self.resizing_arguments
+
 
 FAMILIES = (
     Family(ViTForImageClassification, backbone_arguments={"add_pooling_layer": False}),
@@ -61,7 +66,6 @@ FAMILIES = (
         backbone_arguments={"add_pooling_layer": False},
     ),
     Family(ViTMSNForImageClassification),
-    # DINOv2 always fits its position embeddings to the image, and has no argument for it.
     Family(Dinov2ForImageClassification, head_reads="patches", layers="encoder.layer", resizing_arguments={}),
     Family(
         Dinov2WithRegistersForImageClassification,
@@ -101,7 +105,7 @@ def check_model_type(model_type: str | None, name: str) -> None:
         name: What the user calls the model.
 
     Raises:
-        UserError: It is not; the message tells why and what is.
+        UserError: It is not; the message says why, and what is.
     """
     if model_type in MODEL_TYPES:
         return

@@ -2,9 +2,11 @@
 
 import contextlib
 import difflib
+import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from httpx2 import ConnectError, ConnectTimeout
 from huggingface_hub import (
@@ -91,8 +93,20 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
         raise _not_downloaded(name, filename, error) from error
 
 
+def read_model_config(name: str, revision: str | None = None) -> dict[str, Any]:
+    """The parsed config.json of a model; arguments and errors are those of `find_model_file`."""
+    config_file = find_model_file(name, "config.json", revision)
+    if config_file is None:
+        raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
+    with reading_model(str(config_file)):
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}, not settings")
+    return config
+
+
 def _check_connection(url: str) -> None:
-    """Ask once: to find that there is no network, a download tries for half a minute. Answers are left to it."""
+    """Ask once: a download tries for half a minute before it finds that there is no network. It handles answers."""
     try:
         get_hf_file_metadata(url, timeout=CONNECT_SECONDS)
     except (ConnectError, ConnectTimeout):
@@ -117,7 +131,7 @@ def commit_of(name: str, revision: str | None = None) -> str | None:
 def _not_downloaded(name: str, filename: str, cause: BaseException | None) -> UserError:
     if isinstance(cause, HfHubHTTPError):  # the Hub answered
         return UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(cause)}")
-    offline = "HF_HUB_OFFLINE forbids to ask the Hub" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
+    offline = "HF_HUB_OFFLINE forbids asking the Hub" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
     reason = f"there is no such folder, its {filename} is not in the local cache, and {offline}"
     if name in KNOWN_MODELS:
         return UserError(f"--model: {name!r} cannot be loaded: {reason}.")

@@ -1,6 +1,5 @@
 """Loading a classifier whose relevance map can be trained, and where the image patches sit among its tokens."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -21,9 +20,9 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.lean.attention import LeanAttention
+from hf_robustvit.lean.attention import Attentions
 from hf_robustvit.models.families import check_model_type, family_of
-from hf_robustvit.models.files import find_model_file, model_source, reading_model
+from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
 from hf_robustvit.models.timm_weights import (
     check_timm_config,
     convert_timm_weights,
@@ -86,9 +85,7 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     return PatchLayout((patch_height, patch_width), num_prefix_tokens)
 
 
-def attentions_of(
-    outputs: ModelOutput, config: PreTrainedConfig
-) -> tuple[torch.Tensor, ...] | tuple[LeanAttention, ...]:
+def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> Attentions:
     """The attention maps of a forward pass, guaranteed to be there.
 
     Under its default attention function (sdpa) a model answers `output_attentions=True` with an empty tuple.
@@ -188,13 +185,7 @@ def _read(
     name: str, revision: str | None
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
     """A model's configuration, the weights that were converted on the way (timm's), and its image processor."""
-    config_file = find_model_file(name, "config.json", revision)
-    if config_file is None:
-        raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
-    with reading_model(str(config_file)):
-        config_dict = json.loads(config_file.read_text(encoding="utf-8"))
-        if not isinstance(config_dict, dict):
-            raise ValueError("it holds no settings but a " + type(config_dict).__name__)
+    config_dict = read_model_config(name, revision)
     if is_timm_config(config_dict):
         check_timm_config(config_dict, name)
         image_processor = timm_image_processor(config_dict, name)
@@ -220,7 +211,7 @@ def _read(
 
 def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, name: str) -> None:
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
-    if config.model_type.startswith("dinov2"):  # interpolates them
+    if family_of(config).takes_any_size:
         return
     made = None
     if getattr(image_processor, "do_center_crop", False):

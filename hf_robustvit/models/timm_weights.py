@@ -3,7 +3,7 @@
 A timm checkpoint is a folder or a Hub repository with `model.safetensors` and `config.json`, which holds the
 `architecture`, `pretrained_cfg` (preprocessing) and, where the model was built with other settings than its
 architecture's, `model_args`. timm's plain ViT and DeiT compute what transformers' ViT and DeiT compute: the paper's
-AugReg S/B/L, ViT-B and DeiT S/B are of this kind. Whatever else a checkpoint holds or asks for (LayerScale, registers,
+AugReg S/B/L, ViT-B and DeiT S/B are of this kind. Anything else a checkpoint holds or asks for (LayerScale, registers,
 mean pooling, another activation) is refused by name.
 """
 
@@ -24,7 +24,7 @@ from hf_robustvit.models.files import reading_model
 
 # timm's names of its plain models. A word between patch and image size (clip, gap, ...) means another computation.
 _PLAIN_ARCHITECTURE = re.compile(r"(?:vit|deit)_([a-z]+)(?:_distilled)?_patch\d+_\d+|(test)_vit")
-# Channels of an attention head, which no tensor shows: 64 (tiny 3 heads, small 6, base 12, large 16) but for these.
+# Channels of an attention head, which no tensor shows: 64 (tiny 3 heads, small 6, base 12, large 16) except these.
 _HEAD_CHANNELS = {"huge": 80, "giant": 88, "gigantic": 104, "test": 32}
 # `model_args` that are used here, show in the tensors' shapes, or change nothing in evaluation at the trained size.
 _KNOWN_MODEL_ARGS = frozenset(
@@ -50,7 +50,7 @@ def is_timm_config(config: dict[str, Any]) -> bool:
 
 
 def check_timm_config(config: dict[str, Any], name: str) -> None:
-    """Refuse, by its config.json, a timm model that is no plain ViT or DeiT or is not read from a CLS token.
+    """Refuse, by its config.json, a timm model that is not a plain ViT or DeiT, or not read from a CLS token.
 
     Args:
         config: The parsed config.json.
@@ -158,7 +158,7 @@ def _preprocessing(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _transformers_config(config: dict[str, Any], tensors: dict[str, torch.Tensor], name: str) -> PreTrainedConfig:
-    """The configuration, all of it read from the tensors' shapes but for the number of heads and the class names."""
+    """The configuration, all of it read from the tensors' shapes except the number of heads and the class names."""
     distilled = "dist_token" in tensors
     try:
         width, channels, patch_size, _ = tensors["patch_embed.proj.weight"].shape  # (width, channels, patch, patch)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.activations import recompute_cheap_activations
-from hf_robustvit.lean.attention import LeanAttention, require_second_derivatives
+from hf_robustvit.lean.attention import Attentions, LeanAttention, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import layers_of, reads_cls_alone
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
@@ -147,7 +147,7 @@ def _class_of_each(target: int | Sequence[int] | torch.Tensor, num_images: int, 
 
 def _forward(
     model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor
-) -> tuple[torch.Tensor, Sequence[torch.Tensor] | Sequence[LeanAttention]]:
+) -> tuple[torch.Tensor, Attentions]:
     """Run the model; the logits and the attentions they were computed from.
 
     What surrounds a model hands out copies, from which no logits were computed: DistributedDataParallel of its
@@ -166,7 +166,7 @@ def _forward(
     return output.logits, attentions_of(backbone_output, bare_model.config)
 
 
-def _explained(attentions: Sequence[torch.Tensor] | Sequence[LeanAttention]) -> list[torch.Tensor]:
+def _explained(attentions: Attentions) -> list[torch.Tensor]:
     """The tensors whose gradients make the map: the attentions, or under lean attention their outputs."""
     explained = [attention.output if isinstance(attention, LeanAttention) else attention for attention in attentions]
     if not all(tensor.requires_grad for tensor in explained):

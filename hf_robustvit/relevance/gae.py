@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from hf_robustvit.lean.attention import LeanAttention
+from hf_robustvit.lean.attention import Attentions, LeanAttention
 from hf_robustvit.lean.propagation import propagate_lean
 
 
-def cls_relevance(
-    attentions: Sequence[torch.Tensor] | Sequence[LeanAttention], gradients: Sequence[torch.Tensor]
-) -> torch.Tensor:
+def cls_relevance(attentions: Attentions, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """Relevance of every token for the CLS token: the first row of R after Eq. 6-7.
 
     Eq. 7 multiplies R from the left, layer after layer, so its first row is e_CLS (I + A_L) ... (I + A_1). Taking the

@@ -104,5 +104,5 @@ def test_torchs_generator_decides_so_that_a_resumed_run_sees_the_same(pairs, pro
 
 
 def test_one_image_has_no_other_background(pairs, processor):
-    with pytest.raises(UserError, match="--swap_backgrounds: there is one training image only"):
+    with pytest.raises(UserError, match="--swap_backgrounds: there is only one training image"):
         SwapBackgrounds(TrainTransform(processor), pairs.select([0]))

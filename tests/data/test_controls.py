@@ -105,5 +105,5 @@ def test_others_are_of_another_group_wherever_there_are_enough():
 def test_mistakes(pairs):
     with pytest.raises(UserError, match="--masks: there is no 'randon'. Did you mean random"):
         control_masks(pairs, "randon", seed=0)
-    with pytest.raises(UserError, match="--masks other: there is one image only"):
+    with pytest.raises(UserError, match="--masks other: there is only one image"):
         control_masks(pairs.select([0]), "other", seed=0)

@@ -174,7 +174,7 @@ def dataset_of(rows, names):
         ("bomb", "{folder}/bomb.image: Image size (900000000 pixels) exceeds limit"),
         ("gone", "{folder}/gone.image: No such file or directory"),
         ("truncated-mask", "{folder}/truncated-mask.mask: "),
-        ("photograph-mask", "{folder}/photograph-mask.mask: it has more than 256 colours, so it is no mask"),
+        ("photograph-mask", "{folder}/photograph-mask.mask: it has more than 256 colours, so it is not a mask"),
         (
             "turned",
             "{folder}/turned.mask is 40x60 pixels, its image {folder}/turned.image 60x40 as displayed",

@@ -82,8 +82,8 @@ def test_all_classes_leave_further_images_for_validation(class_seed):
 @pytest.mark.parametrize(
     ("images_per_class", "arguments", "message"),
     [
-        ([2] * 5, (6, 1), "--num_classes 6: the data set has images of 5 classes only."),
-        ([2, 0, 2, 0, 2], (4, 1), "--num_classes 4: the data set has images of 3 classes only."),
+        ([2] * 5, (6, 1), "--num_classes 6: the data set has images of only 5 classes."),
+        ([2, 0, 2, 0, 2], (4, 1), "--num_classes 4: the data set has images of only 3 classes."),
         (
             [3, 2, 1, 3, 3],
             (4, 3),

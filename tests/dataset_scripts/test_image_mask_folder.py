@@ -145,7 +145,7 @@ def test_a_moved_folder_is_told(folder, load):
     with pytest.raises(UserError) as error:
         load(folder)
     assert str(error.value) == (
-        f"The folder {folder}, where images are looked for, does not exist: was it moved or renamed?"
+        f"The folder {folder}, which should hold the images, does not exist: was it moved or renamed?"
     )
     assert load(moved)[0]["image"].size == (8, 6)
 
@@ -195,7 +195,7 @@ def test_missing_part(folder, load, missing, message):
 
 
 def test_missing_folder_of_masks(folder, load, tmp_path):
-    with pytest.raises(UserError, match=f"The folder {tmp_path}/nowhere, where masks are looked for, does not exist"):
+    with pytest.raises(UserError, match=f"The folder {tmp_path}/nowhere, which should hold the masks, does not exist"):
         load(folder, masks_dir=tmp_path / "nowhere")
 
 

@@ -112,7 +112,7 @@ def test_a_moved_folder_is_told(load, tmp_path):
     with pytest.raises(UserError) as error:
         load("imagenet-a", tmp_path / "data")
     assert str(error.value) == (
-        f"--data_dir {tmp_path}/data, where imagenet-a is looked for, does not exist: was it moved or renamed?"
+        f"--data_dir {tmp_path}/data, which should hold imagenet-a, does not exist: was it moved or renamed?"
     )
 
 
@@ -122,7 +122,7 @@ def test_another_data_set_is_refused(load, tmp_path):
     with pytest.raises(UserError) as error:
         load("imagenet-a", tmp_path / "imagenet-r")
     assert str(error.value) == (
-        f"--dataset imagenet-a: 2 of the 3 folders of images in {tmp_path}/imagenet-r are none of its classes "
+        f"--dataset imagenet-a: 2 of the 3 folders of images in {tmp_path}/imagenet-r are not among its classes "
         f"(first: {WNIDS[1]}): is this imagenet-a/<wnid>/*.jpg?"
     )
 

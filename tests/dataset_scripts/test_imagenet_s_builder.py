@@ -201,15 +201,15 @@ def test_folders_that_are_not_there(root, train, pairs, tmp_path):
     with pytest.raises(UserError, match=r"--dataset imagenet-s needs --data_dir: the folder of the data set \(ImageN"):
         load_training_pairs("imagenet-s")
     with pytest.raises(
-        UserError, match=r"ImageNetS919/train-semi, where images .* ImageNet's train folder with --imag"
+        UserError, match=r"ImageNetS919/train-semi, which should hold the images.* ImageNet's train folder with --imag"
     ):
         pairs(root)
     with pytest.raises(UserError, match="ILSVRC has no folder train-semi-segmentation. Expected ImageNetS919/train-s"):
         pairs(train.parent)
     train.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match="ILSVRC/train, where images are looked for, does not exist"):
+    with pytest.raises(UserError, match="ILSVRC/train, which should hold the images, does not exist"):
         pairs(root, images_dir=train)
-    with pytest.raises(UserError, match=r"has folders that are no ImageNet class \(first: cat\)"):
+    with pytest.raises(UserError, match=r"has folders that are not ImageNet classes \(first: cat\)"):
         save_mask(root / "train-semi-segmentation" / "cat" / "cat_1.png", 300)
         pairs(root, images_dir=train)
 
@@ -246,7 +246,7 @@ def test_a_validation_mask_of_several_classes_counts_its_own(tmp_path, pairs):
     assert load_benchmark("imagenet-s", str(tmp_path))["image_id"][:] == rows["image_id"][:]
     (root / "validation").rename(root / "elsewhere")
     with pytest.raises(
-        UserError, match="validation, where images .* masks only: make ImageNetS919/validation with the"
+        UserError, match="validation, which should hold the images.* masks only: make ImageNetS919/validation with the"
     ):
         load_benchmark("imagenet-s", str(tmp_path))
 

@@ -66,7 +66,9 @@ def test_accuracies(tmp_path, border):
 
 def test_an_unknown_folder_is_refused(root, load):
     save_image(root / "images" / "my_own" / "a.png")
-    with pytest.raises(UserError, match=r"1 of the 8 folders of images in .*/images are none .* \(first: my_own\)"):
+    with pytest.raises(
+        UserError, match=r"1 of the 8 folders of images in .*/images are not among .* \(first: my_own\)"
+    ):
         load(root)
 
 

@@ -185,7 +185,7 @@ def test_a_mask_that_fits_as_stored_only_is_turned_and_counted(tmp_path, caplog)
     image, mask = np.tile(GREY, (1, 2)), np.tile(OBJECT * 255, (1, 2))
     data = rows(Image.fromarray(np.rot90(image)), Image.fromarray(np.rot90(mask)), tmp_path, orientation=6, count=2)
     _, foreground = trained_on(data, NO_FLAGS)
-    assert "2 masks lie as their images are stored, and are turned with them." in caplog.text
+    assert "2 masks fit their images as stored, and are turned with them." in caplog.text
     np.testing.assert_array_equal(foreground.numpy(), np.tile(OBJECT, (1, 2))[2:30, 18:46])
     images = BenchmarkImages(data, PROCESSOR, with_masks=True, turned=True)
     expected = np.asarray(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 127

@@ -37,7 +37,7 @@ def test_coco_boxes(coco):
     wanted[5:15, 10:30] = wanted[25:, 0:3] = 255
     np.testing.assert_array_equal(two.image, wanted)
     assert two.problem is None
-    assert outside.problem == "its boxes hold no pixel of it"
+    assert outside.problem == "its boxes contain none of its pixels"
     assert none.problem == "instances.json has no box for it"
     assert other_size.problem == "its boxes are for 40x30 pixels, it has 20x30"
     assert masker.settings == {"source": "boxes", "boxes": str(coco)}
@@ -91,12 +91,16 @@ def test_accents_and_images_without_classes(tmp_path):
     "names, image_ids, sentence",
     [
         (["b.jpg"], ["cat/b.jpg", "dog/b.jpg"], "'b' could be 'cat/b.jpg' or 'dog/b.jpg': name the files with their"),
-        (["train/b.jpg", "val/b.jpg"], ["b.jpg"], "'b.jpg' could be 'train/b' or 'val/b': name the files as the im"),
+        (
+            ["train/b.jpg", "val/b.jpg"],
+            ["b.jpg"],
+            "'b.jpg' could be 'train/b' or 'val/b': give the files the images' names",
+        ),
         (["cat/b.jpg", "cat\\b.png"], ["cat/b.jpg"], r"boxes.json has two images 'cat/b' \(suffixes do not count\)"),
         (
             ["x/b.jpg", "c.jpg"],
             ["cat/b.jpg", "d.jpg"],
-            r"none of its 2 names \(first: 'x/b'\) is that of one of the 2 images \(first: 'cat/b'\): write the names",
+            r"none of its 2 names \(first: 'x/b'\) is that of one of the 2 images \(first: 'cat/b'\): make the names",
         ),
     ],
 )
@@ -134,7 +138,7 @@ def test_voc_files_are_found_by_their_own_name(tmp_path, name):
         ("x.xml", "<annotation/>", "x.xml cannot be read as Pascal VOC XML"),
         ("x.xml", VOC.format(name="a.jpg", objects=""), "x.xml has no boxes"),
         ("x.xml", '<!DOCTYPE a [<!ENTITY b "b">]><annotation>&b;</annotation>', ".*it declares a document type"),
-        ("x.xml", VOC.format(name="a.jpg", objects=VOC_BOX.format(1, "nan", 3, 4)), ".*are no corners of a box"),
+        ("x.xml", VOC.format(name="a.jpg", objects=VOC_BOX.format(1, "nan", 3, 4)), ".*are not the corners of a box"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path, name, content, sentence):
@@ -149,5 +153,5 @@ def test_missing_file_and_boxes_given_twice(tmp_path):
     for folder in ("train/cat", "val/cat"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "1.xml").write_text(VOC.format(name="1.jpg", objects=VOC_BOX.format(1, 1, 9, 9)))
-    with pytest.raises(UserError, match="gives boxes of 'cat/1' in two files"):
+    with pytest.raises(UserError, match="has boxes for 'cat/1' in two files"):
         BoxMasks(tmp_path)

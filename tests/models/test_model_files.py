@@ -49,7 +49,7 @@ def test_unknown_hub_names_suggest_the_nearest(name, suggestion):
         load_classifier(name)
     message = str(caught.value)
     assert message.startswith(f"--model: there is no {name!r}. Did you mean ") and suggestion in message
-    assert "HF_HUB_OFFLINE forbids to ask the Hub" in message and "config.json is not in the local cache" in message
+    assert "HF_HUB_OFFLINE forbids asking the Hub" in message and "config.json is not in the local cache" in message
 
 
 def test_names_like_no_other_list_the_known_ones():
@@ -89,7 +89,7 @@ def test_folders_that_are_no_models(tmp_path):
     with pytest.raises(UserError, match="config.json' cannot be read: Expecting property name"):
         load_classifier(tmp_path)
     (tmp_path / "config.json").write_text('["vit"]')
-    with pytest.raises(UserError, match="config.json' cannot be read: it holds no settings but a list"):
+    with pytest.raises(UserError, match="config.json' cannot be read: it holds a list, not settings"):
         load_classifier(tmp_path)
 
 
