@@ -82,7 +82,7 @@ def test_models_that_cannot_be_compared(tmp_path, monkeypatch):
         load_classifiers(DemoArguments(baseline="cutouts-vit"))
     model = save(tiny_classifier(), tmp_path / "model", method="robustvit")
     with pytest.raises(
-        UserError, match="robustvit.json: it does not say which model it was fine-tuned from: name that one"
+        UserError, match="robustvit.json does not say which model it was fine-tuned from: name that one"
     ):
         load_classifiers(DemoArguments(model=model))
 
