@@ -116,7 +116,7 @@ class RobustViTConfig(TrainingArguments):
     above, after `warmup_steps` if there are any; all of transformers' names mean what they mean there),
     `eval_strategy`, `save_strategy` and `logging_strategy` ("epoch"), `save_total_limit` (2),
     `load_best_model_at_end` (True, by the validation loss), `hub_strategy` ("end": nothing unfinished is pushed),
-    `remove_unused_columns` (False: the masks are no argument of the model) and `label_names` (["labels"]).
+    `remove_unused_columns` (False: the masks are not an argument of the model) and `label_names` (["labels"]).
     `bf16` sets `use_cpu` on a machine without an accelerator.
     """
 
@@ -193,7 +193,7 @@ class RobustViTConfig(TrainingArguments):
         default="end", metadata={"help": "When to push to the Hub: end, which is once the model is finished."}
     )
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must stay off: the masks are no argument of the model."}
+        default=False, metadata={"help": "Must stay off: the masks are not an argument of the model."}
     )
     label_names: list[str] | None = field(
         default_factory=lambda: ["labels"], metadata={"help": "Names of the labels in a batch."}

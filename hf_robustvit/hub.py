@@ -91,7 +91,7 @@ class HubRepository:
             _persistently(HfApi().create_repo, self.name, token=self.token, private=self.private, exist_ok=True)
         except (HTTPError, OSError, ValueError) as error:
             raise UserError(
-                f"Nothing can be pushed to {self.name!r}: {self._reason(error)}. Do without a push for now, and push "
+                f"Nothing can be pushed to {self.name!r}: {self._reason(error)}. Leave --push_to_hub out, and push "
                 f"later with: {self.push_command(folder)}"
             ) from error
 
@@ -103,11 +103,11 @@ class HubRepository:
             commit_message: First line of the commit.
 
         Raises:
-            UserError: It is no model's folder, or the push failed; then the message says why, and which command
+            UserError: It is not a model's folder, or the push failed; then the message says why, and which command
                 repeats it.
         """
         if not Path(folder, CARD).is_file():
-            raise UserError(f"{folder} holds no {CARD}, so it is no output folder of run_finetune.py: name that one.")
+            raise UserError(f"{folder} has no {CARD}, so run_finetune.py has not written it: name its output folder.")
         api = HfApi()
         try:
             # The full name, with the user's own where it was left out.
@@ -158,9 +158,9 @@ class HubRepository:
     def _reason(self, error: Exception) -> str:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if isinstance(error, HFValidationError):
-            return "this is no name for a repository, which is <user>/<name> of letters, digits, '-', '_' and '.'"
+            return "this is not a valid name for a repository: <user>/<name>, of letters, digits, '-', '_' and '.'"
         if status == 401 or isinstance(error, LocalTokenNotFoundError):
-            return "the Hub takes no token of yours (401): log in with `hf auth login`, or set HF_TOKEN"
+            return "the Hub rejected your token (401): log in with `hf auth login`, or set HF_TOKEN"
         if status == 403:
             return "the token may not write there (403): give a name of your own, or a token with write access"
         if status == 404:

@@ -183,7 +183,7 @@ def test_a_hub_that_stumbles_is_asked_again(hub, folder, where, failures):
     [
         ("/commit/main", [500] * 3, "'you/bugs': .*500"),
         ("/commit/main", ["break"] * 3, "the Hub cannot be reached, or the connection broke (.*)"),
-        ("/commit/main", [401], "the Hub takes no token of yours (401): log in with `hf auth login`, or set HF_TOKEN"),
+        ("/commit/main", [401], "the Hub rejected your token (401): log in with `hf auth login`, or set HF_TOKEN"),
         ("/commit/main", [403], "the token may not write there (403): give a name of your own, or a token with"),
         ("/preupload/", [404], "there is no such repository or revision main (404)"),
     ],
@@ -217,10 +217,10 @@ def test_a_wrong_token_and_a_wrong_name_stop_before_training(hub, tmp_path, monk
     monkeypatch.setattr("hf_robustvit.commands.finetune.train", lambda *_: pytest.fail("it was trained"))
     flags = ("--model", model, "--dataset", photos, "--output_dir", tmp_path / "out", "--push_to_hub")
     with pytest.raises(
-        UserError, match=r"Nothing can be pushed to 'you/bugs': the Hub takes no token .*hf auth login"
+        UserError, match=r"Nothing can be pushed to 'you/bugs': the Hub rejected your token .*hf auth login"
     ):
         finetune(monkeypatch, *flags, "--hub_model_id", "you/bugs")
-    with pytest.raises(UserError, match=r"'you/\.\.bugs': this is no name for a repository"):
+    with pytest.raises(UserError, match=r"'you/\.\.bugs': this is not a valid name for a repository"):
         finetune(monkeypatch, *flags, "--hub_model_id", "you/..bugs")
     with pytest.raises(UserError, match="--hub_strategy is every_save, but the model is pushed once"):
         finetune(monkeypatch, *flags, "--hub_strategy", "every_save")
@@ -236,7 +236,7 @@ def test_a_hub_that_is_forbidden_or_gone(folder, hub, monkeypatch):
 
 
 def test_a_folder_without_a_card_is_not_pushed(tmp_path):
-    with pytest.raises(UserError, match="holds no README.md, so it is no output folder of run_finetune.py"):
+    with pytest.raises(UserError, match="has no README.md, so run_finetune.py has not written it"):
         HubRepository("you/bugs").push(tmp_path, "Model")
 
 

@@ -68,7 +68,7 @@ def pair_predictions(dataset: str, *frames: pd.DataFrame) -> list[pd.DataFrame]:
         lambda left, right: left.intersection(right, sort=False), [each.index for each in frames[::-1]]
     )
     if common.empty:
-        raise UserError(f"--dataset {dataset}: the baseline's predictions and the model's share no image.")
+        raise UserError(f"--dataset {dataset}: baseline and model have no image in common.")
     return [frame.loc[common] for frame in frames]
 
 

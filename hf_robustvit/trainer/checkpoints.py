@@ -72,8 +72,8 @@ def checkpoint_to_resume(config: TrainingArguments) -> str | None:
         return last_whole_checkpoint(config.output_dir)
     if wanted is not None and not is_whole(wanted):
         raise UserError(
-            f"--resume_from_checkpoint {wanted} is no whole checkpoint: name another one, or take the last whole one "
-            "by --resume_from_checkpoint true."
+            f"--resume_from_checkpoint {wanted} is not a complete checkpoint: name another, or take the last complete "
+            "one by --resume_from_checkpoint true."
         )
     return wanted
 
@@ -127,7 +127,7 @@ def raise_if_full(config: TrainingArguments, model: nn.Module, error: Exception)
     else:
         return
     last = last_whole_checkpoint(config.output_dir)
-    kept = f"the last whole checkpoint is {last}" if last else "there is no whole checkpoint yet"
+    kept = f"the last whole checkpoint is {last}" if last else "there is no complete checkpoint yet"
     raise UserError(
         f"--output_dir {config.output_dir}: a checkpoint could not be written ({error}), and {kept}. {advice} and "
         "start the same command with --resume_from_checkpoint true."

@@ -98,7 +98,7 @@ class RobustViTTrainer(Trainer):
     ):
         if model is None or kwargs.get("model_init") is not None:
             raise UserError(
-                "RobustViTTrainer takes no model_init, as its settings are completed for one model: give it `model`."
+                "RobustViTTrainer does not take model_init, as its settings are completed for one model: pass `model`."
             )
         args = args or RobustViTConfig()
         check_settings(args, model, own_metrics=kwargs.get("compute_metrics") is not None)

@@ -38,7 +38,7 @@ def test_images_are_paired_by_name_whatever_their_order_and_number():
 
 
 def test_predictions_of_other_images_are_an_error():
-    with pytest.raises(UserError, match="--dataset set: .* share no image"):
+    with pytest.raises(UserError, match="--dataset set: .* have no image in common"):
         paired(predictions([True]), predictions([True]).assign(image_id="other"))
 
 

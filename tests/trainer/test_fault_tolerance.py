@@ -219,7 +219,7 @@ def test_room_is_asked_for_before_training(tmp_path, monkeypatch):
 )
 def test_only_a_full_disk_asks_for_room(error, advice, tmp_path):
     trainer = make_trainer(tmp_path)
-    with pytest.raises(UserError, match=f"no whole checkpoint yet. {advice} and start") as told:
+    with pytest.raises(UserError, match=f"no complete checkpoint yet. {advice} and start") as told:
         raise_if_full(trainer.args, trainer.model, error)
     assert str(error) in str(told.value)
     assert raise_if_full(trainer.args, trainer.model, ValueError("a bug")) is None
@@ -241,7 +241,7 @@ def test_what_is_not_whole_is_not_resumed_from(file, tmp_path):
     (tmp_path / "checkpoint-4" / file).unlink()
     assert last_whole_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-2")
     trainer.args.resume_from_checkpoint = last
-    with pytest.raises(UserError, match="checkpoint-4 is no whole checkpoint"):
+    with pytest.raises(UserError, match="checkpoint-4 is not a complete checkpoint"):
         checkpoints.checkpoint_to_resume(trainer.args)
 
 

@@ -202,7 +202,7 @@ def test_an_optimizer_without_its_package_is_refused(tmp_path, monkeypatch):
 def test_a_model_is_given_itself(tmp_path):
     config = RobustViTConfig(output_dir=str(tmp_path), use_cpu=True)
     for given in ({}, {"model_init": lambda: tiny_model("vit")}):
-        with pytest.raises(UserError, match="takes no model_init.*give it `model`"):
+        with pytest.raises(UserError, match="does not take model_init.*pass `model`"):
             RobustViTTrainer(args=config, **given)
 
 
