@@ -172,7 +172,9 @@ def test_masks_that_leave_the_object_open_stop_before_the_first_batch(workshop, 
             Image.eval(mask, lambda value: 1 if value else 2).save(path)  # 1 the object, 2 its background
     with monkeypatch.context() as patch:
         patch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
-        with pytest.raises(UserError, match="60 of 60 evaluation pairs cannot be used: 60 masks do not tell"):
+        with pytest.raises(
+            UserError, match="60 of 60 evaluation pairs cannot be used: 60 masks do not show what the object is"
+        ):
             evaluate(workshop, tmp_path / "out", "--dataset", folder)
     evaluate(workshop, tmp_path / "out", "--dataset", folder, "--mask_foreground", 1)
     white, grey = (json.loads((tmp_path / name / "masked.json").read_text()) for name in ("white", "out"))

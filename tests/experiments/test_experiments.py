@@ -12,6 +12,7 @@ from forked import run_forked
 from mask_images import colour_features
 from tiny_suite import open_workshop, save_suite
 
+from hf_robustvit.commands import experiment
 from hf_robustvit.evaluation.results import read_result
 from hf_robustvit.experiments import runs
 from hf_robustvit.experiments.catalogue import EXPERIMENTS
@@ -83,11 +84,11 @@ def test_runs_are_shared_and_not_repeated(finished, suite, monkeypatch):
     titles = [path.name for path in (workshop.root / "runs").iterdir()]
     assert len(titles) == len(set(titles))
     # Eight ablations, eight controls and so on, but many rows of the tables are one run.
-    rows = {row[2] for experiment in EXPERIMENTS.values() for row in experiment.rows(workshop.suite)}
+    rows = {row[2] for one in EXPERIMENTS.values() for row in one.rows(workshop.suite)}
     assert len(titles) == len(rows) < sum(len(e.rows(workshop.suite)) for e in EXPERIMENTS.values())
 
     folder, described = suite
-    monkeypatch.setattr(runs, "finetune", lambda *arguments: pytest.fail("a finished run is made again"))
+    monkeypatch.setattr(experiment, "finetune", lambda *arguments: pytest.fail("a finished run is made again"))
     monkeypatch.setattr(runs, "evaluate_benchmark", lambda *arguments: pytest.fail("a finished run is scored again"))
     make_experiments(EXPERIMENTS, open_workshop(folder, described, folder / "out"))
 
@@ -125,12 +126,12 @@ def test_killed_and_started_again_it_ends_with_the_same_results(suite, finished,
 
     def die_at():
         target = {
-            "before training": "finetune",
-            "after training": "replacing",
-            "second benchmark": "evaluate_benchmark",
+            "before training": (experiment, "finetune"),
+            "after training": (runs, "replacing"),
+            "second benchmark": (runs, "evaluate_benchmark"),
         }
-        name, calls = target[moment], []
-        real = getattr(runs, name)
+        (module, name), calls = target[moment], []
+        real = getattr(module, name)
 
         def wrapped(*arguments, **keywords):
             calls.append(1)
@@ -138,7 +139,7 @@ def test_killed_and_started_again_it_ends_with_the_same_results(suite, finished,
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*arguments, **keywords)
 
-        setattr(runs, name, wrapped)
+        setattr(module, name, wrapped)
 
     status, log = run_forked(start, [], tmp_path / "log", die_at)
     assert status == -signal.SIGKILL, log
