@@ -57,7 +57,8 @@ def main() -> None:
 
     pairs = load_training_pairs(arguments.data, None, None, "annotated", False)
     model, processor, pairs, new_head = fit(FinetuneArguments(arguments.model), pairs, needs_eager=False)
-    pairs = check_pairs(pairs.shuffle(seed=0).select(range(2 * (arguments.train + arguments.validation))), skip=True)
+    count = min(len(pairs), 2 * (arguments.train + arguments.validation))  # more than needed: some cannot be used
+    pairs = check_pairs(pairs.shuffle(seed=0).select(range(count)), skip=True)
     training = pairs.select(range(arguments.train))
     validation = pairs.select(range(arguments.train, arguments.train + arguments.validation))
 

@@ -135,7 +135,8 @@ def evaluate(
     differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
     write_report(output_dir, results[-1], differences)
     titles = ["before", "after"] if arguments.baseline else ["model"]
-    _draw_overlays(arguments, data[-1], dict(zip(titles, checkpoints, strict=True)), folders)
+    for sets in zip(*data, strict=True):  # of the same images, one for each model
+        _draw_overlays(arguments, dict(zip(titles, zip(checkpoints, sets, strict=True), strict=True)), folders)
     if arguments.report:
         reported = [EvaluatedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
         write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported))
@@ -147,19 +148,16 @@ def evaluate(
 
 
 def _draw_overlays(
-    arguments: EvaluationArguments,
-    data: list[BenchmarkData],
-    checkpoints: dict[str, Checkpoint],
-    folders: list[Path],
+    arguments: EvaluationArguments, models: dict[str, tuple[Checkpoint, BenchmarkData]], folders: list[Path]
 ) -> None:
-    """Draw each data set's overlays, unless they are newer than all its results."""
-    for one in data:
-        picture = Path(arguments.output_dir) / "overlays" / f"{one.name}.png"
-        newest_result = max((folder / f"{one.name}.json").stat().st_mtime for folder in folders)
-        if not picture.exists() or picture.stat().st_mtime < newest_result:
-            protocol = (arguments.preprocessing, arguments.crop_border)
-            if shown := explain_rows(spread(one), checkpoints, *protocol):
-                overlay_grid(shown, picture)
+    """Draw a data set's overlays, unless they are newer than all its results."""
+    name = next(iter(models.values()))[1].name
+    picture = Path(arguments.output_dir) / "overlays" / f"{name}.png"
+    newest_result = max((folder / f"{name}.json").stat().st_mtime for folder in folders)
+    if not picture.exists() or picture.stat().st_mtime < newest_result:
+        few = {title: (checkpoint, spread(data)) for title, (checkpoint, data) in models.items()}
+        if shown := explain_rows(few, arguments.preprocessing, arguments.crop_border):
+            overlay_grid(shown, picture)
 
 
 def prepare_card(arguments: EvaluationArguments) -> Path | None:

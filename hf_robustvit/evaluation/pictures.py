@@ -38,12 +38,14 @@ class ExplainedBatch:
             for.
         confidences: Their probabilities.
         probabilities: (batch, classes) float32, of all classes.
+        is_right: Whether each is the image's class; `None` where that is told by the name.
     """
 
     maps: np.ndarray
     predictions: list[str]
     confidences: list[float]
     probabilities: torch.Tensor
+    is_right: list[bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,21 +161,20 @@ def spread(data: BenchmarkData) -> BenchmarkData:
 
 
 def explain_rows(
-    data: BenchmarkData,
-    checkpoints: Mapping[str, Checkpoint],
+    models: Mapping[str, tuple[Checkpoint, BenchmarkData]],
     preprocessing: Preprocessing = "checkpoint",
     crop_border: int = 0,
 ) -> ExplainedImages | None:
     """Explain the predicted classes of all images of a data set by every model; `None` where none can be read.
 
     Args:
-        data: The images. Where they have masks the image is squashed to the input size instead of cropped, as in the
+        models: The model's title -> the model, and the same images with their classes among its own, which may have
+            other names. Where they have masks the image is squashed to the input size instead of cropped, as in the
             segmentation test.
-        checkpoints: The model's title -> model.
         preprocessing, crop_border: As for `evaluate_benchmark`.
     """
     explained = {}
-    for title, checkpoint in checkpoints.items():
+    for title, (checkpoint, data) in models.items():
         images = data.images(
             checkpoint, preprocessing, crop_border, squashed=data.has_masks, with_masks=data.has_masks
         )
@@ -181,14 +182,16 @@ def explain_rows(
         if not shown:
             return None
         pixel_values = torch.stack([item["pixel_values"] for item in shown])
-        explained[title] = explain_batch(checkpoint.model, pixel_values)
-    labels = [""] * len(data.rows)
-    if data.label_space:
-        names = distinct_class_names(checkpoint.model.config)
-        labels = [names[data.label_space.first_indices[label]] for label in data.rows["label"]]
+        explained[title], labels = explain_batch(checkpoint.model, pixel_values), [""] * len(shown)
+        if data.label_space:
+            names, all_labels = distinct_class_names(checkpoint.model.config), data.rows["label"][:]
+            classes = [data.label_space.first_indices[all_labels[item["index"]]] for item in shown]
+            labels = [names[index] for index in classes]
+            is_right = [guess == label for guess, label in zip(explained[title].predictions, labels, strict=True)]
+            explained[title] = replace(explained[title], is_right=is_right)
     return ExplainedImages(
         denormalize(pixel_values, images.image_processor),
-        [labels[item["index"]] for item in shown],
+        labels,
         explained,
         np.stack([item["mask"] for item in shown]).clip(min=0).astype(np.float32) if data.has_masks else None,
     )

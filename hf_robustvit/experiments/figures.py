@@ -56,9 +56,8 @@ def examples(book: Book) -> str:
                 return
             data = book.workshop.benchmark(benchmark, checkpoints["original"]).named(image_ids)
             stem = f"{model}-{benchmark}-{kind}"
-            overlay_grid(
-                explain_rows(data, checkpoints), *(book.folder / f"{stem}.{ending}" for ending in ("png", "pdf"))
-            )
+            shown = explain_rows({title: (checkpoint, data) for title, checkpoint in checkpoints.items()})
+            overlay_grid(shown, *(book.folder / f"{stem}.{ending}" for ending in ("png", "pdf")))
             parts.append(book.figure(stem, f"{model}, {benchmark}, {kind}: {rule}"))
 
         first = "the first image of each class, in the data set's order"

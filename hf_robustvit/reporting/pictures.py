@@ -28,7 +28,8 @@ def overlay_grid(shown: ExplainedImages, *paths: str | Path) -> None:
             mask = shown.masks[row]
             pictures.append((np.repeat(mask[..., None], 3, axis=-1), f"{mask.mean():.0%} foreground"))
         for batch in shown.explained.values():
-            verdict = "\N{CHECK MARK} " if batch.predictions[row] == label else "\N{MULTIPLICATION X} "
+            is_right = batch.predictions[row] == label if batch.is_right is None else batch.is_right[row]
+            verdict = "\N{CHECK MARK} " if is_right else "\N{MULTIPLICATION X} "
             caption = f"{verdict if label else ''}{batch.predictions[row]} {batch.confidences[row]:.0%}"
             pictures.append((heat_overlay(image, batch.maps[row]), caption))
         rows.append([(picture, wrapped(caption)) for picture, caption in pictures])

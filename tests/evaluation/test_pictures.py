@@ -34,9 +34,24 @@ def test_classes_of_one_name_are_told_apart_in_predictions_and_labels(tmp_path):
     rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
     data = BenchmarkData("some", rows, LabelSpace("some", ("other", "crane"), ((0,), (1,)), model.config.num_labels))
     checkpoint = Checkpoint.of("tiny", None, model, ViTImageProcessorPil(size={"height": 32, "width": 32}))
-    shown = explain_rows(data, {"model": checkpoint})
+    shown = explain_rows({"model": (checkpoint, data)})
     guess = shown.explained["model"].probabilities[0].argmax()
     assert shown.labels == ["crane (1)"] and shown.explained["model"].predictions == [f"crane ({guess})"]
+
+
+def test_a_guess_is_right_by_its_class_whatever_each_model_calls_it(tmp_path):
+    Image.fromarray(np.full((32, 32, 3), 99, dtype=np.uint8)).save(tmp_path / "a.png")
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
+    columns = {"image": [str(tmp_path / "a.png")], "image_id": ["a"], "label": [0]}
+    rows, models = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image()), {}
+    for title, name in (("before", "meerkat"), ("after", "meerkat, mierkat")):
+        model = tiny_model("vit")
+        model.config.id2label = {index: f"{name} {index}" for index in range(5)}
+        pixel_values = processor(Image.open(tmp_path / "a.png"), return_tensors="pt")["pixel_values"]
+        guess = int(explain_batch(model, pixel_values).probabilities.argmax())
+        data = BenchmarkData("some", rows, LabelSpace("some", ("meerkat",), ((guess,),), 5))
+        models[title] = Checkpoint.of("tiny", None, model, processor), data
+    assert [batch.is_right for batch in explain_rows(models).explained.values()] == [[True], [True]]
 
 
 def test_denormalize_undoes_the_normalisation():
@@ -60,7 +75,7 @@ def test_the_images_that_are_shown_are_readable_ones_of_a_benchmarks_whole_lengt
     rows = datasets.Dataset.from_dict(columns)
     space = match_classes("some", [f"LABEL_{index}" for index in range(5)], None, model.config)
     data = BenchmarkData("some", rows.cast_column("image", datasets.Image()), space)
-    found = explain_rows(spread(data), {"before": checkpoint, "after": checkpoint})
+    found = explain_rows(dict.fromkeys(("before", "after"), (checkpoint, spread(data))))
 
     shown = [0, 20, 11, 2, 22, 13, 4]  # sorted by class, every fourth; 29, the last of eight, is broken
     np.testing.assert_allclose(found.images[:, 0, 0, 0], np.array(shown) * 8 / 255, atol=1e-5)
@@ -74,4 +89,4 @@ def test_of_broken_files_nothing_is_shown(tmp_path):
     rows = datasets.Dataset.from_dict({"image": [str(tmp_path / "a.png")], "image_id": ["a"]})
     data = BenchmarkData("some", rows.cast_column("image", datasets.Image()), None)
     checkpoint = Checkpoint.of("tiny", None, model, ViTImageProcessorPil(size={"height": 32, "width": 32}))
-    assert explain_rows(spread(data), {"model": checkpoint}) is None
+    assert explain_rows({"model": (checkpoint, spread(data))}) is None
