@@ -18,14 +18,9 @@ from transformers import (
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
 from hf_robustvit.models.families import MODEL_TYPES, family_of
-from hf_robustvit.models.files import commit_of, find_model_file, model_source, read_model_config, reading_model
+from hf_robustvit.models.files import commit_of, model_source, read_model_config, reading_model
 from hf_robustvit.models.loading import is_head
-from hf_robustvit.models.timm_weights import (
-    check_timm_config,
-    convert_timm_weights,
-    is_timm_config,
-    timm_image_processor,
-)
+from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 
 
 logger = logging.getLogger(__name__)
@@ -128,9 +123,7 @@ def _read(
     """The configuration, the weights where they were converted (timm's), and the image processor."""
     config_dict = read_model_config(name, revision)
     if is_timm_config(config_dict):
-        check_timm_config(config_dict, name)
-        weights_file = find_model_file(name, "model.safetensors", revision)
-        return *convert_timm_weights(config_dict, weights_file, name), timm_image_processor(config_dict, name)
+        return read_timm_model(config_dict, name, revision)
     if config_dict.get("model_type") not in MODEL_TYPES:
         raise UserError(
             f"--model: {name!r} is a {config_dict.get('model_type')!r} model; key features are read from "

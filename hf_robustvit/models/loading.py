@@ -23,12 +23,7 @@ from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.attention import Attentions
 from hf_robustvit.models.families import check_model_type, family_of
 from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
-from hf_robustvit.models.timm_weights import (
-    check_timm_config,
-    convert_timm_weights,
-    is_timm_config,
-    timm_image_processor,
-)
+from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 
 
 logger = logging.getLogger(__name__)
@@ -187,9 +182,7 @@ def _read(
     """A model's configuration, the weights that were converted on the way (timm's), and its image processor."""
     config_dict = read_model_config(name, revision)
     if is_timm_config(config_dict):
-        check_timm_config(config_dict, name)
-        image_processor = timm_image_processor(config_dict, name)
-        config, weights = convert_timm_weights(config_dict, find_model_file(name, "model.safetensors", revision), name)
+        config, weights, image_processor = read_timm_model(config_dict, name, revision)
     else:
         check_model_type(config_dict.get("model_type"), name)
         if config_dict.get("quantization_config"):

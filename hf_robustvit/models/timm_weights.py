@@ -19,7 +19,7 @@ from transformers import BaseImageProcessor, DeiTConfig, PreTrainedConfig, ViTCo
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import NAMES as IMAGENET_NAMES
-from hf_robustvit.models.files import reading_model
+from hf_robustvit.models.files import find_model_file, reading_model
 
 
 # timm's names of its plain models. A word between patch and image size (clip, gap, ...) means another computation.
@@ -47,6 +47,25 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 def is_timm_config(config: dict[str, Any]) -> bool:
     """Whether a parsed config.json is timm's: it names an architecture and no transformers model type."""
     return "architecture" in config and "model_type" not in config
+
+
+def read_timm_model(
+    config: dict[str, Any], name: str, revision: str | None = None
+) -> tuple[PreTrainedConfig, dict[str, torch.Tensor], BaseImageProcessor]:
+    """A timm checkpoint's configuration, weights and image processor, as transformers has them.
+
+    Args:
+        config: The parsed config.json.
+        name: What the user called the model.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: As `check_timm_config`, `timm_image_processor` and `convert_timm_weights`.
+    """
+    check_timm_config(config, name)
+    image_processor = timm_image_processor(config, name)  # before the weights are downloaded
+    weights_file = find_model_file(name, "model.safetensors", revision)
+    return *convert_timm_weights(config, weights_file, name), image_processor
 
 
 def check_timm_config(config: dict[str, Any], name: str) -> None:
