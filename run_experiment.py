@@ -1,4 +1,4 @@
-"""Make the paper's tables and figures, on ImageNet or, in minutes on a laptop, on the embedded benchmark.
+"""Make the paper's tables and figures, on ImageNet, on the embedded benchmark, or on your own photos.
 
     python run_experiment.py table1 --models ViT-B DeiT-B --data_dir DIR --images_dir DIR/imagenet/train
     python run_experiment.py all --suite cutouts --quick
@@ -10,26 +10,29 @@ machines, start the same command on each with a shared --output_dir. Writes OUT/
 """
 
 import logging
+import os
 import sys
 
 from dataset_scripts import load_benchmark_rows, load_training_pairs
+from dataset_scripts.suite_folder import SuiteFolder
 from hf_robustvit.commands.experiment import ExperimentArguments, as_flags, experiment
 from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
+from hf_robustvit.data import NO_FLAGS, MaskReading
 
 
-def main(arguments: ExperimentArguments) -> None:
+def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS) -> None:
     """Make the experiments, and say where their pages are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folders = (arguments.data_dir, arguments.images_dir)
-    pages = experiment(
-        arguments,
-        load_pairs=lambda dataset, masks: load_training_pairs(dataset, *folders, masks),
-        load_rows=lambda name: load_benchmark_rows(name, arguments.data_dir),
-    )
-    for page in pages:
-        print(page)
+    if os.path.isdir(arguments.suite):
+        own = SuiteFolder(arguments.suite, reading)
+        load = (lambda _, masks: own.training_pairs(masks), own.benchmark, own.validation_pairs, reading)
+    else:
+        load = (lambda dataset, masks: load_training_pairs(dataset, *folders, masks),)
+        load += (lambda name: load_benchmark_rows(name, arguments.data_dir),)
+    print(*experiment(arguments, *load), sep="\n")
 
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main(*parse_settings(ExperimentArguments, arguments=as_flags(sys.argv[1:])))
+        main(*parse_settings(ExperimentArguments, MaskReading, arguments=as_flags(sys.argv[1:])))

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import torch
@@ -16,12 +17,13 @@ from transformers import HfArgumentParser
 from hf_robustvit.commands.finetune import FinetuneArguments, finetune
 from hf_robustvit.commands.settings import SETTINGS_FILES, check_output_dir
 from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.experiments.catalogue import EXPERIMENTS
 from hf_robustvit.experiments.pages import make_experiments, show_experiments
 from hf_robustvit.experiments.runs import Sources, Workshop
-from hf_robustvit.experiments.suites import choose_suite
+from hf_robustvit.experiments.suites import choose_suite, folder_suite
 from hf_robustvit.masks import QualityGate, TokenCutOptions
 
 
@@ -30,12 +32,22 @@ class ExperimentArguments:
     """Which experiments, on what."""
 
     names: list[str] = field(metadata={"help": f"all, or some of: {', '.join(EXPERIMENTS)}."})
-    suite: Literal["imagenet", "cutouts"] = field(
-        default="imagenet", metadata={"help": "imagenet as in the paper, or cutouts, which needs no data and no GPU."}
+    suite: str = field(
+        default="imagenet",
+        metadata={
+            "help": "imagenet as in the paper; cutouts, which needs no data and no GPU; or a folder of your own that "
+            "holds train and test (images and masks by class) and perhaps backgrounds."
+        },
     )
     quick: bool = field(default=False, metadata={"help": "With --suite cutouts: few images, done in minutes."})
     models: list[str] | None = field(
         default=None, metadata={"help": "The paper's short names (ViT-B, AR-S, ...), or models of your own."}
+    )
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "With a folder: of all runs, as lr-search finds it; the paper's if left out."}
+    )
+    development: bool = field(
+        default=False, metadata={"help": "With a folder: score on its development photos instead of its test photos."}
     )
     output_dir: str = field(default="outputs/experiments", metadata={"help": "OUT; may be shared by machines."})
     data_dir: str | None = field(
@@ -57,6 +69,8 @@ def experiment(
     arguments: ExperimentArguments,
     load_pairs: Callable[[str, str], datasets.Dataset],
     load_rows: Callable[[str], BenchmarkRows],
+    load_validation: Callable[[], datasets.Dataset] | None = None,
+    reading: MaskReading = NO_FLAGS,
 ) -> list[Path]:
     """Make the runs, then the pages.
 
@@ -64,6 +78,8 @@ def experiment(
         arguments: Which experiments, on what.
         load_pairs: From a data set and the value of `--masks` to the image-mask pairs.
         load_rows: From a benchmark's name to its rows.
+        load_validation: The image-mask pairs to validate on, for a suite that is a folder.
+        reading: How the masks of that folder are read.
 
     Returns:
         The pages.
@@ -75,8 +91,14 @@ def experiment(
     if arguments.processes < 1:
         raise UserError(f"--processes is {arguments.processes}: give 1 or more.")
     check_output_dir(arguments.output_dir)
-    suite = choose_suite(arguments.suite, arguments.quick).with_models(arguments.models)
-    sources = Sources(lambda masks: load_pairs(suite.dataset, masks), load_rows, finetune_with)
+    if load_validation:
+        labels = load_pairs(arguments.suite, "annotated")["label"]
+        settings = arguments.learning_rate, arguments.development
+        suite = folder_suite(arguments.suite, arguments.models or [], labels, *settings)
+    else:
+        suite = choose_suite(arguments.suite, arguments.quick).with_models(arguments.models)
+    train = partial(finetune_with, reading=reading)
+    sources = Sources(lambda masks: load_pairs(suite.dataset, masks), load_rows, train, load_validation)
     workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())
     chosen = {name: EXPERIMENTS[name] for name in names}
     if arguments.processes > 1:  # more threads than cores would wait for each other
@@ -88,11 +110,16 @@ def experiment(
     return [] if arguments.helper else list(show_experiments(chosen, workshop))
 
 
-def finetune_with(flags: Mapping[str, Any], pairs: datasets.Dataset) -> tuple[dict[str, float], dict[str, float]]:
+def finetune_with(
+    flags: Mapping[str, Any],
+    pairs: datasets.Dataset,
+    validation_pairs: datasets.Dataset | None = None,
+    reading: MaskReading = NO_FLAGS,
+) -> tuple[dict[str, float], dict[str, float]]:
     """Fine-tune by flags of run_finetune.py; the validation figures before and after."""
     types = (FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
     arguments, config, *tokencut = HfArgumentParser(types).parse_dict(flags)
-    return finetune(arguments, config, pairs, *tokencut)
+    return finetune(arguments, config, pairs, *tokencut, reading, validation_pairs)
 
 
 def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:

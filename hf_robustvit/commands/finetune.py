@@ -98,6 +98,7 @@ def finetune(
     tokencut: TokenCutOptions,
     gate: QualityGate,
     reading: MaskReading = NO_FLAGS,
+    validation_pairs: datasets.Dataset | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Fine-tune a model on chosen images of a data set, and save it with its card and the maps before and after.
 
@@ -110,6 +111,7 @@ def finetune(
         tokencut: TokenCut's settings, for `--masks tokencut`.
         gate: Which of TokenCut's masks are accepted.
         reading: How masks of the user's own are read.
+        validation_pairs: What to validate on, as `pairs`; some of these are set aside for it if left out.
 
     Returns:
         The validation images' figures before and after.
@@ -136,11 +138,20 @@ def finetune(
     check_settings(config, model)
     if repository and config.process_index == 0:
         repository.create(config.output_dir)
-    selection, training, validation = choose_images(arguments, config, pairs, tokencut, gate, own_masks)
+    if validation_pairs is not None:
+        indices = model_classes(validation_pairs.features["label"].names, model.config)
+        if indices is None:
+            raise UserError("The validation images show classes that the model does not know: remove them.")
+        validation_pairs = relabel(validation_pairs, indices, model.config)
+    readings = own_masks, own_masks if validation_pairs is None else reading
+    selection, training, validation = choose_images(
+        arguments, config, pairs, tokencut, gate, readings, validation_pairs
+    )
     if arguments.masks in MASK_CONTROLS:  # the package has made these
-        own_masks = None
-    train_transform = TrainTransform(image_processor, reading=own_masks)
-    eval_transform = EvalTransform(image_processor, reading=own_masks)
+        readings = None, None
+    train_transform, eval_transform = (
+        kind(image_processor, reading=how) for kind, how in zip((TrainTransform, EvalTransform), readings, strict=True)
+    )
     if arguments.swap_backgrounds:
         train_transform = SwapBackgrounds(train_transform, training)
     record = {
@@ -177,9 +188,12 @@ def choose_images(
     pairs: datasets.Dataset,
     tokencut: TokenCutOptions,
     gate: QualityGate,
-    own_masks: MaskReading | None,
+    readings: tuple[MaskReading | None, MaskReading | None],
+    validation_pairs: datasets.Dataset | None,
 ) -> tuple[Selection, datasets.Dataset, datasets.Dataset]:
     """Choose the images for training and validation, and give them the masks that are asked for.
+
+    Validation pairs of their own keep their masks, except under a control, where they get the control's too.
 
     Returns:
         What was chosen, and the rows of both parts that can be used.
@@ -190,18 +204,24 @@ def choose_images(
     selection = choose_training_images(
         pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
     )
-    chosen = [pairs.select(selection.training_indices), pairs.select(selection.validation_indices)]
+    training = pairs.select(selection.training_indices)
+    chosen = [training, validation_pairs or pairs.select(selection.validation_indices)]
     if arguments.masks == "tokencut":
-        chosen = with_tokencut_masks(chosen, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
+        count = 2 if validation_pairs is None else 1
+        made = with_tokencut_masks(chosen[:count], f"{config.output_dir}/tokencut", tokencut, gate, config.device)
+        chosen = [*made, *chosen[count:]]
     with config.main_process_first():
         # Validation images only measure: one without an object's outline in its mask is left out, and named.
         skips = arguments.skip_unreadable, arguments.skip_unreadable or ("empty", "implausible")
         chosen = [
-            check_pairs(part, skip, reading=own_masks, use=use)
-            for part, skip, use in zip(chosen, skips, ("training", "validation"), strict=True)
+            check_pairs(part, skip, reading=how, use=use)
+            for part, skip, how, use in zip(chosen, skips, readings, ("training", "validation"), strict=True)
         ]
         if arguments.masks in MASK_CONTROLS:
-            chosen = [control_masks(part, arguments.masks, config.seed, own_masks) for part in chosen]
+            chosen = [
+                control_masks(part, arguments.masks, config.seed, how)
+                for part, how in zip(chosen, readings, strict=True)
+            ]
     return selection, *chosen
 
 

@@ -13,8 +13,8 @@ from hf_robustvit.experiments.recipes import (
     OURS,
     OURS_UNANNOTATED,
     RRR,
-    SEEDS,
     Recipe,
+    seed_recipes,
 )
 from hf_robustvit.experiments.tables import (
     accuracy_tables,
@@ -59,10 +59,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "seeds": Experiment(
         title="Training classes and images drawn at random (Tab. 8 and 9)",
-        recipes=lambda suite: [
-            ORIGINAL,
-            *(Recipe(f"Ours, seed {seed}", {"class_seed": seed}) for seed in SEEDS),
-        ],
+        recipes=seed_recipes,
         show=seed_tables,
     ),
     "classes": Experiment(

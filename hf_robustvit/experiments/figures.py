@@ -55,7 +55,7 @@ def examples(book: Book) -> str:
                 parts.append(f"{model}, {benchmark}, {kind}: no such image.\n")
                 return
             data = book.workshop.benchmark(benchmark, checkpoints["original"]).named(image_ids)
-            stem = f"{model}-{benchmark}-{kind}"
+            stem = f"{model}-{benchmark}-{kind}".replace("/", "-")
             shown = explain_rows({title: (checkpoint, data) for title, checkpoint in checkpoints.items()})
             overlay_grid(shown, *(book.folder / f"{stem}.{ending}" for ending in ("png", "pdf")))
             parts.append(book.figure(stem, f"{model}, {benchmark}, {kind}: {rule}"))

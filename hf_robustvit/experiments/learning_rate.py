@@ -60,7 +60,7 @@ def learning_rates(book: Book) -> str:
                 "relevance_in_mask": [100 * last["eval_relevance_in_mask"] for last in after],
             }
         )
-        stem = book.folder / f"{book.name}-{model}"
+        stem = book.folder / f"{book.name}-{model}".replace("/", "-")
         title = f"{model}: the highest rate that loses at most 2 points and does not raise the loss"
         save_figure(plot_learning_rates(figures, chosen, title), stem)
         with replacing(stem.with_suffix(".csv")) as path:

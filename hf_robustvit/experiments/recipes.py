@@ -52,17 +52,33 @@ ABLATIONS = (
     Recipe("w/ second order", {"second_order": True}),
 )
 
+PLAIN = Recipe("Plain fine-tuning", {"method": "finetune"})
+PLAIN_SWAPPED = Recipe("Backgrounds swapped, no mask loss", {"method": "finetune", "swap_backgrounds": True})
+OURS_SWAPPED = Recipe("Ours, backgrounds swapped", {"swap_backgrounds": True})
+
 # What tells an effect of the masks from one of fine-tuning, of augmentation or of any map.
 CONTROLS = (
     ORIGINAL,
-    Recipe("Plain fine-tuning", {"method": "finetune"}),
+    PLAIN,
     Recipe("Confidence only", {"lambda_relevance": 0.0, "classification_target": "predicted"}),
     Recipe("Random mask", {"masks": "random"}),
     Recipe("Mask of the whole image", {"masks": "whole"}),
     Recipe("Another image's mask", {"masks": "other"}),
-    Recipe("Backgrounds swapped, no mask loss", {"method": "finetune", "swap_backgrounds": True}),
+    PLAIN_SWAPPED,
+    OURS_SWAPPED,
     Recipe("Ours, half-way (WiSE-FT)", {}, share=0.5),
     OURS,
 )
 
 SEEDS = (0, 1, 2)
+
+
+def seed_recipes(suite: Suite) -> list[Recipe]:
+    """The original, and what the suite repeats with other classes and images."""
+    repeated = (OURS, PLAIN, PLAIN_SWAPPED, OURS_SWAPPED) if suite.seeds_controls else (OURS,)
+    seeded = [
+        Recipe(f"{recipe.label}, seed {seed}", {**recipe.settings, "class_seed": seed})
+        for recipe in repeated
+        for seed in SEEDS
+    ]
+    return [ORIGINAL, *seeded]

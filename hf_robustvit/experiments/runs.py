@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import time
@@ -66,7 +67,8 @@ class Run:
     def title(self) -> str:
         """The model and the method, for folders and logs."""
         settings = dict(self.settings)
-        parts = [self.model, "original" if self.is_original else settings.get("method", "robustvit")]
+        name = os.path.basename(os.path.abspath(self.model)) if os.path.isdir(self.model) else self.model
+        parts = [name, "original" if self.is_original else settings.get("method", "robustvit")]
         parts += [f"share {self.share:g}"] if self.share != 1 else []
         return " ".join(parts)
 
@@ -78,13 +80,15 @@ class Sources:
     Attributes:
         training_pairs: From the value of `--masks` to the image-mask pairs.
         benchmark: From a benchmark's name to its rows.
-        finetune: From flags of run_finetune.py and image-mask pairs to the validation figures before and after; the
-            model is saved in the flag `output_dir`.
+        finetune: From flags of run_finetune.py, image-mask pairs and those of `validation_pairs` to the validation
+            figures before and after; the model is saved in the flag `output_dir`.
+        validation_pairs: Image-mask pairs to validate on; without, fine-tuning sets some of the training pairs aside.
     """
 
     training_pairs: Callable[[str], datasets.Dataset]
     benchmark: Callable[[str], BenchmarkRows]
-    finetune: Callable[[Mapping[str, Any], datasets.Dataset], tuple[dict[str, float], dict[str, float]]]
+    finetune: Callable[..., tuple[dict[str, float], dict[str, float]]]
+    validation_pairs: Callable[[], datasets.Dataset] | None = None
 
 
 class Workshop:
@@ -101,6 +105,7 @@ class Workshop:
         self.root, self.suite, self.accelerator = root, suite, accelerator
         self._training_pairs = cache(sources.training_pairs)
         self._load_benchmark, self._train = cache(sources.benchmark), sources.finetune
+        self._validation_pairs = cache(sources.validation_pairs or (lambda: None))
         self._benchmarks: dict[tuple[str, ...], BenchmarkData] = {}
         self._originals = cache(self._load_original)
 
@@ -212,7 +217,8 @@ class Workshop:
             "output_dir": str(folder / "model"),
             "resume_from_checkpoint": "true",  # a run that was killed goes on
         }
-        before, after = self._train(settings, self._training_pairs(settings.get("masks", "annotated")))
+        pairs = self._training_pairs(settings.get("masks", "annotated"))
+        before, after = self._train(settings, pairs, self._validation_pairs())
         for checkpoint in (folder / "model").glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         return {"before": before, "after": after}

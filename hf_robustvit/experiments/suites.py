@@ -1,11 +1,13 @@
-"""What the paper's experiments are made on: ImageNet as in the paper, or Cutouts on a laptop."""
+"""What the paper's experiments are made on: ImageNet as in the paper, Cutouts on a laptop, or a folder of photos."""
 
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hf_robustvit.errors import UserError
-from hf_robustvit.paper import MODELS
+from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.paper import MODELS, SETTINGS
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Suite:
         base_models, ablation_models: The models of Tab. 10 and of Tab. 4, by their short names.
         images_per_benchmark: How many images of a benchmark are used; None is all.
         eval_batch_size, num_workers: How the benchmarks' images are fed.
+        seeds_controls: Whether the experiment on seeds repeats plain fine-tuning and swapped backgrounds too.
     """
 
     dataset: str
@@ -47,6 +50,7 @@ class Suite:
     images_per_benchmark: int | None = None
     eval_batch_size: int = 64
     num_workers: int = 4
+    seeds_controls: bool = False
 
     @property
     def benchmarks(self) -> dict[str, str]:
@@ -62,7 +66,9 @@ class Suite:
         """The suite with other models: short names of the paper, or anything `load_classifier` takes."""
         if not names:
             return self
-        models = {name: self.models.get(name, name) for name in names}
+        paths = [self.models.get(name, name) for name in names]
+        papers = {model: name for name, model in self.models.items()}
+        models = {papers.get(model, name): model for name, model in short_names(paths).items()}
         chosen = tuple(models)
         return replace(self, models=models, base_models=chosen, ablation_models=chosen)
 
@@ -139,14 +145,94 @@ QUICK = {
 }
 
 
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """What tables call models: local ones by the name of their folder, unless two share it."""
+    names = [os.path.basename(os.path.abspath(model)) if os.path.isdir(model) else model for model in models]
+    return {name if names.count(name) == 1 else model: model for name, model in zip(names, models, strict=True)}
+
+
+# Of a folder: its photos, those of them with masks, and the composites made of these.
+PHOTOS, MASKED_PHOTOS = "photos", "photos-masked"
+COMPOSITES = {name: f"composites-{name}" for name in ("location", "rotation", "size", "background")}
+DEVELOPMENT = "-development"
+"""Ends the names of a folder's benchmarks whose objects settings are chosen on."""
+
+
+def folder_suite(
+    folder: str,
+    models: Sequence[str],
+    labels: Sequence[int],
+    learning_rate: float | None = None,
+    development: bool = False,
+) -> Suite:
+    """The suite of a folder with `train`, `test` and, perhaps, `backgrounds`.
+
+    A model is trained on half of the classes, drawn at random, with at most 3 photos of each, for 12 epochs with a
+    decay after each. Everything else is the paper's, with the weights of ViT-B for RRR.
+
+    Args:
+        folder: The folder.
+        models: As `load_classifier` takes them. The first one's features serve TokenCut.
+        labels: The class of each photo to train on.
+        learning_rate: Of every run; the paper's for its own models if left out.
+        development: Score on the development photos instead of the test photos.
+
+    Raises:
+        UserError: There is no model, or no class is left to be held out.
+    """
+    if not models:
+        raise UserError("--suite with a folder needs --models: give one or more.")
+    counts = Counter(labels)
+    if len(counts) < 2:
+        raise UserError(
+            f"--suite {folder}: train has usable photos of {len(counts)} class(es), and half of the classes are held "
+            "out: give it two or more."
+        )
+    half, fewest = len(counts) // 2, min(counts.values())
+    ending = DEVELOPMENT if development else ""
+    return Suite(
+        dataset=os.path.join(os.path.abspath(folder), "train"),
+        models=short_names(models),
+        natural={"photos": PHOTOS + ending},
+        synthetic={title: name + ending for title, name in COMPOSITES.items()},
+        segmentation=MASKED_PHOTOS + ending,
+        with_masks=(MASKED_PHOTOS + ending,),
+        harmed_shown=("photos",),
+        settings={
+            "num_classes": half,
+            "samples_per_class": min(3, fewest),
+            "class_seed": 0,
+            "num_train_epochs": 12,
+            "lr_decay_epochs": 1,
+            "backbone": models[0],
+            "skip_unreadable": True,
+        }
+        | ({"learning_rate": learning_rate} if learning_rate else {}),
+        method_settings={
+            "robustvit": {"classification_target": "predicted"},
+            "rrr": {name: SETTINGS["rrr"]["ViT-B"][name] for name in ("lambda_classification", "lambda_background")},
+        },
+        sample_counts=tuple(range(1, min(3, fewest) + 1)),
+        class_counts=tuple(sorted({max(1, half // 2), half, half + half // 2})),
+        learning_rates=(5e-6, 1e-5, 2e-5, 4e-5, 8e-5),
+        base_models=tuple(short_names(models)),
+        ablation_models=tuple(short_names(models)),
+        num_workers=0,
+        seeds_controls=True,
+    )
+
+
 def choose_suite(name: str, quick: bool) -> Suite:
     """The suite of a name.
 
     Raises:
-        UserError: `quick` is asked of a suite that has no quick form.
+        UserError: There is no such suite, or `quick` is asked of one that has no quick form.
     """
+    suites = {"imagenet": IMAGENET, "cutouts": CUTOUTS}
+    if name not in suites:
+        raise unknown_name("--suite", name, [*suites, "the path of a folder"])
     if not quick:
-        return {"imagenet": IMAGENET, "cutouts": CUTOUTS}[name]
+        return suites[name]
     if name != "cutouts":
         raise UserError("--quick is for --suite cutouts; a smaller ImageNet run has --models and fewer experiments.")
     return replace(CUTOUTS, **QUICK | {"settings": {**CUTOUTS.settings, **QUICK["settings"]}})

@@ -67,11 +67,11 @@ def seed_tables(book: Book) -> str:
     benchmarks, tables = book.workshop.suite.benchmarks, []
     for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
         shown = titled(book.results, benchmarks, [figure])
-        shown["method"] = np.where(shown["seed"].notna(), OURS.label, "Original")
+        shown["method"] = shown["method"].str.replace(r", seed \d+$", "", regex=True)
         keys = ["model", "method", "dataset", "figure"]
         values = shown.groupby(keys, sort=False, as_index=False)["value"].agg(["mean", "std"])
         values["cell"] = [
-            Cell(f"{row.mean:.1f}±{row.std:.1f}" if row.method == OURS.label else f"{row.mean:.1f}")
+            Cell(f"{row.mean:.1f}" if np.isnan(row.std) else f"{row.mean:.1f}±{row.std:.1f}")
             for row in values.itertuples()
         ]
         cells = cell_table(values, ["model", "method"], benchmarks, [figure])

@@ -1,0 +1,107 @@
+"""A folder of photos that experiments are made on: train and test, with images and masks, and perhaps backgrounds.
+
+Photos of test whose name has an even hash are for development, where settings are chosen; the others are the test.
+A photo stays on its side whatever else the folder holds.
+"""
+
+import csv
+import hashlib
+import logging
+import os
+
+import datasets
+
+from dataset_scripts import load_training_pairs
+from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
+from hf_robustvit.data.benchmark_rows import BenchmarkRows
+from hf_robustvit.errors import UserError
+from hf_robustvit.experiments.suites import DEVELOPMENT, MASKED_PHOTOS, PHOTOS
+
+
+logger = logging.getLogger(__name__)
+
+JUDGED = "masks.csv"
+
+
+def is_for_development(image_id: str) -> bool:
+    """Whether a photo of test is for development: the first byte of its name's SHA-256 is even."""
+    return hashlib.sha256(image_id.encode()).digest()[0] % 2 == 0
+
+
+class SuiteFolder:
+    """The data of a suite that is a folder.
+
+    DIR/train/images/<class>/*, DIR/train/masks/<class>/*.png, the same in DIR/test, and any photos without the
+    classes' objects in DIR/backgrounds. Where masks have been judged, masks.csv beside them says which are good: its
+    columns are `image` (as <class>/<file>) and `kept` (1 or 0); the others are not used.
+
+    Args:
+        folder: DIR.
+        reading: How its masks are read.
+
+    Raises:
+        UserError: DIR has no train or no test.
+    """
+
+    def __init__(self, folder: str, reading: MaskReading = NO_FLAGS):
+        self.folder, self.reading = os.path.abspath(folder), reading
+        for part in ("train", "test"):
+            if not os.path.isdir(os.path.join(self.folder, part)):
+                raise UserError(
+                    f"--suite {folder} has no folder {part!r}: give imagenet, cutouts, or a folder that holds train "
+                    "and test, each with images/<class>/* and masks/<class>/*.png."
+                )
+
+    def training_pairs(self, masks: str = "annotated") -> datasets.Dataset:
+        """The photos of train with masks that are kept; for the value of `--masks` see `load_training_pairs`."""
+        pairs = load_training_pairs(os.path.join(self.folder, "train"), masks=masks)
+        return self._kept(pairs, "train")
+
+    def validation_pairs(self) -> datasets.Dataset:
+        """The development photos with masks that can be used."""
+        return self._masked(development=True)
+
+    def benchmark(self, name: str) -> BenchmarkRows:
+        """A benchmark of `folder_suite` by its name.
+
+        Raises:
+            UserError: Its photos cannot be used.
+        """
+        development, kind = name.endswith(DEVELOPMENT), name.removesuffix(DEVELOPMENT)
+        own = {"is_own_folder": True, "reading": self.reading}
+        if kind == PHOTOS:
+            rows = load_image_mask_folder(os.path.join(self.folder, "test"), with_masks=False)
+            return BenchmarkRows(name, _side(rows, development), **own)
+        if kind == MASKED_PHOTOS:
+            return BenchmarkRows(name, self._masked(development), tests_masks=True, **own)
+        raise NotImplementedError
+
+    def _masked(self, development: bool) -> datasets.Dataset:
+        rows = load_image_mask_folder(os.path.join(self.folder, "test"), skip_missing_masks=True)
+        rows = _side(self._kept(rows, "test"), development)
+        return check_pairs(rows, skip=("empty", "implausible"), reading=self.reading, use="test")
+
+    def _kept(self, rows: datasets.Dataset, part: str) -> datasets.Dataset:
+        path = os.path.join(self.folder, part, JUDGED)
+        if not os.path.isfile(path):
+            return rows
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                kept = {line["image"] for line in csv.DictReader(file) if int(line["kept"])}
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise UserError(
+                f"{path} cannot be read ({type(error).__name__}: {error}): expected the columns image, as "
+                "<class>/<file>, and kept, 1 or 0."
+            ) from error
+        chosen = [row for row, image_id in enumerate(rows["image_id"]) if image_id in kept]
+        if not chosen:
+            raise UserError(f"{path} keeps none of the {len(rows)} photos: its column image holds <class>/<file>.")
+        logger.info("%s keeps %d of %d masks.", path, len(chosen), len(rows))
+        return rows.select(chosen)
+
+
+def _side(rows: datasets.Dataset, development: bool) -> datasets.Dataset:
+    return rows.select(
+        [row for row, image_id in enumerate(rows["image_id"]) if is_for_development(image_id) == development]
+    )
