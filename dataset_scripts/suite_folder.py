@@ -14,9 +14,8 @@ import datasets
 from dataset_scripts import load_training_pairs
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
-from hf_robustvit.data.benchmark_rows import BenchmarkRows
+from hf_robustvit.data.benchmark_rows import DEVELOPMENT, MASKED_PHOTOS, PHOTOS, BenchmarkRows
 from hf_robustvit.errors import UserError
-from hf_robustvit.experiments.suites import DEVELOPMENT, MASKED_PHOTOS, PHOTOS
 
 
 logger = logging.getLogger(__name__)

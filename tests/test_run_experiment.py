@@ -1,10 +1,13 @@
 """run_experiment.py as a user starts it: names first, mistakes in one sentence, several processes."""
 
+import json
 import sys
 
 import pytest
+from photo_folder import save_model, save_photos
 
 import run_experiment
+from dataset_scripts.suite_folder import is_for_development
 from hf_robustvit.commands.experiment import start_helpers
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.errors import UserError
@@ -69,3 +72,20 @@ def test_helpers_repeat_the_command(tmp_path, monkeypatch):
         assert helper.wait(60) == 0
     logs = [path.read_text() for path in sorted((tmp_path / "logs").iterdir())]
     assert logs == ["['table1', '--helper']\n"] * 2
+
+
+def test_a_folder_of_ones_own_is_a_suite(tmp_path, monkeypatch):
+    classes = ("ant", "bee", "cow", "dog")
+    save_photos(tmp_path / "photos" / "train", classes, count=1)
+    save_photos(tmp_path / "photos" / "test", classes, count=4, seed=1)
+    model = save_model(tmp_path / "tiny", classes)
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    flags = ("--suite", "photos", "--models", str(model), "--output_dir", str(out))
+    run_experiment.main(arguments("lr-search", *flags))
+    assert "| rate " in (out / "lr-search" / "lr-search.md").read_text()
+    (*_, record) = [json.loads(path.read_text()) for path in out.glob("runs/*/model/robustvit.json")]
+    assert len(record["training_images"]) == 2  # of half the classes, one photo each
+    assert record["validation_images"] == [
+        name for name in sorted(f"{c}/{n}.png" for c in classes for n in range(4)) if is_for_development(name)
+    ]

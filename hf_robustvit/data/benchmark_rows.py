@@ -8,6 +8,12 @@ import datasets
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading
 
 
+# Of an experiment's folder: its test photos, and those of them with masks.
+PHOTOS, MASKED_PHOTOS = "photos", "photos-masked"
+DEVELOPMENT = "-development"
+"""Ends the names of a folder's benchmarks that settings are chosen on."""
+
+
 @dataclass(frozen=True)
 class BenchmarkRows:
     """The rows of a data set, and what is known of them.

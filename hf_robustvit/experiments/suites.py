@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hf_robustvit.data.benchmark_rows import DEVELOPMENT, MASKED_PHOTOS, PHOTOS
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.paper import MODELS, SETTINGS
 
@@ -151,11 +152,7 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
     return {name if names.count(name) == 1 else model: model for name, model in zip(names, models, strict=True)}
 
 
-# Of a folder: its photos, those of them with masks, and the composites made of these.
-PHOTOS, MASKED_PHOTOS = "photos", "photos-masked"
 COMPOSITES = {name: f"composites-{name}" for name in ("location", "rotation", "size", "background")}
-DEVELOPMENT = "-development"
-"""Ends the names of a folder's benchmarks whose objects settings are chosen on."""
 
 
 def folder_suite(
@@ -214,7 +211,7 @@ def folder_suite(
         },
         sample_counts=tuple(range(1, min(3, fewest) + 1)),
         class_counts=tuple(sorted({max(1, half // 2), half, half + half // 2})),
-        learning_rates=(5e-6, 1e-5, 2e-5, 4e-5, 8e-5),
+        learning_rates=(5e-6, 1e-5, 2e-5, 4e-5),
         base_models=tuple(short_names(models)),
         ablation_models=tuple(short_names(models)),
         num_workers=0,
