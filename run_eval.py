@@ -26,7 +26,7 @@ def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> Non
     checkpoints = load_checkpoints(arguments)
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
-        found = [load_benchmark_rows(name, arguments.data_dir, reading) for name in names]
+        found = [load_benchmark_rows(name, arguments.data_dir, reading, arguments.backgrounds) for name in names]
     table = evaluate(arguments, checkpoints, found, accelerator)
     if accelerator.is_main_process:
         print(table)

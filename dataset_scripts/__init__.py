@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import datasets
 
+from dataset_scripts.composites import Composites, load_composites
 from dataset_scripts.cutouts import Cutouts
 from dataset_scripts.hub_copies import load_from_hub
 from dataset_scripts.image_mask_folder import load_evaluation_folder, load_image_mask_folder
@@ -61,6 +62,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "imagenet-segmentation": Benchmark(ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES, tests_masks=True),
     "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES),
     **{config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES) for config in SIScore.BUILDER_CONFIGS},
+    **{config.name: Benchmark(Composites, config.name) for config in Composites.BUILDER_CONFIGS},
 }
 
 
@@ -84,6 +86,8 @@ def load_benchmark(
     benchmark = BENCHMARKS[name]
     if benchmark.builder is Cutouts:
         data_dir = None
+    elif benchmark.builder is Composites:
+        return load_composites(name, data_dir, cache_dir=cache_dir).rows
     elif data_dir is None:
         return load_from_hub(name, cache_dir)
     builder = benchmark.builder(config_name=benchmark.config_name, data_dir=data_dir, cache_dir=cache_dir)
@@ -100,8 +104,8 @@ def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
     """Replace the groups by their members, and check that every name is a benchmark or a folder.
 
     Args:
-        requested: Names, paths of folders, and groups: "cutouts" is the embedded benchmark, "all" the ImageNet
-            benchmarks or all others.
+        requested: Names, paths of folders, and groups: "cutouts" is the embedded benchmark, "composites" is made of a
+            folder of one's own, "all" are the ImageNet benchmarks or the embedded one.
         for_imagenet: Whether the model has ImageNet's 1000 classes.
 
     Raises:
@@ -109,8 +113,13 @@ def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
     """
     groups = {
         "cutouts": [name for name in BENCHMARKS if name.startswith("cutouts-")],
-        "all": [name for name, found in BENCHMARKS.items() if (found.imagenet_indices is not None) == for_imagenet],
+        "composites": [name for name, found in BENCHMARKS.items() if found.builder is Composites],
     }
+    groups["all"] = (
+        [name for name, found in BENCHMARKS.items() if found.imagenet_indices is not None]
+        if for_imagenet
+        else groups["cutouts"]
+    )
     names = [name for request in requested for name in groups.get(request, [request])]
     for name in names:
         if name not in BENCHMARKS and not os.path.isdir(name):
@@ -118,17 +127,22 @@ def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def load_benchmark_rows(name: str, data_dir: str | None = None, reading: MaskReading = NO_FLAGS) -> BenchmarkRows:
+def load_benchmark_rows(
+    name: str, data_dir: str | None = None, reading: MaskReading = NO_FLAGS, backgrounds: str | None = None
+) -> BenchmarkRows:
     """Load a benchmark or a folder of one's own, with what an evaluation must know of it.
 
     Args:
         name: A key of `BENCHMARKS`, or the path of a folder.
         data_dir: As for `load_benchmark`.
         reading: How the masks of a folder of one's own are read.
+        backgrounds: Folder of images that composites put objects on; the other photographs without it.
 
     Raises:
         UserError: As `load_benchmark`, or the folder does not fit.
     """
+    if name in BENCHMARKS and BENCHMARKS[name].builder is Composites:
+        return load_composites(name, data_dir, backgrounds, reading)
     if name in BENCHMARKS:
         rows, indices = load_benchmark(name, data_dir), imagenet_indices(name, data_dir)
         return BenchmarkRows(name, rows, indices, BENCHMARKS[name].tests_masks)

@@ -32,8 +32,8 @@ class EvaluationArguments:
     dataset: list[str] = field(
         metadata={
             "help": "Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the "
-            "embedded benchmark), all (the ImageNet benchmarks for a model of its 1000 classes, the others for any "
-            "other model)."
+            "embedded benchmark), composites (made of the images and masks of --data_dir), all (the ImageNet "
+            "benchmarks for a model of its 1000 classes, the embedded one for any other model)."
         }
     )
     output_dir: str = field(metadata={"help": "Where results go; what is finished there is not run again."})
@@ -45,6 +45,10 @@ class EvaluationArguments:
     data_dir: str | None = field(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
         metadata={"help": "Folder of the data set, or of several by their names. Default: $HF_ROBUSTVIT_DATA."},
+    )
+    backgrounds: str | None = field(
+        default=None,
+        metadata={"help": "Folder of images that composites put objects on. Default: the other photos of --data_dir."},
     )
     preprocessing: Literal["checkpoint", "paper"] = field(
         default="checkpoint",
@@ -122,7 +126,7 @@ def evaluate(
     card_folder = prepare_card(arguments) if accelerator.is_main_process else None
     data = [[BenchmarkData.for_model(rows, checkpoint.model.config) for rows in found] for checkpoint in checkpoints]
     with accelerator.main_process_first():
-        for own in (one for one in data[-1] if one.is_own_folder and one.has_masks):
+        for own in (one for one in data[-1] if one.is_own_folder and one.has_masks and not one.render):
             check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading, use="evaluation")
 
     run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border, "oracle": arguments.oracle}

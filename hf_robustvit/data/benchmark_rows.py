@@ -1,11 +1,17 @@
 """A data set to evaluate on, before it meets a model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import datasets
 
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading
+from hf_robustvit.data.pairs import Pair
+
+
+# From a row and a model's input size (height, width) to its pictures.
+Render = Callable[[Mapping[str, Any], tuple[int, int]], Pair]
 
 
 # Of an experiment's folder: its test photos, and those of them with masks.
@@ -28,6 +34,8 @@ class BenchmarkRows:
         is_own_folder: Whether it is a folder of the user's own, whose images are turned by their EXIF orientation; no
             benchmark's protocol does that.
         reading: How its masks are read, where they are the user's own.
+        render: Makes the pictures of a row; None where rows hold them.
+        left_out: Reason -> number of objects that were not rendered for it.
     """
 
     name: str
@@ -36,3 +44,5 @@ class BenchmarkRows:
     tests_masks: bool = False
     is_own_folder: bool = False
     reading: MaskReading = NO_FLAGS
+    render: Render | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)

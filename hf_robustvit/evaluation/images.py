@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import PretrainedConfig, ViTImageProcessorPil
 
 from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_row
+from hf_robustvit.data.benchmark_rows import Render
 from hf_robustvit.data.pairs import read_plausible_row, undecoded
 from hf_robustvit.data.transforms import normalization, processor_size
 
@@ -39,6 +40,7 @@ class BenchmarkImages(torch.utils.data.Dataset):
         turned: These are one's own photos: images and masks are turned by their EXIF orientation, and masks are read
             as for training. No benchmark's protocol does either.
         reading: How masks of one's own are read.
+        render: Makes the pictures of a row at the input's size, without a border to cut; None where rows hold them.
     """
 
     def __init__(
@@ -49,14 +51,17 @@ class BenchmarkImages(torch.utils.data.Dataset):
         with_masks: bool = False,
         turned: bool = False,
         reading: MaskReading = NO_FLAGS,
+        render: Render | None = None,
     ):
         self.columns = ["image", "mask"] if with_masks else ["image"]
-        self.rows = undecoded(dataset.with_format(None).select_columns([*self.columns, "image_id"]))
+        read = dataset.column_names if render else [*self.columns, "image_id"]
+        self.rows = undecoded(dataset.with_format(None).select_columns(read))
         self.image_ids: list[str] = dataset["image_id"][:]
         self.image_processor = image_processor
         self.crop_border = crop_border
         self.turned = turned
         self.reading = reading
+        self.render = render
         resizes = image_processor.do_resize or image_processor.do_center_crop
         height, width = (256, 256) if resizes else processor_size(image_processor)
         self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (width, height))))
@@ -87,6 +92,8 @@ class BenchmarkImages(torch.utils.data.Dataset):
     def _read(self, index: int) -> dict[str, Image.Image]:
         """The pictures of a row by their names in `Pair`, without their borders."""
         row, border = self.rows[index], self.crop_border
+        if self.render:
+            return self._rendered(row)
         try:
             pair = read_plausible_row(row, self.reading) if self.turned else read_row(row, None, turned=False)
         except PairError as error:
@@ -105,6 +112,13 @@ class BenchmarkImages(torch.utils.data.Dataset):
                     "processor does not resize: do_resize is off"
                 )
         return {name: picture.crop(box) for name, picture in pictures.items() if picture is not None}
+
+    def _rendered(self, row: dict[str, Any]) -> dict[str, Image.Image]:
+        try:
+            pair = self.render(row, tuple(self.blank.shape[-2:]))
+        except PairError as error:
+            raise UnreadableImage(str(error)) from error
+        return {name: getattr(pair, name) for name in self.columns}
 
     def _mask(self, mask: Image.Image, ignored: Image.Image | None = None) -> torch.Tensor:
         height, width = self.blank.shape[-2:]

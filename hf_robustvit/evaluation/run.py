@@ -1,8 +1,8 @@
 """One model over one benchmark, as the measurements are given it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import datasets
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from transformers import PretrainedConfig, PreTrainedModel
 
 from hf_robustvit.data import NO_FLAGS, MaskReading
-from hf_robustvit.data.benchmark_rows import BenchmarkRows
+from hf_robustvit.data.benchmark_rows import BenchmarkRows, Render
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import (
     BenchmarkImages,
@@ -31,7 +31,7 @@ class BenchmarkData:
 
     Attributes:
         label_space: How its classes meet the model's; None where it has no labels.
-        name, rows, tests_masks, is_own_folder, reading: As in `BenchmarkRows`.
+        name, rows, tests_masks, is_own_folder, reading, render, left_out: As in `BenchmarkRows`.
     """
 
     name: str
@@ -40,6 +40,8 @@ class BenchmarkData:
     tests_masks: bool = False
     is_own_folder: bool = False
     reading: MaskReading = NO_FLAGS
+    render: Render | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def for_model(cls, found: BenchmarkRows, config: PretrainedConfig) -> "BenchmarkData":
@@ -52,7 +54,8 @@ class BenchmarkData:
         if "label" in found.rows.column_names:
             class_names = found.rows.features["label"].names
             space = match_classes(found.name, class_names, found.imagenet_indices, config)
-        return cls(found.name, found.rows, space, found.tests_masks, found.is_own_folder, found.reading)
+        same = ("name", "rows", "tests_masks", "is_own_folder", "reading", "render", "left_out")
+        return cls(label_space=space, **{name: getattr(found, name) for name in same})
 
     @property
     def has_masks(self) -> bool:
@@ -73,10 +76,14 @@ class BenchmarkData:
         squashed: bool = False,
         **with_masks: bool,
     ) -> BenchmarkImages:
-        """The images as a model's accuracy run takes them or, squashed, as its segmentation test does."""
+        """The images as a model's accuracy run takes them or, squashed, as its segmentation test does.
+
+        Rendered images are of the input's size already: nothing is left to squash or crop.
+        """
+        squashed = squashed or self.render is not None
         processor_for = segmentation_image_processor if squashed else benchmark_image_processor
         processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)
-        own = {"turned": self.is_own_folder, "reading": self.reading}
+        own = {"turned": self.is_own_folder, "reading": self.reading, "render": self.render}
         return kind(self.rows, processor, crop_border, **own, **with_masks)
 
 
@@ -105,12 +112,17 @@ class BenchmarkRun:
     @property
     def protocol(self) -> dict[str, Any]:
         """What the figures depend on beside the model and the data, for the record."""
-        return {
+        protocol = {
             "preprocessing": self.preprocessing,
             "label_space": self.data.label_space.name if self.data.label_space else None,
             "crop_border": self.crop_border,
             "precision": "bf16" if self.options.bf16 else "fp32",
-        } | (self.data.reading.settings() if self.data.is_own_folder and self.data.has_masks else {})
+        }
+        if self.data.is_own_folder and self.data.has_masks:
+            protocol |= self.data.reading.settings()
+        if self.data.render:
+            protocol |= {"objects": len(self.data.rows.unique("object")), "left_out": dict(self.data.left_out)}
+        return protocol
 
     def images(
         self, kind: type[BenchmarkImages] = BenchmarkImages, squashed: bool = False, **with_masks: bool
