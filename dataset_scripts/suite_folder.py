@@ -4,14 +4,16 @@ Photos of test whose name has an even hash are for development, where settings a
 A photo stays on its side whatever else the folder holds.
 """
 
-import csv
 import hashlib
 import logging
 import os
+from dataclasses import replace
 
 import datasets
+import pandas as pd
 
 from dataset_scripts import load_training_pairs
+from dataset_scripts.composites import load_composites
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import DEVELOPMENT, MASKED_PHOTOS, PHOTOS, BenchmarkRows
@@ -53,7 +55,11 @@ class SuiteFolder:
                 )
 
     def training_pairs(self, masks: str = "annotated") -> datasets.Dataset:
-        """The photos of train with masks that are kept; for the value of `--masks` see `load_training_pairs`."""
+        """The photos of train with masks that are kept; for the value of `--masks` see `load_training_pairs`.
+
+        Raises:
+            UserError: Its photos or masks cannot be used.
+        """
         pairs = load_training_pairs(os.path.join(self.folder, "train"), masks=masks)
         return self._kept(pairs, "train")
 
@@ -74,7 +80,16 @@ class SuiteFolder:
             return BenchmarkRows(name, _side(rows, development), **own)
         if kind == MASKED_PHOTOS:
             return BenchmarkRows(name, self._masked(development), tests_masks=True, **own)
-        raise NotImplementedError
+        kept = self._kept_ids("test")
+        backgrounds = os.path.join(self.folder, "backgrounds")
+        composites = load_composites(
+            kind,
+            os.path.join(self.folder, "test"),
+            backgrounds if os.path.isdir(backgrounds) else None,
+            self.reading,
+            keep=lambda image_id: is_for_development(image_id) == development and (not kept or image_id in kept),
+        )
+        return replace(composites, name=name)
 
     def _masked(self, development: bool) -> datasets.Dataset:
         rows = load_image_mask_folder(os.path.join(self.folder, "test"), skip_missing_masks=True)
@@ -82,22 +97,28 @@ class SuiteFolder:
         return check_pairs(rows, skip=("empty", "implausible"), reading=self.reading, use="test")
 
     def _kept(self, rows: datasets.Dataset, part: str) -> datasets.Dataset:
+        if not (kept := self._kept_ids(part)):
+            return rows
+        chosen = [row for row, image_id in enumerate(rows["image_id"]) if image_id in kept]
+        logger.info("%s of %s keeps %d of %d masks.", JUDGED, part, len(chosen), len(rows))
+        return rows.select(chosen)
+
+    def _kept_ids(self, part: str) -> set[str]:
+        """The photos whose masks were judged good; empty where nobody judged them."""
         path = os.path.join(self.folder, part, JUDGED)
         if not os.path.isfile(path):
-            return rows
+            return set()
         try:
-            with open(path, encoding="utf-8", newline="") as file:
-                kept = {line["image"] for line in csv.DictReader(file) if int(line["kept"])}
-        except (KeyError, TypeError, ValueError, OSError) as error:
+            table = pd.read_csv(path)
+            kept = set(table["image"][table["kept"].astype(int) == 1])
+        except (KeyError, ValueError, OSError) as error:
             raise UserError(
                 f"{path} cannot be read ({type(error).__name__}: {error}): expected the columns image, as "
                 "<class>/<file>, and kept, 1 or 0."
             ) from error
-        chosen = [row for row, image_id in enumerate(rows["image_id"]) if image_id in kept]
-        if not chosen:
-            raise UserError(f"{path} keeps none of the {len(rows)} photos: its column image holds <class>/<file>.")
-        logger.info("%s keeps %d of %d masks.", path, len(chosen), len(rows))
-        return rows.select(chosen)
+        if not kept:
+            raise UserError(f"{path} keeps no mask at all: remove it, or set kept to 1 where a mask is good.")
+        return kept
 
 
 def _side(rows: datasets.Dataset, development: bool) -> datasets.Dataset:

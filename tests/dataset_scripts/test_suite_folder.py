@@ -2,6 +2,7 @@
 
 import pytest
 from photo_folder import save_photos
+from PIL import Image
 
 from dataset_scripts.suite_folder import SuiteFolder, is_for_development
 from hf_robustvit.errors import UserError
@@ -37,6 +38,18 @@ def test_photos_are_scored_with_and_without_masks(folder):
     assert suite.validation_pairs()["image_id"][:] == suite.benchmark("photos-masked-development").rows["image_id"][:]
 
 
+def test_objects_of_composites_come_from_one_half(folder):
+    suite = SuiteFolder(folder)
+    for name, development in (("composites-size", False), ("composites-size-development", True)):
+        found = suite.benchmark(name)
+        assert found.name == name and found.render
+        assert {is_for_development(photo) for photo in found.rows["object"]} == {development}
+    assert None not in suite.benchmark("composites-background").rows["background_mask"][:]  # other photos
+    (folder / "backgrounds").mkdir()
+    Image.new("RGB", (64, 48), "green").save(folder / "backgrounds" / "meadow.png")
+    assert set(suite.benchmark("composites-background").rows["background"]) == {"meadow.png"}
+
+
 def test_only_masks_that_were_judged_good_are_used(folder):
     for part in ("train", "test"):
         lines = [f"{name}/{number}.png,{int(number != 1)}" for name in CLASSES for number in range(8)]
@@ -57,7 +70,11 @@ def test_photos_whose_mask_is_missing_or_empty_have_no_masks(folder):
 
 @pytest.mark.parametrize(
     "table, sentence",
-    [("file,good\n", "masks.csv keeps none of the 6 photos"), ("image,kept\nant/0.png,yes\n", "masks.csv cannot be")],
+    [
+        ("image,kept\nant/0.png,0\n", "masks.csv keeps no mask at all"),
+        ("file,good\n", "masks.csv cannot be read"),
+        ("image,kept\nant/0.png,yes\n", "masks.csv cannot be"),
+    ],
 )
 def test_a_table_of_judgements_that_does_not_fit_is_refused(folder, table, sentence):
     (folder / "train" / "masks.csv").write_text(table)
