@@ -26,7 +26,7 @@ VERSION = "1.0.0"
 JUDGED_SIDE = 512  # pixels; larger masks are reduced first, to about what models see
 SHARES = (0.02, 0.75)  # of the image: smaller objects are lost when they are enlarged, larger ones are mostly cut off
 LEAST_PIECE = 0.95  # of the object in its largest piece
-MOST_CUT = 0.05  # of the outline on the border of the image
+MOST_CUT = 0.1  # of the outline on the border of the image
 MOST_BLUR = 0.08  # mean width of a soft mask's grey edge over the root of the object's area
 REASONS = {
     "no_mask": "without a mask",
@@ -63,7 +63,7 @@ def object_fault(mask: PIL.Image.Image) -> str | None:
 
     - `too_small`, `too_large`: its share of the image is under 2 % or over 75 %;
     - `in_pieces`: its largest piece has under 95 % of its pixels;
-    - `cut_off`: over 5 % of its outline lies on the border of the image;
+    - `cut_off`: over 10 % of its outline lies on the border of the image;
     - `blurred`: the mask is soft, and its edge (what is between 10 and 90 %) is on average wider than 8 % of the
       object (of the root of its area). A mask of black and white alone is sharp.
 
