@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -20,20 +18,18 @@ def outcome_pair(both: int, better: int, worse: int, neither: int):
     return before, after
 
 
-def test_clopper_pearson_closed_forms():
-    n, alpha = 20, 0.05
-    assert accuracy_interval(np.zeros(n, bool)) == pytest.approx((0, 1 - (alpha / 2) ** (1 / n)))
-    assert accuracy_interval(np.ones(n, bool)) == pytest.approx(((alpha / 2) ** (1 / n), 1))
-    # Fleiss' textbook example: 5 of 10.
-    assert accuracy_interval(np.arange(10) < 5) == pytest.approx((0.18709, 0.81291), abs=1e-5)
+def test_wilsons_closed_forms():
+    n, square = 20, 1.959964**2
+    assert accuracy_interval(np.zeros(n, bool)) == pytest.approx((0, square / (n + square)), abs=1e-6)
+    assert accuracy_interval(np.ones(n, bool)) == pytest.approx((n / (n + square), 1), abs=1e-6)
+    # The textbook's example: 5 of 10.
+    assert accuracy_interval(np.arange(10) < 5) == pytest.approx((0.23659, 0.76341), abs=1e-5)
 
 
-def test_clopper_pearson_bounds_solve_the_binomial_tails():
+def test_wilsons_bounds_are_where_the_score_test_begins_to_reject():
     hits, n = 7, 30
-    low, high = accuracy_interval(np.arange(n) < hits)
-    upper_tail = sum(math.comb(n, k) * low**k * (1 - low) ** (n - k) for k in range(hits, n + 1))
-    lower_tail = sum(math.comb(n, k) * high**k * (1 - high) ** (n - k) for k in range(hits + 1))
-    assert (upper_tail, lower_tail) == (pytest.approx(0.025, abs=1e-8), pytest.approx(0.025, abs=1e-8))
+    for bound in accuracy_interval(np.arange(n) < hits):
+        assert (hits / n - bound) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / n, rel=1e-5)
 
 
 def test_mcnemar_is_the_sign_test_on_the_images_that_changed():
