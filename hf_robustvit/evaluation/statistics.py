@@ -13,6 +13,7 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 PERMUTATIONS = 10_000
+RESAMPLES_AT_ONCE = 100  # bounds the memory
 
 
 def object_groups(frame: pd.DataFrame) -> np.ndarray | None:
@@ -145,12 +146,14 @@ def group_bootstrap_interval(
     """
     sums, sizes = _group_sums(values, groups), _group_sums(np.ones(len(values)), groups)
     count, rng = len(sizes), np.random.default_rng(seed)
-    figures = np.empty(resamples)
-    for position in range(resamples):
-        drawn = rng.integers(count, size=count)
-        figures[position] = statistic(sums[drawn].sum(axis=0, keepdims=True) / sizes[drawn].sum())
+    means = []
+    for _ in range(0, resamples, RESAMPLES_AT_ONCE):
+        times = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES_AT_ONCE)  # each group is drawn
+        means += list((np.tensordot(times, sums, axes=1).T / (times @ sizes)).T)
+    # The mean of a mean is itself.
+    figures = means if statistic is np.mean and values.ndim == 1 else [statistic(mean[None]) for mean in means]
     quantile = np.sqrt(count / (count - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, count - 1)
-    return _percentiles(figures, stats.norm.cdf(quantile))
+    return _percentiles(np.array(figures), stats.norm.cdf(quantile))
 
 
 def mcnemar_p(before: np.ndarray, after: np.ndarray) -> float:
