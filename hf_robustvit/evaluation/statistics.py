@@ -13,7 +13,6 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 PERMUTATIONS = 10_000
-RESAMPLES_AT_ONCE = 100  # bounds the memory
 
 
 def object_groups(frame: pd.DataFrame) -> np.ndarray | None:
@@ -145,11 +144,10 @@ def group_bootstrap_interval(
         resamples: Number of resamples.
     """
     sums, sizes = _group_sums(values, groups), _group_sums(np.ones(len(values)), groups)
-    count, rng = len(sizes), np.random.default_rng(seed)
-    means = []
-    for _ in range(0, resamples, RESAMPLES_AT_ONCE):
-        times = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES_AT_ONCE)  # each group is drawn
-        means += list((np.tensordot(times, sums, axes=1).T / (times @ sizes)).T)
+    count = len(sizes)
+    # How often each group is drawn: (resamples, groups).
+    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    means = (np.tensordot(times, sums, axes=1).T / (times @ sizes)).T  # (resamples, ...)
     # The mean of a mean is itself.
     figures = means if statistic is np.mean and values.ndim == 1 else [statistic(mean[None]) for mean in means]
     quantile = np.sqrt(count / (count - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, count - 1)
