@@ -179,7 +179,7 @@ def sign_flip_p(before: np.ndarray, after: np.ndarray, groups: np.ndarray) -> fl
     """
     changes = _group_sums(after.astype(float) - before.astype(float), groups)
     changes = changes[changes != 0]  # the others stay what they are, whichever way round
-    if not len(changes):
+    if len(changes) < 2:  # alone, a change is as large either way round
         return 1.0
     test = stats.permutation_test(
         (changes,), np.sum, permutation_type="samples", n_resamples=PERMUTATIONS, batch=1000, rng=0

@@ -195,6 +195,8 @@ def test_groups_whose_images_agree_are_single_images():
     assert difference_interval(nothing, nothing, groups) == difference_interval(nothing[:60], nothing[:60])
     assert difference_interval(nothing, ~nothing, groups) == difference_interval(nothing[:60], ~nothing[:60])
     assert sign_flip_p(nothing, nothing, groups) == 1
+    assert sign_flip_p(nothing, groups == 3, groups) == 1, "one group alone"
+    assert sign_flip_p(nothing, groups < 2, groups) == 0.5
 
 
 def test_sign_flips_as_enumerated_by_hand():
