@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import SI_SCORE
 
 
+logger = logging.getLogger(__name__)
+
 # Our columns and those of metadata.csv: the share of the image that the object's square covers, degrees, and the
 # centre of the object as shares of the image's width and height.
 FACTORS = {"area": "area", "rotation": "rotation", "x": "x_coord", "y": "y_coord"}
+# Together they name the object that was pasted.
+FOREGROUND = ("foreground_class", "foreground_instance")
 
 
 @dataclass
@@ -33,8 +38,8 @@ class SIScoreConfig(ClassFolderConfig):
         return present or {name: name for name in SI_SCORE}
 
     @functools.cached_property
-    def factors(self) -> dict[str, dict[str, float]]:
-        """The factors of every image by its id; empty without metadata.csv."""
+    def factors(self) -> dict[str, dict[str, float | str]]:
+        """The factors and the object of every image by its id; empty without metadata.csv."""
         path = os.path.join(self.root, "metadata.csv")
         if not os.path.exists(path):
             return {}
@@ -44,6 +49,7 @@ class SIScoreConfig(ClassFolderConfig):
                     row["image_id"].removesuffix(".jpg"): {
                         column: float(row[theirs]) for column, theirs in FACTORS.items() if row.get(theirs)
                     }
+                    | ({"object": "/".join(map(row.get, FOREGROUND))} if all(map(row.get, FOREGROUND)) else {})
                     for row in csv.DictReader(file)
                 }
         except (KeyError, ValueError) as error:
@@ -54,6 +60,13 @@ class SIScoreConfig(ClassFolderConfig):
 
     @functools.cached_property
     def images(self) -> list[LabelledImage]:
+        if "object" not in self.columns:
+            logger.warning(
+                "%s: no metadata.csv with the columns %s names the objects, each of which is in many images; "
+                "intervals are by image and too narrow.",
+                self.name,
+                " and ".join(FOREGROUND),
+            )
         nothing = dict.fromkeys(self.columns)
         return [
             row._replace(extra=nothing | self.factors.get(stem(row.image), {})) if nothing else row
@@ -62,15 +75,16 @@ class SIScoreConfig(ClassFolderConfig):
 
     @functools.cached_property
     def columns(self) -> list[str]:
-        """Which of the factors metadata.csv has."""
+        """What metadata.csv tells: the object, and which of the factors."""
         told = {column for factors in self.factors.values() for column in factors}
-        return [column for column in FACTORS if column in told]
+        return [column for column in ("object", *FACTORS) if column in told]
 
 
 class SIScore(ClassFolders):
     """Builder of the three sets; the label names are the names of the folders that have images.
 
-    Where metadata.csv has them there are the columns `area`, `rotation`, `x` and `y`, None for images it lacks.
+    Where metadata.csv has them there are the columns `object`, `area`, `rotation`, `x` and `y`, None for images it
+    lacks.
     """
 
     BUILDER_CONFIGS = [
@@ -92,4 +106,5 @@ class SIScore(ClassFolders):
     ]
 
     def _features(self) -> dict[str, Any]:
-        return super()._features() | {column: datasets.Value("float64") for column in self.config.columns}
+        kinds = dict.fromkeys(FACTORS, "float64") | {"object": "string"}
+        return super()._features() | {column: datasets.Value(kinds[column]) for column in self.config.columns}

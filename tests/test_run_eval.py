@@ -13,7 +13,6 @@ import run_eval
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.results import INTERVALS
 
 
 CLASSES = ("c2", "c5", "c7", "c8")
@@ -79,7 +78,9 @@ def test_two_models_are_compared(workshop, tmp_path, capsys):
             assert rows[name, "top1", classes]["after"] == pytest.approx(after[key]["top1"])
             assert rows[name, "top1", classes]["n"] == after[key]["n"]
         assert before["train_classes"] is None
-        assert after["interval"] == {"top1_ci95": "exact"} and rows[name, "top1", "all"]["interval"] == "score"
+        assert (after["group"], after["interval"]) == (None, "score") and rows[name, "top1", "all"][
+            "interval"
+        ] == "score"
 
     changes = pd.read_csv(tmp_path / "out" / "per_class" / "pets.csv")
     per_class = json.loads((tmp_path / "out" / "pets.json").read_text())["per_class"]
@@ -123,7 +124,7 @@ def test_a_folder_with_masks_tells_whether_the_model_changed(workshop, tmp_path,
     rows = {row["figure"]: row for row in rows if row["dataset"] == "masked" and row["classes"] == "all"}
     assert all(rows[figure]["after"] == pytest.approx(result[figure]) for figure in figures)
     assert rows["insertion"]["p"] is None and rows["top1_grey_background"]["p"] is not None
-    assert result["interval"] == INTERVALS
+    assert result["interval"] == "score"
     report = (tmp_path / "out" / "results.md").read_text()
     section = report.split("## Did the model change, or only its map?")[1]
     assert all(f"| {figure} " in section for figure in figures)

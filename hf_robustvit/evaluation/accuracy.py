@@ -6,7 +6,7 @@ import torch
 
 from hf_robustvit.evaluation.figures import figures_of_kind
 from hf_robustvit.evaluation.run import BenchmarkRun
-from hf_robustvit.evaluation.statistics import accuracy_interval
+from hf_robustvit.evaluation.statistics import accuracy_interval, object_groups
 
 
 GUESSES = 5
@@ -87,7 +87,7 @@ def accuracies(frame: pd.DataFrame) -> dict:
     has no such class.
     """
     correct = outcomes(frame)
-    low, high = accuracy_interval(correct["top1"].to_numpy())
+    low, high = accuracy_interval(correct["top1"].to_numpy(), object_groups(frame))
     figures = {name: 100 * float(correct[name].mean()) for name in correct.columns}
     figures["top1_ci95"] = [100 * low, 100 * high]
     groups = correct.groupby(frame["class_name"])

@@ -4,6 +4,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
@@ -14,13 +16,15 @@ from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import Preprocessing
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.maps import map_figures
-from hf_robustvit.evaluation.results import INTERVALS, BenchmarkResult, finished_result, write_result
+from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, write_result
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
-from hf_robustvit.evaluation.statistics import difference_interval
+from hf_robustvit.evaluation.statistics import difference_interval, object_groups
 
 
 logger = logging.getLogger(__name__)
 
+# What rows tell of an image beside its class; kept with the predictions, where the data set has it.
+DESCRIPTION = ("object", "factor", "value", "area", "rotation", "x", "y", "background")
 #: Each tells whether it `applies` to a run, and gives a column for each of its figures when it is asked to `measure`.
 MEASUREMENTS = (accuracy, maps, backgrounds, oracle_test)
 
@@ -64,7 +68,7 @@ def evaluate_benchmark(
         return stored
 
     checkpoint.model.to(accelerator.device).eval()
-    frame = pd.DataFrame({"image_id": data.rows["image_id"][:]})
+    frame = _descriptions(data.rows)
     for measurement in measurements:
         frame = frame.merge(measurement.measure(run), on="image_id", validate="one_to_one")
     readable = set(frame["image_id"])
@@ -76,14 +80,24 @@ def evaluate_benchmark(
     return result
 
 
+def _descriptions(rows: datasets.Dataset) -> pd.DataFrame:
+    """`image_id` and the columns of `DESCRIPTION` that there are; Cutouts has x and y in one."""
+    names = [name for name in ("image_id", *DESCRIPTION, "location") if name in rows.column_names]
+    frame = rows.select_columns(names).to_pandas()
+    if "location" in frame:
+        frame[["x", "y"]] = np.stack(frame.pop("location"))
+    return frame
+
+
 def _figures(run: BenchmarkRun, frame: pd.DataFrame) -> dict:
     """All figures of a result, from the rows of all its measurements."""
     figures = accuracies(frame) if accuracy.applies(run) else {}
     if maps.applies(run):
         figures |= map_figures(frame)
+    groups = object_groups(frame)
     if oracle_test.applies(run):
         correct = outcomes(frame)
-        interval = difference_interval(correct["top1"].to_numpy(), correct["top1_oracle"].to_numpy())
+        interval = difference_interval(correct["top1"].to_numpy(), correct["top1_oracle"].to_numpy(), groups)
         figures["oracle_headroom_ci95"] = [100 * bound for bound in interval]
         headroom = figures["top1_oracle"] - figures["top1"]
         logger.info(
@@ -91,8 +105,9 @@ def _figures(run: BenchmarkRun, frame: pd.DataFrame) -> dict:
             "indication of what better maps could gain",
             *(run.data.name, figures["top1_oracle"], figures["top1"], headroom, *figures["oracle_headroom_ci95"]),
         )
-    figures["interval"] = {name: kind for name, kind in INTERVALS.items() if name in figures}
-    return figures
+    if groups is not None:
+        return figures | {"group": "object", "interval": "group bootstrap"}
+    return figures | {"interval": "score" if accuracy.applies(run) else "bootstrap"}
 
 
 def _finished(output_dir: Path, planned: BenchmarkResult, run: BenchmarkRun) -> BenchmarkResult | None:

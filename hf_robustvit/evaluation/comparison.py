@@ -12,7 +12,14 @@ import pandas as pd
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
-from hf_robustvit.evaluation.statistics import bootstrap_interval, difference_interval, holm, mcnemar_p
+from hf_robustvit.evaluation.statistics import (
+    bootstrap_interval,
+    difference_interval,
+    holm,
+    mcnemar_p,
+    object_groups,
+    sign_flip_p,
+)
 from hf_robustvit.metrics import segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
 
@@ -32,11 +39,14 @@ class Difference:
         before, after: The figure of the baseline and of the model.
         difference: After minus before.
         interval95: Interval of the difference, see `interval`.
-        p: McNemar's exact p; None where images are not simply right or wrong: the segmentation test, faithfulness.
+        p: Of `test`; None where images are not simply right or wrong: the segmentation test, faithfulness.
         p_holm: The same after Holm's adjustment over the data sets, within one figure and choice of classes.
         significant: `p_holm` is below 0.05; where there is none, the interval excludes 0.
-        interval: Tango's paired "score" interval where images are simply right or wrong, the paired "bootstrap"
-            elsewhere, and in all that earlier versions stored.
+        interval: The paired "group bootstrap" of whole objects where images show the same object. Elsewhere Tango's
+            paired "score" interval where images are simply right or wrong, and the paired "bootstrap" for other
+            figures, and in all that earlier versions stored.
+        test: What `p` is of: McNemar's exact test, or where images show the same object the sign-flip permutation
+            test that keeps objects whole.
     """
 
     dataset: str
@@ -50,7 +60,8 @@ class Difference:
     p: float | None = None
     p_holm: float | None = None
     significant: bool = False
-    interval: Literal["score", "bootstrap"] = "bootstrap"
+    interval: Literal["score", "bootstrap", "group bootstrap"] = "bootstrap"
+    test: Literal["mcnemar", "sign-flip"] | None = None
 
 
 def pair_predictions(dataset: str, *frames: pd.DataFrame) -> list[pd.DataFrame]:
@@ -84,17 +95,19 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
     if "top5_indices" in after:
         correct_before, correct_after = outcomes(before), outcomes(after)
         for classes, rows in _class_groups(after):
+            groups = object_groups(after[rows])
             for figure in correct_after.columns.intersection(correct_before.columns, sort=False):
                 pair = correct_before.loc[rows, figure].to_numpy(), correct_after.loc[rows, figure].to_numpy()
-                differences.append(_accuracy_difference(dataset, figure, classes, *pair))
+                differences.append(_accuracy_difference(dataset, figure, classes, *pair, groups))
+    groups = object_groups(after)
     if COUNTS[0] in after:
         counts = np.stack([before[list(COUNTS)], after[list(COUNTS)]], axis=1)  # (images, 2, 7)
         for figure in SEGMENTATION_FIGURES:
             score = functools.partial(_segmentation_score, figure)
-            differences.append(_resampled_difference(dataset, figure, counts, score))
+            differences.append(_resampled_difference(dataset, figure, counts, score, groups))
     for figure in after.columns.intersection(before.columns).intersection(figures_of_kind("share"), sort=False):
         values = np.stack([before[figure], after[figure]], axis=1)  # (images, 2)
-        differences.append(_resampled_difference(dataset, figure, values, np.mean))
+        differences.append(_resampled_difference(dataset, figure, values, np.mean, groups))
     return differences
 
 
@@ -121,8 +134,10 @@ def _class_groups(after: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
         yield "held-out", ~training.to_numpy(dtype=bool)
 
 
-def _accuracy_difference(dataset: str, figure: str, classes: str, before: np.ndarray, after: np.ndarray) -> Difference:
-    low, high = difference_interval(before, after)
+def _accuracy_difference(
+    dataset: str, figure: str, classes: str, before: np.ndarray, after: np.ndarray, groups: np.ndarray | None
+) -> Difference:
+    low, high = difference_interval(before, after, groups)
     return Difference(
         dataset=dataset,
         figure=figure,
@@ -132,8 +147,9 @@ def _accuracy_difference(dataset: str, figure: str, classes: str, before: np.nda
         after=100 * float(after.mean()),
         difference=100 * float(after.mean() - before.mean()),
         interval95=(100 * low, 100 * high),
-        p=mcnemar_p(before, after),
-        interval="score",
+        p=mcnemar_p(before, after) if groups is None else sign_flip_p(before, after, groups),
+        interval="score" if groups is None else "group bootstrap",
+        test="mcnemar" if groups is None else "sign-flip",
     )
 
 
@@ -142,14 +158,18 @@ def _segmentation_score(figure: str, counts: np.ndarray) -> float:
 
 
 def _resampled_difference(
-    dataset: str, figure: str, pairs: np.ndarray, score: Callable[[np.ndarray], float]
+    dataset: str,
+    figure: str,
+    pairs: np.ndarray,
+    score: Callable[[np.ndarray], float],
+    groups: np.ndarray | None,
 ) -> Difference:
     """A difference with the paired-bootstrap interval; `pairs` is (images, 2, ...), `score` takes (images, ...)."""
 
     def change(sample: np.ndarray) -> float:
         return score(sample[:, 1]) - score(sample[:, 0])
 
-    low, high = bootstrap_interval(change, pairs)
+    low, high = bootstrap_interval(change, pairs, groups)
     return Difference(
         dataset=dataset,
         figure=figure,
@@ -159,5 +179,5 @@ def _resampled_difference(
         after=100 * float(score(pairs[:, 1])),
         difference=100 * float(change(pairs)),
         interval95=(100 * low, 100 * high),
-        interval="bootstrap",
+        interval="bootstrap" if groups is None else "group bootstrap",
     )

@@ -18,8 +18,7 @@ class Figure:
             divided (the segmentation test).
         lower_is_better: Whether a fall is an improvement.
         tells_of_change: Whether it helps to tell a model that changed from a map that changed.
-        interval: The kind of 95 % interval that a single model's result gives it: "exact" (Clopper-Pearson) or
-            "bootstrap", if any.
+        has_interval: Whether a single model's result gives it a 95 % interval.
         hub_name: What the Hub's metadata call it, where a model's card tells it there.
     """
 
@@ -27,19 +26,19 @@ class Figure:
     kind: Literal["hit", "share", "counts"]
     lower_is_better: bool = False
     tells_of_change: bool = False
-    interval: Literal["exact", "bootstrap"] | None = None
+    has_interval: bool = False
     hub_name: str | None = None
 
 
 FIGURES: dict[str, Figure] = {
-    "top1": Figure("R@1", "hit", interval="exact", hub_name="Top-1 accuracy over all classes of the model (%)"),
+    "top1": Figure("R@1", "hit", has_interval=True, hub_name="Top-1 accuracy over all classes of the model (%)"),
     "top5": Figure("R@5", "hit", hub_name="Top-5 accuracy over all classes of the model (%)"),
     "top1_subset": Figure("R@1, subset", "hit", hub_name="Top-1 accuracy among the benchmark's classes (%)"),
     "top5_subset": Figure("R@5, subset", "hit", hub_name="Top-5 accuracy among the benchmark's classes (%)"),
     "top1_any": Figure("R@1, any index", "hit"),
-    "pixel_accuracy": Figure("pixel acc.", "counts", interval="bootstrap"),
-    "mean_iou": Figure("mIoU", "counts", interval="bootstrap"),
-    "mean_average_precision": Figure("mAP", "counts", interval="bootstrap"),
+    "pixel_accuracy": Figure("pixel acc.", "counts", has_interval=True),
+    "mean_iou": Figure("mIoU", "counts", has_interval=True),
+    "mean_average_precision": Figure("mAP", "counts", has_interval=True),
     "relevance_in_mask": Figure("relevance in mask", "share", tells_of_change=True),
     "insertion": Figure("insertion", "share", tells_of_change=True),
     "deletion": Figure("deletion", "share", lower_is_better=True, tells_of_change=True),

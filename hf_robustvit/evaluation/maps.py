@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
 from hf_robustvit.evaluation.run import BenchmarkRun
-from hf_robustvit.evaluation.statistics import bootstrap_interval
+from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
 from hf_robustvit.metrics import segmentation_counts, segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
 from hf_robustvit.relevance import explain
@@ -62,13 +62,13 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
 
 
 def map_figures(frame: pd.DataFrame) -> dict[str, float | list[float]]:
-    """A result's figures of its maps (percent), and the bootstrap intervals of the segmentation test."""
-    counts = frame[list(COUNTS)].to_numpy()
+    """A result's figures of its maps (percent), and the (group) bootstrap intervals of the segmentation test."""
+    counts, groups = frame[list(COUNTS)].to_numpy(), object_groups(frame)
     scores = segmentation_scores(counts)
     figures = {name: 100 * float(frame[name].mean()) for name in figures_of_kind("share")}
     for name in SEGMENTATION_FIGURES:
         figures[name] = 100 * scores[name]
-        low, high = bootstrap_interval(lambda sample, name=name: segmentation_scores(sample)[name], counts)
+        low, high = bootstrap_interval(lambda sample, name=name: segmentation_scores(sample)[name], counts, groups)
         figures[f"{name}_ci95"] = [100 * low, 100 * high]
     return figures
 

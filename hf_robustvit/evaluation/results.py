@@ -4,7 +4,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -16,12 +16,7 @@ from hf_robustvit.record import package_versions
 
 logger = logging.getLogger(__name__)
 
-# Which kind of interval each `*_ci95` of a result is.
-INTERVALS = {f"{name}_ci95": figure.interval for name, figure in FIGURES.items() if figure.interval}
-INTERVALS |= {"oracle_headroom_ci95": "score"}
-
-
-_FIELDS = [*FIGURES, *(name for name in INTERVALS if name.removesuffix("_ci95") in FIGURES)]
+_FIELDS = [*FIGURES, *(f"{name}_ci95" for name, figure in FIGURES.items() if figure.has_interval)]
 _Figures = make_dataclass("_Figures", [(name, Any, field(default=None, kw_only=True)) for name in _FIELDS])
 
 
@@ -45,12 +40,15 @@ class BenchmarkResult(_Figures):
         top1, top5: Over all classes the model knows, the first ImageNet index of each class counting (the paper).
         top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
         top1_any: Over all classes, any of the class's indices counting (ObjectNet).
-        top1_ci95: Clopper-Pearson interval.
-        pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with bootstrap intervals.
+        top1_ci95: The 95 % interval of top1, see `interval`.
+        pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with intervals from the bootstrap.
         relevance_in_mask, insertion, deletion: See `maps.measure`; for sets with masks.
         top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `backgrounds.measure`.
         top1_oracle: Top-1 when the CLS token is forbidden to attend to the background, where that was asked for.
-        interval: Which kind of interval each `*_ci95` that is there holds; see `INTERVALS`.
+        group: The column of the predictions that says which images show the same "object", where some do.
+        interval: How the intervals were made: "group bootstrap", of whole objects, where there is a group. Elsewhere
+            "score" for the accuracies (Wilson's, and Tango's paired one for the headroom), or "bootstrap" where there
+            are none; those of the segmentation test are always from the bootstrap.
     """
 
     dataset: str
@@ -64,7 +62,8 @@ class BenchmarkResult(_Figures):
     train_classes: dict[str, float] | None = None
     held_out_classes: dict[str, float] | None = None
     oracle_headroom_ci95: list[float] | None = None
-    interval: dict[str, str] = field(default_factory=dict)
+    group: Literal["object"] | None = None
+    interval: Literal["score", "bootstrap", "group bootstrap"] = "score"
     unreadable: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=package_versions)
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
-from hf_robustvit.evaluation.statistics import bootstrap_interval
+from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS
 from hf_robustvit.files import replacing
@@ -22,7 +22,8 @@ from hf_robustvit.reporting.tables import (
 
 
 STAR = (
-    "A star marks a difference from the original that is significant (McNemar, Holm over the data sets); bold is best."
+    "A star marks a difference from the original that is significant (McNemar or, where images show the same object, "
+    "sign flips of whole objects; Holm over the data sets); bold is best."
 )
 
 
@@ -48,7 +49,10 @@ def segmentation_table(book: Book) -> str:
     """Tab. 3: the maps against the masks."""
     suite = book.workshop.suite
     cells = accuracy_cells(book.results, {"": suite.segmentation}, [*SEGMENTATION_FIGURES])
-    caption = f"{book.experiment.title}, percent. A star: the paired-bootstrap interval of the difference excludes 0."
+    caption = (
+        f"{book.experiment.title}, percent. A star: the paired-bootstrap interval of the difference, of whole objects "
+        "where images show the same one, excludes 0."
+    )
     return write_table(book.folder / book.name, cells, caption)
 
 
@@ -113,16 +117,20 @@ def class_groups(book: Book) -> str:
 def mean_change_interval(book: Book, benchmark: str, figure: str, is_training: bool) -> list[float]:
     """The 95 % interval of the models' mean change, in points.
 
-    The models' errors are not independent, since they see the same images: these are resampled for all models at once.
+    The models' errors are not independent, since they see the same images: these, or the
+    objects they show, are resampled for all models at once.
     """
-    changes = []
+    changes, frames = [], []
     for _, _, run in book.experiment.rows(book.workshop.suite):
         if not run.is_original:
             before, after = book.paired_predictions(run, benchmark)
             correct_before, correct_after = (outcomes(frame)[figure].astype(float) for frame in (before, after))
-            changes.append((correct_after - correct_before)[after["training_class"] == is_training])
-    per_image = pd.concat(changes, axis=1).mean(axis=1).to_numpy()  # the mean over the models
-    return [100 * bound for bound in bootstrap_interval(np.mean, per_image)]
+            frames.append(after[after["training_class"] == is_training])
+            changes.append((correct_after - correct_before)[frames[-1].index])
+    per_image = pd.concat(changes, axis=1).mean(axis=1)  # the mean over the models
+    rows = pd.concat(frames)
+    groups = object_groups(rows[~rows.index.duplicated()].loc[per_image.index])
+    return [100 * bound for bound in bootstrap_interval(np.mean, per_image.to_numpy(), groups)]
 
 
 def sensitivity(book: Book) -> str:

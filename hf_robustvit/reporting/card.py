@@ -23,7 +23,14 @@ from hf_robustvit.evaluation.statistics import accuracy_interval
 from hf_robustvit.files import replacing
 from hf_robustvit.models.files import CARD, RESULTS, find_model_file
 from hf_robustvit.record import TrainingRecord, package_versions
-from hf_robustvit.reporting.tables import comparison_table, interval, markdown_table, results_table
+from hf_robustvit.reporting.tables import (
+    comparison_table,
+    interval,
+    intervals_note,
+    markdown_table,
+    results_table,
+    statistics_note,
+)
 
 
 logger = logging.getLogger(__name__)
@@ -239,6 +246,7 @@ def _accuracy_interval(accuracy: float, count: int) -> str | None:
 
 def _benchmarks(results: Sequence[BenchmarkResult], differences: Sequence[Difference], baseline: str | None) -> str:
     """The part of the card that `run_eval.py` writes."""
+    results = [replace(result, dataset=as_text(result.dataset)) for result in results]
     differences = [replace(item, dataset=as_text(item.dataset)) for item in differences]
     overall = [item for item in differences if item.classes == "all"]
     groups = [item for item in differences if item.classes != "all" and item.figure == "top1"]
@@ -246,17 +254,15 @@ def _benchmarks(results: Sequence[BenchmarkResult], differences: Sequence[Differ
     if overall:
         parts += [
             f"Before is {as_text(public_name(baseline))}, after is this model, on the same images. Figures are in "
-            "percent, differences in percentage points with 95 % intervals: paired score intervals for accuracies, "
-            "the paired bootstrap for figures of maps. A star marks what is "
-            "significant: by McNemar's test with Holm's correction over the data sets, or in the segmentation test by "
-            "an interval without 0.",
+            "percent, differences in percentage points with 95 % intervals; a star marks what is significant. "
+            + statistics_note(overall),
             comparison_table(overall),
         ]
     if groups:
         parts += ["The classes it was fine-tuned on, and the others:", comparison_table(groups)]
     parts += [
-        "This model alone, in percent:",
-        results_table(replace(result, dataset=as_text(result.dataset)) for result in results),
+        f"This model alone, in percent. {intervals_note(results)}",
+        results_table(results),
         "`top1` and `top5` count over all classes of the model (the paper's protocol), `top1_subset` and "
         "`top5_subset` among the benchmark's classes (its authors' protocol) where these are fewer. The files are in "
         "`results/`.",

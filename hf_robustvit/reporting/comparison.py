@@ -18,8 +18,10 @@ from hf_robustvit.reporting.tables import (
     class_changes_table,
     comparison_table,
     figures_table,
+    intervals_note,
     oracle_table,
     results_table,
+    statistics_note,
 )
 
 
@@ -91,11 +93,18 @@ def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Dif
 
 def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> None:
     """Write `results.md`: the model's figures, and every difference from the baseline if there is one."""
-    notes = "Accuracies are percent, differences percentage points; a star marks what is significant."
+    notes = "Accuracies are percent, differences percentage points; a star marks what is significant. "
+    notes += statistics_note(differences) if differences else intervals_note(results)
     parts = [f"# {results[0].model}", notes, headline_table(results, differences)]
     if differences:
         overall = [item for item in differences if item.classes == "all"]
-        parts += ["## The model alone", results_table(results), "## All differences", comparison_table(overall)]
+        parts += [
+            "## The model alone",
+            intervals_note(results),
+            results_table(results),
+            "## All differences",
+            comparison_table(overall),
+        ]
     groups = [item for item in differences if item.classes != "all" and item.figure in ("top1", "top5")]
     if groups:
         parts += ["## Training and held-out classes", comparison_table(groups)]

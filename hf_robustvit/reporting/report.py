@@ -22,7 +22,7 @@ from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
 from hf_robustvit.reporting.comparison import READABLE
 from hf_robustvit.reporting.pictures import heat_overlay
-from hf_robustvit.reporting.tables import interval, p_value
+from hf_robustvit.reporting.tables import interval, intervals_note, p_value, statistics_note
 
 
 THUMBNAIL = 160
@@ -68,6 +68,7 @@ def write_html_report(
         policy=f"default-src 'none'; img-src data:; script-src {_digest(script)}; style-src {_digest(style)}",
         models=models,
         summary=[item for item in differences if item.figure not in CHANGE_FIGURES] or _figures(models[-1].results),
+        note=statistics_note(differences) if differences else intervals_note(models[-1].results),
         changes=[item for item in differences if item.figure in CHANGE_FIGURES],
         classes={name: list(class_changes(each[0], each[-1]).itertuples()) for name, each in frames.items()},
         calibration={name: list(map(_calibration, each)) for name, each in frames.items()},

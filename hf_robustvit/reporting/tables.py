@@ -131,6 +131,39 @@ def comparison_table(differences: Iterable[Difference]) -> str:
     return markdown_table(header, rows)
 
 
+def intervals_note(results: Iterable[BenchmarkResult]) -> str:
+    """How the intervals of one model's figures were made."""
+    results = list(results)
+    by_image = "Intervals of accuracies are Wilson's score intervals, those of figures of maps from the bootstrap."
+    return _by_image_or_object(results, by_image, "intervals are from resampling objects (group bootstrap)")
+
+
+def statistics_note(differences: Iterable[Difference]) -> str:
+    """How the intervals and p-values of differences were made, and what is significant."""
+    by_image = (
+        "Intervals of accuracies are paired score intervals (Tango's) and p is McNemar's exact one; intervals of "
+        "figures of maps are from the paired bootstrap."
+    )
+    by_object = (
+        "intervals are from resampling objects (paired group bootstrap), and p is that of a sign-flip permutation "
+        "test over objects"
+    )
+    significant = (
+        "An accuracy changed significantly where p, adjusted by Holm over the data sets, is below 0.05; a figure of "
+        "maps where its interval excludes 0."
+    )
+    return f"{_by_image_or_object(list(differences), by_image, by_object)} {significant}"
+
+
+def _by_image_or_object(items: Sequence[BenchmarkResult | Difference], by_image: str, by_object: str) -> str:
+    """What is true of the data sets that show each object once, and of those that repeat them."""
+    grouped = list(dict.fromkeys(item.dataset for item in items if item.interval == "group bootstrap"))
+    sentences = [by_image] if any(item.interval != "group bootstrap" for item in items) else []
+    if grouped:
+        sentences.append(f"{', '.join(grouped)}: images show the same objects several times, so {by_object}.")
+    return " ".join(sentences)
+
+
 def class_changes_table(changes: pd.DataFrame) -> str:
     """Accuracy per class before and after, percent."""
     rows = [[row.class_name, row.n, row.before, row.after, f"{row.difference:+.2f}"] for row in changes.itertuples()]

@@ -11,10 +11,10 @@ from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.imagenet_classes import SI_SCORE
 
 
-METADATA = """image_id,area,x_coord,y_coord,rotation,pct_inside_image
-0,0.2,0.05,0.5,0,0.75
-1,0.2,0.10,0.5,20,1.0
-10,0.5,0.5,0.95,340,1.0
+METADATA = """image_id,x_coord,y_coord,area,rotation,foreground_class,foreground_instance,background,pct_inside_image
+0,0.05,0.5,0.2,0,1,0,7,0.75
+1,0.10,0.5,0.2,20,0,3,7,1.0
+10,0.5,0.95,0.5,340,0,3,2,1.0
 """
 
 
@@ -48,11 +48,14 @@ def test_rows(root, load, caplog):
     assert rows["area"][:] == pytest.approx([0.2, 0.5, 0.2, None])
     assert rows["x"][:] == pytest.approx([0.1, 0.5, 0.05, None])
     assert rows["y"][:] == pytest.approx([0.5, 0.95, 0.5, None])
+    assert rows["object"][:] == ["0/3", "0/3", "1/0", None]
+    assert "names the objects" not in caplog.text
 
 
-def test_without_metadata_or_with_fewer_columns(root, load):
+def test_without_metadata_or_with_fewer_columns(root, load, caplog):
     (root / "metadata.csv").write_text("image_id,rotation\n0,5\n")
     assert load("si-score-location", root).column_names == ["image", "label", "image_id", "rotation"]
+    assert caplog.text.count("si-score-location: no metadata.csv with the columns foreground_class and") == 1
     (root / "metadata.csv").unlink()
     assert load("si-score-location", root).column_names == ["image", "label", "image_id"]
 

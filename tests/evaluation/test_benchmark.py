@@ -1,6 +1,7 @@
 """run_eval's figures against an independent loop over PIL and the raw model."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -8,15 +9,16 @@ import pandas as pd
 import pytest
 from accelerate import Accelerator
 from planted_benchmarks import dataset_of, photographs, plain_logits, vit
-from scipy import stats
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.results import read_result
 from hf_robustvit.evaluation.run import BenchmarkData
+from hf_robustvit.evaluation.statistics import accuracy_interval
 
 
 OPTIONS = LoopOptions(batch_size=7)
@@ -66,8 +68,10 @@ def test_accuracies_equal_an_independent_loop(checkpoint, paths, tmp_path, prepr
     assert 0 < result.top1 < result.top1_subset < result.top5 < 100, "the planted labels tell nothing"
     assert result.top1_any is None and result.num_images == 40
     hits = sum(top1)
-    bounds = [100 * stats.beta.ppf(0.025, hits, 41 - hits), 100 * stats.beta.ppf(0.975, hits + 1, 40 - hits)]
-    assert result.top1_ci95 == pytest.approx(bounds)
+    for bound in result.top1_ci95:  # Wilson's: where the score test begins to reject
+        share = bound / 100
+        assert (hits / 40 - share) ** 2 == pytest.approx(1.959964**2 * share * (1 - share) / 40, rel=1e-5)
+    assert (result.group, result.interval) == (None, "score")
     for position, name in enumerate(data.rows.features["label"].names):
         members = [hit for hit, label in zip(top1, labels, strict=True) if label == position]
         if members:
@@ -210,11 +214,39 @@ def test_a_finished_data_set_is_not_run_again(checkpoint, paths, tmp_path, caplo
     handle.remove()
 
 
+def test_images_of_the_same_object_are_told_and_kept_whole(checkpoint, paths, tmp_path):
+    data, labels, _ = own_label_data(checkpoint, paths)
+    described = {
+        "object": [f"object {number // 4}" for number in range(len(labels))],
+        "value": [float(number % 4) for number in range(len(labels))],
+        "location": [[0.25, number / 100] for number in range(len(labels))],
+        "style": ["drawn"] * len(labels),
+    }
+    rows = data.rows
+    for name, values in described.items():
+        rows = rows.add_column(name, values)
+    result = evaluate(checkpoint, replace(data, rows=rows), tmp_path / "objects")
+    assert (result.group, result.interval) == ("object", "group bootstrap")
+    assert read_result(tmp_path / "objects", "planted") == result
+    frame = pd.read_parquet(tmp_path / "objects" / "planted.predictions.parquet")
+    assert frame["object"].tolist() == described["object"] and frame["value"].tolist() == described["value"]
+    assert frame["x"].unique() == [0.25] and frame["y"].tolist() == [place[1] for place in described["location"]]
+    assert not {"style", "location"} & set(frame)
+    correct = outcomes(frame)["top1"].to_numpy()
+    bounds = accuracy_interval(correct, np.arange(len(correct)) // 4)
+    assert result.top1_ci95 == pytest.approx([100 * bound for bound in bounds])
+
+    by_image = evaluate(checkpoint, data, tmp_path / "images")
+    assert (by_image.group, by_image.interval, by_image.top1) == (None, "score", result.top1)
+    assert by_image.top1_ci95 != result.top1_ci95
+
+
 def test_a_result_of_another_version_is_made_again(checkpoint, paths, tmp_path, caplog):
     data, _, _ = own_label_data(checkpoint, paths)
     first = evaluate(checkpoint, data, tmp_path)
     stored = json.loads((tmp_path / "planted.json").read_text())
-    del stored["interval"]
+    assert stored.pop("group") is None
+    stored["interval"] = {"top1_ci95": "exact"}
     (tmp_path / "planted.json").write_text(json.dumps(stored))
     assert evaluate(checkpoint, data, tmp_path) == first == read_result(tmp_path, "planted")
     assert "is not a result of this version and is made again" in caplog.text

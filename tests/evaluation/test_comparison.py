@@ -110,6 +110,33 @@ def test_other_backgrounds_are_tested_like_accuracies_and_shares_by_resampling()
     assert insertion.significant
 
 
+def test_objects_that_repeat_are_kept_whole_in_every_figure():
+    rng = np.random.default_rng(0)
+    objects = np.repeat([f"object {number}" for number in range(20)], 5)
+    better = np.repeat(np.arange(20) < 8, 5)  # eight objects, all their images
+    counts = pd.DataFrame(rng.integers(20, 50, size=(100, 7)).astype(float), columns=list(COUNTS))
+    more = counts.assign(pixels_correct=counts["pixels_correct"] + 20 * better)
+    shared = {"object": objects, "training_class": np.arange(100) < 50, "insertion": 0.5 * better}
+    before = predictions(np.zeros(100, bool), object=objects, insertion=0.0, **counts)
+    after = predictions(better, **shared, **more)
+    grouped, single = (
+        {(item.figure, item.classes): item for item in compare("set", *paired(*pair))}
+        for pair in ((before, after), (before.drop(columns="object"), after.drop(columns="object")))
+    )
+    top1, by_image = grouped["top1", "all"], single["top1", "all"]
+    assert (top1.interval, top1.test) == ("group bootstrap", "sign-flip")
+    assert (by_image.interval, by_image.test) == ("score", "mcnemar")
+    assert top1.p == pytest.approx(2 / 2**8) and by_image.p == pytest.approx(2 / 2**40)
+    assert grouped["top1", "training"].test == "sign-flip" and grouped["top1", "training"].n == 50
+    for key in (("top1", "all"), ("insertion", "all"), ("pixel_accuracy", "all")):
+        assert grouped[key].interval == "group bootstrap" and grouped[key].difference == single[key].difference
+        wide, narrow = (np.diff(item[key].interval95)[0] for item in (grouped, single))
+        assert 1.7 < wide / narrow < 3.2, "five images of an object tell as much as one: sqrt(5)"
+    assert grouped["insertion", "all"].test is None
+    once = (frame.assign(object=range(100)) for frame in (before, after))
+    assert {item.interval for item in compare("set", *paired(*once))} == {"score", "bootstrap"}
+
+
 def test_holm_runs_over_the_data_sets_of_one_figure():
     gains, differences = (6, 7, 9), []
     for gain in gains:

@@ -1,6 +1,7 @@
-import math
+import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -8,8 +9,11 @@ from hf_robustvit.evaluation.statistics import (
     accuracy_interval,
     bootstrap_interval,
     difference_interval,
+    group_bootstrap_interval,
     holm,
     mcnemar_p,
+    object_groups,
+    sign_flip_p,
 )
 
 
@@ -20,20 +24,18 @@ def outcome_pair(both: int, better: int, worse: int, neither: int):
     return before, after
 
 
-def test_clopper_pearson_closed_forms():
-    n, alpha = 20, 0.05
-    assert accuracy_interval(np.zeros(n, bool)) == pytest.approx((0, 1 - (alpha / 2) ** (1 / n)))
-    assert accuracy_interval(np.ones(n, bool)) == pytest.approx(((alpha / 2) ** (1 / n), 1))
-    # Fleiss' textbook example: 5 of 10.
-    assert accuracy_interval(np.arange(10) < 5) == pytest.approx((0.18709, 0.81291), abs=1e-5)
+def test_wilsons_closed_forms():
+    n, square = 20, 1.959964**2
+    assert accuracy_interval(np.zeros(n, bool)) == pytest.approx((0, square / (n + square)), abs=1e-6)
+    assert accuracy_interval(np.ones(n, bool)) == pytest.approx((n / (n + square), 1), abs=1e-6)
+    # The textbook's example: 5 of 10.
+    assert accuracy_interval(np.arange(10) < 5) == pytest.approx((0.23659, 0.76341), abs=1e-5)
 
 
-def test_clopper_pearson_bounds_solve_the_binomial_tails():
+def test_wilsons_bounds_are_where_the_score_test_begins_to_reject():
     hits, n = 7, 30
-    low, high = accuracy_interval(np.arange(n) < hits)
-    upper_tail = sum(math.comb(n, k) * low**k * (1 - low) ** (n - k) for k in range(hits, n + 1))
-    lower_tail = sum(math.comb(n, k) * high**k * (1 - high) ** (n - k) for k in range(hits + 1))
-    assert (upper_tail, lower_tail) == (pytest.approx(0.025, abs=1e-8), pytest.approx(0.025, abs=1e-8))
+    for bound in accuracy_interval(np.arange(n) < hits):
+        assert (hits / n - bound) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / n, rel=1e-5)
 
 
 def test_mcnemar_is_the_sign_test_on_the_images_that_changed():
@@ -114,3 +116,114 @@ def test_the_bootstrap_interval_of_a_mean_is_the_normal_one():
     )
     assert bootstrap_interval(np.mean, values) == (low, high)
     assert bootstrap_interval(np.mean, values, seed=1) != (low, high)
+
+
+def test_objects_are_groups_only_where_some_repeat():
+    frame = pd.DataFrame({"object": ["b", "a", "b", None, None]})
+    assert object_groups(frame).tolist() == [0, 1, 0, 2, 3], "of an unknown object each image is a group"
+    assert object_groups(frame[1:]) is None, "each is shown once"
+    assert object_groups(frame[::2][:2]) is None, "one object"
+    assert object_groups(frame.drop(columns="object")) is None
+
+
+def drawn(rng, count, shares, concentration, size=10):
+    """Groups of images, and each image's kind (0, 1, ...): the groups have shares of their own around `shares`."""
+    own = rng.dirichlet(np.asarray(shares) * concentration, size=count)
+    kinds = (rng.random((count, size, 1)) > own.cumsum(axis=1)[:, None, :-1]).sum(axis=2)
+    return np.repeat(np.arange(count), size), kinds.ravel()
+
+
+@pytest.mark.parametrize("count", [10, 30])
+def test_the_group_bootstrap_covers_the_true_accuracy_and_the_interval_by_image_does_not(count):
+    rng, covered = np.random.default_rng(count), []
+    for _ in range(400):
+        groups, kinds = drawn(rng, count, (0.4, 0.6), concentration=1)
+        intervals = accuracy_interval(kinds == 1, groups), accuracy_interval(kinds == 1)
+        covered.append([low <= 0.6 <= high for low, high in intervals])
+    by_group, by_image = np.mean(covered, axis=0)
+    assert 0.925 <= by_group <= 0.975 and by_image < 0.7
+
+
+@pytest.mark.parametrize("count", [30])
+def test_the_group_bootstrap_covers_the_true_difference_and_the_interval_by_image_does_not(count):
+    rng, covered = np.random.default_rng(count), []
+    for _ in range(400):
+        groups, kinds = drawn(rng, count, (0.55, 0.25, 0.2), concentration=1)
+        pair = kinds == 2, kinds == 1
+        covered.append(
+            [low <= 0.05 <= high for low, high in (difference_interval(*pair, groups), difference_interval(*pair))]
+        )
+    by_group, by_image = np.mean(covered, axis=0)
+    assert 0.925 <= by_group <= 0.975 and by_image < 0.75
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_sign_flips_of_groups_raise_few_false_alarms_and_mcnemar_many(count):
+    rng, p_values = np.random.default_rng(count), []
+    for _ in range(200):
+        groups, kinds = drawn(rng, count, (0.6, 0.2, 0.2), concentration=1)
+        kept = rng.random(len(groups)) < 0.3 + 0.7 * (groups % 2)  # groups of unequal size
+        pair = (kinds == 2)[kept], (kinds == 1)[kept]
+        p_values.append([sign_flip_p(*pair, groups[kept]), mcnemar_p(*pair)])
+    by_group, by_image = np.mean(np.array(p_values) <= 0.05, axis=0)
+    assert by_group <= 0.065 and by_image > 0.2
+
+
+def test_groups_of_one_image_are_images():
+    rng = np.random.default_rng(0)
+    correct = rng.random(500) < 0.7
+    assert accuracy_interval(correct, rng.permutation(500)) == pytest.approx(accuracy_interval(correct), abs=0.004)
+    before, after = outcome_pair(300, 60, 40, 100)
+    groups = np.arange(500)
+    assert difference_interval(before, after, groups) == pytest.approx(difference_interval(before, after), abs=0.004)
+    assert sign_flip_p(before, after, groups) == pytest.approx(mcnemar_p(before, after), abs=0.02)
+    few = outcome_pair(50, 1, 9, 40)  # ten images changed: both tests are exact
+    assert sign_flip_p(*few, np.arange(100)) == pytest.approx(mcnemar_p(*few)) == pytest.approx(22 / 1024)
+
+
+def test_groups_whose_images_agree_are_single_images():
+    before, after = outcome_pair(30, 9, 3, 18)
+    repeated = np.repeat(before, 7), np.repeat(after, 7)
+    groups = np.repeat(np.arange(60), 7)
+    assert difference_interval(*repeated, groups) == pytest.approx(difference_interval(before, after), abs=0.02)
+    low, high = difference_interval(*repeated)
+    assert high - low < 0.5 * np.diff(difference_interval(before, after))[0], "images by themselves tell too much"
+    assert sign_flip_p(*repeated, groups) == sign_flip_p(before, after, np.arange(60))
+    # Nothing differs between the groups: they count as one image each.
+    nothing = np.zeros(420, bool)
+    assert accuracy_interval(nothing, groups) == accuracy_interval(nothing[:60])
+    assert difference_interval(nothing, nothing, groups) == difference_interval(nothing[:60], nothing[:60])
+    assert difference_interval(nothing, ~nothing, groups) == difference_interval(nothing[:60], ~nothing[:60])
+    assert sign_flip_p(nothing, nothing, groups) == 1
+    assert sign_flip_p(nothing, groups == 3, groups) == 1, "one group alone"
+    assert sign_flip_p(nothing, groups < 2, groups) == 0.5
+
+
+def test_sign_flips_as_enumerated_by_hand():
+    rng = np.random.default_rng(2)
+    groups = rng.permutation(np.repeat(np.arange(9), rng.integers(1, 8, size=9)))
+    before, after = rng.random((2, len(groups))) < [[0.3], [0.6]]
+    sums = [
+        sum(int(a) - int(b) for a, b, g in zip(after, before, groups, strict=True) if g == each) for each in range(9)
+    ]
+    flipped = [
+        abs(sum(s * d for s, d in zip(signs, sums, strict=True))) for signs in itertools.product((-1, 1), repeat=9)
+    ]
+    assert 0.001 < sign_flip_p(before, after, groups) < 1
+    assert sign_flip_p(before, after, groups) == pytest.approx(np.mean(np.array(flipped) >= abs(sum(sums))))
+
+
+def test_the_group_bootstrap_resamples_any_figure_of_sums_and_always_alike():
+    rng = np.random.default_rng(4)
+    groups = rng.permutation(np.repeat(np.arange(40), rng.integers(1, 12, size=40)))
+    values = rng.random((len(groups), 2)) + rng.random(40)[groups, None]
+    ratio = lambda rows: rows[:, 0].sum() / rows[:, 1].sum()  # noqa: E731
+    rows = [np.flatnonzero(groups == group) for group in range(40)]
+    resampled = [ratio(values[np.concatenate([rows[g] for g in rng.integers(40, size=40)])]) for _ in range(4000)]
+    tail = stats.norm.cdf(np.sqrt(40 / 39) * stats.t.ppf(0.025, 39))
+    interval = group_bootstrap_interval(ratio, values, groups)
+    assert interval == pytest.approx(np.quantile(resampled, [tail, 1 - tail]), abs=0.01)
+    assert interval == bootstrap_interval(ratio, values, groups) == group_bootstrap_interval(ratio, values, 7 * groups)
+    assert interval != group_bootstrap_interval(ratio, values, groups, seed=1)
+    half = 0.5 * np.diff(bootstrap_interval(np.mean, values[:, 0]))[0]
+    assert np.diff(group_bootstrap_interval(np.mean, values[:, 0], groups))[0] > 3 * half, "groups that differ"

@@ -14,7 +14,7 @@ from hf_robustvit.experiments.tables import mean_change_interval
 IMAGES = 400
 
 
-def book(changes):
+def book(changes, **columns):
     """Three models, right or wrong about even and odd (training) images; a change is -1, 0 or 1."""
     runs = [Run.of(f"model{number}", {"method": "robustvit"}) for number in range(len(changes))]
     rows = [row for run in runs for row in (("M", None, Run.of(run.model, None)), ("M", None, run))]
@@ -25,7 +25,8 @@ def book(changes):
                 "label": 3,
                 "top5_indices": [[3, 0] if hit else [0, 1] for hit in correct],
                 "training_class": np.arange(IMAGES) % 2 == 1,
-            },
+            }
+            | columns,
             index=[f"{number:03d}" for number in range(IMAGES)],
         )
 
@@ -55,3 +56,13 @@ def test_models_that_err_apart_tell_more():
     per_image = changes.mean(axis=0)[1::2]
     assert (low + high) / 2 == pytest.approx(100 * per_image.mean(), abs=1)
     assert high - low == pytest.approx(2 * 196 * per_image.std() / np.sqrt(IMAGES / 2), rel=0.1)
+
+
+def test_objects_are_resampled_whole_where_they_repeat():
+    objects = np.arange(IMAGES) // 10  # five training images of each
+    change = np.random.default_rng(0).choice([-1, 0, 1], IMAGES // 10, p=[0.2, 0.4, 0.4])[objects]
+    by_image = mean_change_interval(book([change] * 3), "set", "top1", is_training=True)
+    by_object = mean_change_interval(book([change] * 3, object=objects), "set", "top1", is_training=True)
+    expected = bootstrap_interval(np.mean, change[1::2], objects[1::2])
+    assert by_object == pytest.approx(100 * np.array(expected))
+    assert np.diff(by_object)[0] == pytest.approx(np.sqrt(5) * np.diff(by_image)[0], rel=0.15)

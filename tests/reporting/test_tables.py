@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference
@@ -5,8 +7,10 @@ from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.reporting.tables import (
     class_changes_table,
     comparison_table,
+    intervals_note,
     markdown_table,
     results_table,
+    statistics_note,
     validation_table,
 )
 
@@ -39,6 +43,19 @@ def test_a_comparison_shows_sign_interval_and_star():
     item = Difference("set", "top1", "all", 100, 50.0, 60.0, 10.0, (4.0, 16.0), 2e-3, 4e-6, True)
     row = [cell.strip() for cell in comparison_table([item]).split("\n")[2].strip("|").split("|")]
     assert row == ["set", "top1", "all", "100", "50.00", "60.00", "+10.00", "[4.00, 16.00]", "0.002", "<0.0001", "*"]
+
+
+def test_notes_name_the_intervals_and_tests_that_were_used():
+    by_image = Difference("photos", "top1", "all", 100, 50.0, 60.0, 10.0, (4.0, 16.0), 0.1, interval="score")
+    by_object = replace(by_image, dataset="pasted", interval="group bootstrap", test="sign-flip")
+    assert "McNemar" in statistics_note([by_image]) and "object" not in statistics_note([by_image])
+    assert "McNemar" not in statistics_note([by_object, by_object])
+    both = statistics_note([by_image, by_object])
+    assert "McNemar" in both and "pasted: images show the same objects several times" in both
+    assert "sign-flip permutation test over objects" in both and "photos:" not in both
+    alone = result(), result(group="object", interval="group bootstrap")
+    assert "Wilson's" in intervals_note(alone[:1]) and "set:" not in intervals_note(alone[:1])
+    assert intervals_note(alone[1:]).endswith("intervals are from resampling objects (group bootstrap).")
 
 
 def test_class_changes():
