@@ -173,7 +173,7 @@ def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
     axes = figure.subplots()
     for number, model in enumerate(models):
         line, style = curve[curve["model"] == model], len(models) - 1 - number
-        error = [line["top1"] - line["low"], line["high"] - line["top1"]]
+        error = [(line["top1"] - line["low"]).clip(lower=0), (line["high"] - line["top1"]).clip(lower=0)]
         axes.errorbar(
             line[factor],
             line["top1"],
