@@ -5,8 +5,9 @@
     accelerate launch run_eval.py flags.yaml
 
 Writes OUT/<dataset>.json and OUT/<dataset>.predictions.parquet for each data set, OUT/results.md, and with --baseline
-OUT/baseline/..., OUT/comparison.json and OUT/per_class/...; OUT/overlays/<dataset>.png shows the relevance maps, and
-with --report OUT/report.html is one page with everything, to open in a browser.
+OUT/baseline/..., OUT/comparison.json and OUT/per_class/...; OUT/overlays/<dataset>.png shows the relevance maps,
+OUT/curves/<dataset>.png the accuracy over area, angle or place, OUT/composites/<dataset>.png some composites, and with
+--report OUT/report.html is one page with everything, to open in a browser.
 """
 
 import logging

@@ -14,12 +14,15 @@ from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.images import input_size
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, explain_rows, spread
+from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.curves import composite_sheet, write_curve
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.report import write_html_report
 
@@ -139,11 +142,20 @@ def evaluate(
     differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
     write_report(output_dir, results[-1], differences)
     titles = ["before", "after"] if arguments.baseline else ["model"]
+    curves = {}
+    for result in (one for one in results[-1] if one.top1 is not None):
+        frames = {
+            title: read_predictions(folder, result.dataset) for title, folder in zip(titles, folders, strict=True)
+        }
+        curves[result.dataset] = write_curve(output_dir / "curves", result.dataset, frames)
+    for composites in (one for one in data[-1] if one.render):
+        path = output_dir / "composites" / f"{composites.name}.png"
+        composite_sheet(path, composites, input_size(checkpoints[-1].model.config))
     for sets in zip(*data, strict=True):  # of the same images, one for each model
         _draw_overlays(arguments, dict(zip(titles, zip(checkpoints, sets, strict=True), strict=True)), folders)
     if arguments.report:
         reported = [EvaluatedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
-        write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported))
+        write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported), curves)
     if card_folder:
         add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
     if arguments.push_to_hub:

@@ -16,6 +16,8 @@ from hf_robustvit.reporting.pictures import wrapped
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999999")
 IMPROVED, HARMED = COLOURS[:2]
 MARKERS = "osD^vP*Xh"
+FACTOR_LABELS = {"area": "area of the object's square (share of the image)", "rotation": "angle (degrees)"}
+MOST_WRITTEN = 81  # numbers that can be read in a heat map
 
 
 def save_figure(figure: Figure, stem: Path, *endings: str) -> None:
@@ -138,6 +140,60 @@ def plot_learning_rates(figures: pd.DataFrame, chosen: float | None, title: str)
         _finish(axes, "", "learning rate", label)
         axes.axhline(0, color="black", linewidth=0.8)
     return figure
+
+
+def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
+    """The accuracy over the area, the angle or the place of objects; of places a heat map for each model.
+
+    Args:
+        curve: As `accuracy_curve` gives it, of one model or two.
+        title: Stands above.
+    """
+    models = list(curve["model"].unique())
+    if "x" in curve:
+        maps = {model: _over_places(curve, model) for model in models}
+        figure = Figure(figsize=(3.7 * len(maps), 3.6), layout="constrained")
+        figure.suptitle(title)
+        top, bottom = max(map(np.nanmax, maps.values())), min(map(np.nanmin, maps.values()))
+        for axes, (model, table) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+            drawn = axes.pcolormesh(table.columns, table.index, table, cmap="cividis", vmin=bottom, vmax=top)
+            if table.size <= MOST_WRITTEN:
+                for (row, column), value in np.ndenumerate(table.to_numpy()):
+                    colour = "black" if value > (top + bottom) / 2 else "white"
+                    place = table.columns[column], table.index[row]
+                    axes.text(*place, f"{value:.1f}", color=colour, ha="center", va="center")
+            axes.invert_yaxis()
+            axes.set_aspect("equal")
+            _finish(axes, model, "centre, share of the width", "share of the height", "both")
+            axes.grid(False)
+        figure.colorbar(drawn, ax=figure.axes, label="top-1 accuracy (%)")
+        return figure
+    (factor,) = FACTOR_LABELS.keys() & set(curve)
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for number, model in enumerate(models):
+        line, style = curve[curve["model"] == model], len(models) - 1 - number
+        error = [(line["top1"] - line["low"]).clip(lower=0), (line["high"] - line["top1"]).clip(lower=0)]
+        axes.errorbar(
+            line[factor],
+            line["top1"],
+            error,
+            label=model,
+            color=COLOURS[style],
+            marker=MARKERS[style],
+            markersize=5,
+            linewidth=1.4,
+            elinewidth=0.6,
+            capsize=2,
+        )
+    if len(models) > 1:
+        axes.legend(frameon=False)
+    _finish(axes, title, FACTOR_LABELS[factor], "top-1 accuracy (%)")
+    return figure
+
+
+def _over_places(curve: pd.DataFrame, model: str) -> pd.DataFrame:
+    return curve[curve["model"] == model].pivot(index="y", columns="x", values="top1")
 
 
 def plot_subsets(

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -34,6 +34,7 @@ def write_html_report(
     models: Sequence[EvaluatedModel],
     differences: Sequence[Difference],
     examples: Iterable[tuple[str, dict[str, list[Example]]]],
+    curves: Mapping[str, Path | None],
 ) -> None:
     """Write the report, which asks the network for nothing and runs no script but its own.
 
@@ -42,6 +43,7 @@ def write_html_report(
         models: The model alone, or the baseline and the model.
         differences: Between the two, adjusted; empty for one model.
         examples: Data set and its examples of each kind, see `explain_examples`.
+        curves: Data set -> the picture of its curve, as `write_curve` gives it.
     """
     names = [result.dataset for result in models[-1].results if result.top1 is not None]
     frames = {
@@ -60,6 +62,7 @@ def write_html_report(
         "readable": lambda name: READABLE.get(name, name),
         "overlay": heat_overlay,
         "data_uri": data_uri,
+        "file_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}",
     }
     script, style = (_template_text(templates, name) for name in ("report.js", "report.css"))
     page = templates.get_template("report.html").render(
@@ -74,6 +77,7 @@ def write_html_report(
         calibration={name: list(map(_calibration, each)) for name, each in frames.items()},
         num_bins=NUM_BINS,
         examples=examples,
+        curves={name: picture for name, picture in curves.items() if picture},
         num_examples=NUM_EXAMPLES,
         lower_is_better={name for name, figure in FIGURES.items() if figure.lower_is_better},
     )

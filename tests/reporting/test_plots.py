@@ -2,7 +2,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hf_robustvit.reporting.plots import HARMED, IMPROVED, plot_class_changes, plot_class_groups, save_figure
+from hf_robustvit.reporting.plots import (
+    COLOURS,
+    HARMED,
+    IMPROVED,
+    plot_class_changes,
+    plot_class_groups,
+    plot_factor,
+    save_figure,
+)
 
 
 def pixels_of(path, colour: str) -> int:
@@ -38,3 +46,25 @@ def test_a_change_twice_as_large_is_a_bar_twice_as_long(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"v1.0-groups.png", "v1.0-groups.pdf"}
     training, held_out = (pixels_of(tmp_path / "v1.0-groups.png", colour) for colour in (IMPROVED, HARMED))
     assert training > 1.5 * held_out > 0
+
+
+def curve_of(**columns) -> pd.DataFrame:
+    return pd.DataFrame(columns).assign(n=4, low=lambda frame: frame["top1"] - 5, high=lambda frame: frame["top1"] + 5)
+
+
+def test_a_factor_is_a_line_for_each_model_and_a_place_a_map():
+    before = curve_of(model="before", area=[0.1, 0.2, 0.4], top1=[20.0, 50.0, 60.0])
+    after = curve_of(model="after", area=[0.1, 0.2, 0.4], top1=[30.0, 60.0, 70.0])
+    (axes,) = plot_factor(pd.concat([before, after]), "set").axes
+    lines = {container.get_label(): container.lines[0] for container in axes.containers}
+    assert list(lines["after"].get_ydata()) == [30, 60, 70] and list(lines["before"].get_xdata()) == [0.1, 0.2, 0.4]
+    assert (lines["after"].get_color(), lines["before"].get_color()) == COLOURS[:2]
+
+    certain = after.assign(top1=100.0, high=100 - 1e-12)  # as rounding leaves it
+    assert plot_factor(certain, "set").axes
+
+    places = curve_of(model="model", x=[0.25, 0.75] * 2, y=[0.25, 0.25, 0.75, 0.75], top1=[10.0, 20.0, 30.0, 40.0])
+    axes, _ = plot_factor(places, "set").axes
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0.25, 0.25): "10.0", (0.75, 0.25): "20.0", (0.25, 0.75): "30.0", (0.75, 0.75): "40.0"}
+    assert axes.yaxis_inverted()  # the top of the image is the top of the map
