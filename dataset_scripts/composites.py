@@ -80,7 +80,8 @@ class CompositesConfig(ImageMaskFolderConfig):
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name the cache after everything that the rows depend on."""
-        content = content_id(*self.images, *self.pairs, self.background_files, self.reading.settings())
+        rules = REASONS, GRIDS, NUM_BACKGROUNDS  # the reasons name their thresholds
+        content = content_id(*self.images, *self.pairs, self.background_files, self.reading.settings(), *rules)
         return datasets.BuilderConfig.create_config_id(self, {"content": content}, custom_features)
 
 
