@@ -108,7 +108,7 @@ def test_objects_are_left_out_and_counted_by_their_reasons(photos, backgrounds, 
         found = load_composites(NAMES[2], str(photos), str(backgrounds))
     assert found.left_out == left_out and len(found.rows) == 9 * 7
     assert "composites-size: the objects of 9 of 15 photographs are taken; 1 without a mask, 1 with an" in caplog.text
-    assert "1 cut off, over 5% of the outline on the image's border" in caplog.text
+    assert "1 cut off, over 10% of the outline on the image's border" in caplog.text
 
     kept = load_composites(NAMES[2], str(photos), str(backgrounds), keep=lambda image_id: image_id.startswith("bee"))
     assert kept.left_out == {"too_small": 2} and set(kept.rows["object"]) == {f"bee/{n}.png" for n in (2, 3, 4)}
