@@ -1,18 +1,20 @@
 """Masks for a folder of images, from TokenCut or boxes: made, judged and shown on a contact sheet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
+import torch
 from accelerate import PartialState
 
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.masks import BoxMasks, MaskFolder, QualityGate, TokenCut, TokenCutOptions
 from hf_robustvit.masks.contact_sheet import contact_sheet
-from hf_robustvit.masks.folder import summary
+from hf_robustvit.masks.folder import Masker, summary
 
 
 @dataclass
@@ -21,13 +23,39 @@ class MaskArguments:
 
     images: str = field(metadata={"help": "Folder with images/<class>/*, <class>/*, or images without classes."})
     output_dir: str = field(metadata={"help": "Where masks go; those that are there are kept."})
+    source: str | None = field(
+        default=None, metadata={"help": "tokencut or boxes; if left out, boxes where --boxes is given, else tokencut."}
+    )
     annotated: str | None = field(
         default=None, metadata={"help": "Folder of annotated masks <class>/<stem>.png, to report the IoU with them."}
     )
     boxes: str | None = field(
-        default=None, metadata={"help": "COCO .json, Pascal VOC .xml or a folder of these: rectangles, no TokenCut."}
+        default=None, metadata={"help": "COCO .json, Pascal VOC .xml or a folder of these, for --source boxes."}
     )
     batch_size: int = field(default=8, metadata={"help": "Images that go through the backbone together."})
+
+
+def _from_tokencut(
+    arguments: MaskArguments, options: TokenCutOptions, image_ids: list[str], device: torch.device
+) -> Masker:
+    return TokenCut(options, device)
+
+
+def _from_boxes(
+    arguments: MaskArguments, options: TokenCutOptions, image_ids: list[str], device: torch.device
+) -> Masker:
+    if not arguments.boxes:
+        raise UserError("--source boxes needs --boxes: give a COCO .json file, a Pascal VOC .xml file or a folder.")
+    masker = BoxMasks(arguments.boxes)
+    masker.check(image_ids)
+    return masker
+
+
+# What --source takes: makes a masker of the flags, the images' ids and the device.
+SOURCES: dict[str, Callable[[MaskArguments, TokenCutOptions, list[str], torch.device], Masker]] = {
+    "tokencut": _from_tokencut,
+    "boxes": _from_boxes,
+}
 
 
 def make_masks(
@@ -52,27 +80,34 @@ def make_masks(
         How many masks there are, and where, in the main process.
 
     Raises:
-        UserError: The images, the annotated masks or the boxes do not fit, or no box gives a mask.
+        UserError: There is no such source; the images, the annotated masks or the boxes do not fit; or no image
+            gives a mask that the gate could judge.
     """
+    source = arguments.source or ("boxes" if arguments.boxes else "tokencut")
+    if source not in SOURCES:
+        raise unknown_name("--source", source, SOURCES)
+    if arguments.boxes and source != "boxes":
+        raise UserError(f"--boxes {arguments.boxes} is not used by --source {source}: leave one of the two flags out.")
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")
     if arguments.annotated:
         rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
         rows = rows.cast_column("mask", datasets.Image())
         refuse_unclear(rows, reading)
-    masker = BoxMasks(arguments.boxes) if arguments.boxes else TokenCut(options, state.device)
-    if arguments.boxes:
-        masker.check(rows["image_id"][:])
+    masker = SOURCES[source](arguments, options, rows["image_id"][:], state.device)
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
     records = folder.fill(rows, masker, arguments.batch_size, reading)
     sheet = Path(arguments.output_dir) / "contact_sheet.png"
     if state.is_main_process:
         contact_sheet(sheet, rows, records, arguments.output_dir)
-    if arguments.boxes and not any(record["accepted"] for record in records.values()):
+    if any(record["accepted"] for record in records.values()):
+        place = f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them."
+    elif any("area" in record for record in records.values()):
+        place = "No mask was accepted, so there is nothing to train with yet: do as the sentences above say."
+    else:
         first = next(iter(records))
         raise UserError(
-            f"--boxes {arguments.boxes}: none of the {len(records)} images got a mask (first: {first}: "
-            f"{records[first]['reason']}): give the boxes of these images."
+            f"{masker.origin}: none of the {len(records)} images got a mask (first: {first}: "
+            f"{records[first]['reason']}): {folder.report_path} gives the reason for each image."
         )
-    place = f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them."
     return f"{summary(records)}\n{place}"

@@ -35,7 +35,15 @@ ACCEPTED, REJECTED = "masks", "rejected"
 
 
 class Masker(Protocol):
-    """Where masks come from: `TokenCut` or `BoxMasks`."""
+    """Where masks come from: `TokenCut` or `BoxMasks`.
+
+    Attributes:
+        origin: What messages call it.
+        settings: What the masks depend on, for masks.json; `source` among them.
+    """
+
+    origin: str
+    settings: dict[str, Any]
 
     def prepare(self, image: Image.Image) -> Any:
         """What the masker needs of an RGB image; the image itself is not kept: only one at a time is in memory."""

@@ -96,6 +96,8 @@ class TokenCut:
         UserError: If the backbone cannot be loaded, or the images would be too small for its patches.
     """
 
+    origin = "TokenCut"
+
     def __init__(self, options: TokenCutOptions, device: torch.device | str = "cpu"):
         self.options = options
         self.backbone = load_backbone(options.backbone, options.backbone_revision, device)
