@@ -31,7 +31,7 @@ _REFUSED = {
 
 _POSITIVE = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "num_train_epochs"),
-    *("temperature", "lora_rank", "lr_decay", "lr_decay_epochs"),
+    *("save_steps", "eval_steps", "logging_steps", "temperature", "lora_rank", "lr_decay", "lr_decay_epochs"),
 )
 _NOT_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "dataloader_num_workers")
 

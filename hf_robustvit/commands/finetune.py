@@ -269,14 +269,6 @@ def fit(
         id2label=dict(enumerate(class_names)) if indices is None else None,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
-    if model.config.problem_type not in (None, "single_label_classification"):
-        logger.warning(
-            "%s was trained for %s; each image here has one class, so problem_type becomes "
-            "single_label_classification, and the scores add up to 1.",
-            arguments.model,
-            model.config.problem_type,
-        )
-        model.config.problem_type = "single_label_classification"
     if indices is None:
         return model, image_processor, pairs, True
     return model, image_processor, relabel(pairs, indices, model.config), False

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +74,16 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     Raises:
         UserError: If the model is of another type.
     """
-    num_prefix_tokens = 1 + family_of(config).num_extra_tokens(config)
-    size = config.patch_size
-    patch_height, patch_width = (size, size) if isinstance(size, int) else size
-    return PatchLayout((patch_height, patch_width), num_prefix_tokens)
+    return PatchLayout(_pair(config.patch_size), 1 + family_of(config).num_extra_tokens(config))
+
+
+def needed_size(config: PreTrainedConfig) -> tuple[int, int] | None:
+    """Height and width of the images that a model takes; None where any whole number of patches will do."""
+    return None if family_of(config).takes_any_size else _pair(config.image_size)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> Attentions:
@@ -204,20 +210,16 @@ def _read(
 
 def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, name: str) -> None:
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
-    if family_of(config).takes_any_size:
-        return
-    made = None
+    made, needed = None, needed_size(config)
     if getattr(image_processor, "do_center_crop", False):
         made = image_processor.crop_size
     elif image_processor.do_resize:
         made = image_processor.size
     made = (made.get("height"), made.get("width")) if made else (None, None)
-    size = config.image_size
-    wanted = (size, size) if isinstance(size, int) else tuple(size)
-    if None not in made and made != wanted:
+    if needed and None not in made and made != needed:
         raise UserError(
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
-            f"config.json says image_size {wanted[0]}x{wanted[1]}: correct the one that is wrong."
+            f"config.json says image_size {needed[0]}x{needed[1]}: correct the one that is wrong."
         )
 
 
@@ -228,8 +230,7 @@ def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) 
             return AutoImageProcessor.from_pretrained(
                 model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
             )
-    size = config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _pair(config.image_size)
     logger.warning(
         f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
         "mean and standard deviation 0.5, which is right only for a model that was trained so."

@@ -133,10 +133,10 @@ def _decisive(record: TrainingRecord) -> dict[str, Any]:
     settings = record.arguments | record.hyper_parameters
     nested = ("arguments", "hyper_parameters")
     settings |= {_FLAGS.get(name, name): value for name, value in record.content().items() if name not in nested}
-    batch = [settings.pop(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
-    settings["per_device_train_batch_size x gradient_accumulation_steps x processes"] = math.prod(
-        [*batch, settings.pop("num_processes")]
-    )
+    parts = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
+    batch = math.prod([settings.pop(name) for name in parts])
+    if not settings.get("auto_find_batch_size"):  # which goes on with the batch size that was found
+        settings["per_device_train_batch_size x gradient_accumulation_steps x processes"] = batch
     free = set(MAY_CHANGE)
     if settings["lr_scheduler_type"] in _ENDLESS and not 0 < settings.get("warmup_steps", 0) < 1:
         free |= {"num_train_epochs", "max_steps"}
