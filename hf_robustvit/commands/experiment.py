@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import datasets
 import torch
 from accelerate import Accelerator
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.commands.finetune import FinetuneArguments, finetune
 from hf_robustvit.commands.settings import SETTINGS_FILES, check_output_dir
@@ -29,22 +30,20 @@ from hf_robustvit.masks import QualityGate, TokenCutOptions
 class ExperimentArguments:
     """Which experiments, on what."""
 
-    names: list[str] = field(metadata={"help": f"all, or some of: {', '.join(EXPERIMENTS)}."})
-    suite: Literal["imagenet", "cutouts"] = field(
-        default="imagenet", metadata={"help": "imagenet as in the paper, or cutouts, which needs no data and no GPU."}
+    names: list[str] = HfArg(help=f"all, or some of: {', '.join(EXPERIMENTS)}.")
+    suite: Literal["imagenet", "cutouts"] = HfArg(
+        default="imagenet", help="imagenet as in the paper, or cutouts, which needs no data and no GPU."
     )
-    quick: bool = field(default=False, metadata={"help": "With --suite cutouts: few images, done in minutes."})
-    models: list[str] | None = field(
-        default=None, metadata={"help": "The paper's short names (ViT-B, AR-S, ...), or models of your own."}
-    )
-    output_dir: str = field(default="outputs/experiments", metadata={"help": "OUT; may be shared by machines."})
-    data_dir: str | None = field(
+    quick: bool = HfArg(default=False, help="With --suite cutouts: few images, done in minutes.")
+    models: list[str] | None = HfArg(default=None, help="The paper's short names (ViT-B, AR-S, ...), or other models.")
+    output_dir: str = HfArg(default="outputs/experiments", help="OUT; may be shared by machines.")
+    data_dir: str | None = HfArg(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        metadata={"help": "Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA."},
+        help="Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA.",
     )
-    images_dir: str | None = field(default=None, metadata={"help": "ImageNet's train folder, for --suite imagenet."})
-    processes: int = field(default=1, metadata={"help": "Processes that share the runs on this machine."})
-    helper: bool = field(default=False, metadata={"help": "Make runs only; what --processes starts."})
+    images_dir: str | None = HfArg(default=None, help="ImageNet's train folder, for --suite imagenet.")
+    processes: int = HfArg(default=1, help="Processes that share the runs on this machine.")
+    helper: bool = HfArg(default=False, help="Make runs only; what --processes starts.")
 
 
 def as_flags(arguments: list[str]) -> list[str]:

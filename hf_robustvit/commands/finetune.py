@@ -3,12 +3,13 @@
 import logging
 import os
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
+from transformers.hf_argparser import HfArg
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit import paper
@@ -52,43 +53,33 @@ logger = logging.getLogger(__name__)
 class FinetuneArguments:
     """The model, and the images it is fine-tuned on."""
 
-    model: str = field(metadata={"help": "Hub id, local folder, timm/<name> or cutouts-vit."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
-    dataset: str = field(
-        default="imagenet-s",
-        metadata={"help": "imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."},
+    model: str = HfArg(help="Hub id, local folder, timm/<name> or cutouts-vit.")
+    revision: str | None = HfArg(default=None, help="Branch, tag or commit of the model on the Hub.")
+    dataset: str = HfArg(
+        default="imagenet-s", help="imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."
     )
-    data_dir: str | None = field(
+    data_dir: str | None = HfArg(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        metadata={"help": "Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out."},
+        help="Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out.",
     )
-    images_dir: str | None = field(
-        default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
-    )
-    masks: str = field(
+    images_dir: str | None = HfArg(default=None, help="The images, if not beside the masks: ImageNet's train folder.")
+    masks: str = HfArg(
         default="annotated",
-        metadata={
-            "help": "annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
-            "whole (all is foreground), other (another image's mask)."
-        },
+        help="annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
+        "whole (all is foreground), other (another image's mask).",
     )
-    swap_backgrounds: bool = field(
-        default=False, metadata={"help": "Show every other training image, by chance, on another one's background."}
+    swap_backgrounds: bool = HfArg(
+        default=False, help="Show a random half of the images on other images' backgrounds."
     )
-    ignore_unlabelled: bool = field(
-        default=False,
-        metadata={"help": "Pixels that ImageNet-S leaves open count in neither loss, not as background."},
+    ignore_unlabelled: bool = HfArg(
+        default=False, help="Leave pixels unlabelled in ImageNet-S out of both mask losses."
     )
-    num_classes: int | None = field(
-        default=None, metadata={"help": "Number of training classes; 500 for imagenet-s as in the paper, else all."}
+    num_classes: int | None = HfArg(
+        default=None, help="Number of training classes. Default: 500 for imagenet-s, else all."
     )
-    samples_per_class: int = field(default=3, metadata={"help": "Number of training images of each class."})
-    class_seed: int | None = field(
-        default=None, metadata={"help": "Draws classes and images; left out, the first ones are taken."}
-    )
-    skip_unreadable: bool = field(
-        default=False, metadata={"help": "Leave out broken images and masks instead of stopping."}
-    )
+    samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
+    class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
+    skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
 
 
 def finetune(

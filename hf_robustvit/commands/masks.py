@@ -1,12 +1,13 @@
 """Masks for a folder of images, from TokenCut or boxes: made, judged and shown on a contact sheet."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import torch
 from accelerate import PartialState
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
@@ -21,18 +22,14 @@ from hf_robustvit.masks.folder import Masker, summary
 class MaskArguments:
     """The images, and where their masks go."""
 
-    images: str = field(metadata={"help": "Folder with images/<class>/*, <class>/*, or images without classes."})
-    output_dir: str = field(metadata={"help": "Where masks go; those that are there are kept."})
-    source: str | None = field(
-        default=None, metadata={"help": "tokencut or boxes; if left out, boxes where --boxes is given, else tokencut."}
+    images: str = HfArg(help="Folder with images/<class>/*, <class>/*, or images without classes.")
+    output_dir: str = HfArg(help="Where masks go; those that are there are kept.")
+    source: str | None = HfArg(default=None, help="tokencut or boxes. Default: boxes with --boxes, else tokencut.")
+    annotated: str | None = HfArg(
+        default=None, help="Folder of annotated masks <class>/<stem>.png, to report the IoU."
     )
-    annotated: str | None = field(
-        default=None, metadata={"help": "Folder of annotated masks <class>/<stem>.png, to report the IoU with them."}
-    )
-    boxes: str | None = field(
-        default=None, metadata={"help": "COCO .json, Pascal VOC .xml or a folder of these, for --source boxes."}
-    )
-    batch_size: int = field(default=8, metadata={"help": "Images that go through the backbone together."})
+    boxes: str | None = HfArg(default=None, help="COCO .json, Pascal VOC .xml, or a folder of these (--source boxes).")
+    batch_size: int = HfArg(default=8, help="Images that go through the backbone together.")
 
 
 def _from_tokencut(

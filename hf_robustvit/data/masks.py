@@ -1,10 +1,11 @@
 """What a mask says about its pixels, however it is stored: object, background, or neither."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
 
@@ -27,23 +28,18 @@ class UnclearMaskError(ValueError):
 class MaskReading:
     """How masks of your own are read, where their files leave it open."""
 
-    mask_foreground: list[str] | None = field(
+    mask_foreground: list[str] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Values of the object in your masks: grey values, palette indices, or colours as R,G,B; needed "
-            "where masks hold more than black and one other value, or the object is black (0)."
-        },
+        help="Values of the object in your masks: grey values, palette indices, or colours as R,G,B; needed "
+        "where masks hold more than black and one other value, or the object is black (0).",
     )
-    mask_ignore: list[str] | None = field(
-        default=None,
-        metadata={"help": "Values of pixels that count neither as object nor as background, such as a border."},
+    mask_ignore: list[str] | None = HfArg(
+        default=None, help="Values of pixels that count neither as object nor as background, such as a border."
     )
-    mask_orientation: Literal["displayed", "stored"] | None = field(
+    mask_orientation: Literal["displayed", "stored"] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Whether masks of images with an EXIF orientation fit the image as displayed or as stored; needed "
-            "where both are possible."
-        },
+        help="Whether masks of images with an EXIF orientation fit the image as displayed or as stored; needed "
+        "where both are possible.",
     )
 
     def __post_init__(self):

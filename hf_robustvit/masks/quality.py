@@ -4,7 +4,9 @@ TokenCut always finds a foreground, even where there is no object. Four numbers 
 need no annotation tell the two apart.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
 
@@ -30,17 +32,11 @@ class MaskScores:
 class QualityGate:
     """The thresholds a mask's scores are held against."""
 
-    min_area: float = field(default=0.01, metadata={"help": "Smallest mask, as a share of the image."})
-    max_area: float = field(default=0.9, metadata={"help": "Largest mask, as a share of the image."})
-    max_components: int = field(
-        default=20, metadata={"help": "Most pieces the object's side of the cut may fall into, on the patch grid."}
-    )
-    min_agreement: float = field(
-        default=0.2, metadata={"help": "Smallest IoU between the mask before and after its refinement."}
-    )
-    min_eigen_gap: float = field(
-        default=0.1, metadata={"help": "Smallest distance of the cut's eigenvalue to the next one."}
-    )
+    min_area: float = HfArg(default=0.01, help="Smallest mask, as a share of the image.")
+    max_area: float = HfArg(default=0.9, help="Largest mask, as a share of the image.")
+    max_components: int = HfArg(default=20, help="Most pieces on the object's side of the cut (on the patch grid).")
+    min_agreement: float = HfArg(default=0.2, help="Smallest IoU between the mask before and after its refinement.")
+    min_eigen_gap: float = HfArg(default=0.1, help="Smallest distance of the cut's eigenvalue to the next one.")
 
     def __post_init__(self):
         for threshold in fields(self):
