@@ -22,6 +22,7 @@ from dataset_scripts.listing import (
     file_name,
     list_class_folders,
     normalised,
+    prepare,
     stem,
     visible_entries,
 )
@@ -205,8 +206,7 @@ def load_image_mask_folder(
         skip_missing_masks=skip_missing_masks,
         **{name: os.path.abspath(folder) for name, folder in folders.items() if folder is not None},
     )
-    builder.download_and_prepare(num_proc=num_proc)
-    return builder.as_dataset(split="train")
+    return prepare(builder, "train", num_proc)
 
 
 def load_evaluation_folder(path: str) -> datasets.Dataset:

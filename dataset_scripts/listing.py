@@ -60,10 +60,7 @@ def file_at(path: str) -> File:
 
 def content_id(*content: Any) -> str:
     """A short digest of what a folder holds, for the name of its cache: a changed folder is then read again."""
-    digest = hashlib.sha256()
-    for item in content:
-        digest.update(repr(item).encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def prepare(builder: datasets.GeneratorBasedBuilder, split: str, num_proc: int | None = None) -> datasets.Dataset:

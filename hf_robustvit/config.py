@@ -66,59 +66,33 @@ class RobustViTConfig(TrainingArguments):
 
     A field left at `None` takes the paper's value for the method and the model; the log says which.
 
-    > Parameters that choose and weigh the loss
-
-        method (`str`, *optional*, defaults to `"robustvit"`):
-            Loss to fine-tune with: "robustvit" (the paper's), "gradmask", "rrr" (its baselines) or "finetune" (plain
-            cross-entropy).
-        lambda_relevance (`float`, *optional*):
-            Weight of the relevance loss (Eq. 5). Paper: 0.8.
-        lambda_classification (`float`, *optional*):
-            Weight of the classification loss (Eq. 5). Paper: 0.2.
-        lambda_background (`float`, *optional*):
-            Weight of the background loss (Eq. 3). Paper: 2.
-        lambda_foreground (`float`, *optional*):
-            Weight of the foreground loss (Eq. 3). Paper: 0.3.
-        temperature (`float`, *optional*):
-            Divides the logits in the classification loss. Released code: 0.65 for DeiT-B, 0.55 for DeiT-S, else 1.
-        classification_target (`str`, *optional*):
-            Class that the classification loss asks for: "predicted" (Eq. 4), or "label" (the ground-truth ablation,
-            and the default for a model whose head is new).
-        relevance_target (`str`, *optional*, defaults to `"label"`):
-            Class whose relevance map is moved: "label" or "predicted".
-        second_order (`bool`, *optional*):
-            Whether the gradients inside the mask term are differentiated too. Off for "robustvit", on for the
-            baselines.
-        start_layer (`int`, *optional*, defaults to `0`):
-            First layer that counts in the relevance map. Paper: all layers count.
-        penalty (`str`, *optional*, defaults to `"mean_square"`):
-            Of "gradmask": "mean_square" (the released code's) or "norm" (Eq. 9 to the letter).
-
-    > Parameters that choose what is trained
-
-        trainable_layers (`int`, *optional*):
-            Number of last layers that are trained, with the final norm and the head; the rest is frozen. All weights
-            if left out, as in the paper.
-        lora_rank (`int`, *optional*):
-            Rank of the low-rank matrices that are trained instead of the layers' weights (LoRA, through peft), with
-            the head. They are merged into the weights after training. No LoRA if left out.
-        lora_alpha (`float`, *optional*, defaults to `16`):
-            The product of the two matrices is multiplied by `lora_alpha / lora_rank`.
-
-    > Parameters that control the learning rate
-
-        lr_decay (`float`, *optional*, defaults to `0.85`):
-            Factor on the learning rate every `lr_decay_epochs`, with `lr_scheduler_type="step_decay"`.
-        lr_decay_epochs (`int`, *optional*, defaults to `2`):
-            Number of epochs between two decays.
+    Attributes:
+        method: "robustvit" (the paper's loss), "gradmask", "rrr" (its baselines) or "finetune" (plain cross-entropy).
+        lambda_relevance, lambda_classification: Weights of these two losses (Eq. 5). Paper: 0.8 and 0.2.
+        lambda_background, lambda_foreground: Weights of these two losses (Eq. 3). Paper: 2 and 0.3.
+        temperature: Divides the logits in the classification loss. Released code: 0.65 for DeiT-B, 0.55 for DeiT-S,
+            else 1.
+        classification_target: Class that the classification loss asks for: "predicted" (Eq. 4), or "label" (the
+            ground-truth ablation, and the default for a model whose head is new).
+        relevance_target: Class whose relevance map is moved: "label" or "predicted".
+        second_order: Whether the gradients inside the mask term are differentiated too. Off for "robustvit", on for
+            the baselines.
+        start_layer: First layer that counts in the relevance map. Paper: all layers count.
+        penalty: Of "gradmask": "mean_square" (the released code's) or "norm" (Eq. 9 to the letter).
+        trainable_layers: Number of last layers that are trained, with the final norm and the head; the rest is frozen.
+            All weights if left out, as in the paper.
+        lora_rank: Rank of the low-rank matrices that are trained instead of the layers' weights (LoRA, through peft),
+            with the head. They are merged into the weights after training. No LoRA if left out.
+        lora_alpha: The product of the two matrices is multiplied by `lora_alpha / lora_rank`.
+        lr_decay, lr_decay_epochs: Factor on the learning rate, and the number of epochs after which it is applied
+            again, with `lr_scheduler_type="step_decay"`.
 
     NOTE: these defaults differ from those of `TrainingArguments`: `learning_rate` (by model), `num_train_epochs` (50),
-    `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("step_decay", as
-    above, after `warmup_steps` if there are any; all of transformers' names mean what they mean there),
-    `eval_strategy`, `save_strategy` and `logging_strategy` ("epoch"), `save_total_limit` (2),
-    `load_best_model_at_end` (True, by the validation loss), `hub_strategy` ("end": nothing unfinished is pushed),
-    `remove_unused_columns` (False: the masks are not an argument of the model) and `label_names` (["labels"]).
-    `bf16` sets `use_cpu` on a machine without an accelerator.
+    `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("step_decay", after `warmup_steps` if
+    there are any; all of transformers' names mean what they mean there), `eval_strategy`, `save_strategy` and
+    `logging_strategy` ("epoch"), `save_total_limit` (2), `load_best_model_at_end` (True, by the validation loss),
+    `hub_strategy` ("end": nothing unfinished is pushed), `remove_unused_columns` (False: the masks are not an argument
+    of the model) and `label_names` (["labels"]). `bf16` sets `use_cpu` on a machine without an accelerator.
     """
 
     method: Literal["robustvit", "gradmask", "rrr", "finetune"] = HfArg(

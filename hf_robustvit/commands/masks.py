@@ -32,15 +32,7 @@ class MaskArguments:
     batch_size: int = HfArg(default=8, help="Images that go through the backbone together.")
 
 
-def _from_tokencut(
-    arguments: MaskArguments, options: TokenCutOptions, image_ids: list[str], device: torch.device
-) -> Masker:
-    return TokenCut(options, device)
-
-
-def _from_boxes(
-    arguments: MaskArguments, options: TokenCutOptions, image_ids: list[str], device: torch.device
-) -> Masker:
+def _boxes(arguments: MaskArguments, image_ids: list[str]) -> BoxMasks:
     if not arguments.boxes:
         raise UserError("--source boxes needs --boxes: give a COCO .json file, a Pascal VOC .xml file or a folder.")
     masker = BoxMasks(arguments.boxes)
@@ -48,10 +40,10 @@ def _from_boxes(
     return masker
 
 
-# What --source takes: makes a masker of the flags, the images' ids and the device.
+# What --source takes, and the masker that it makes.
 SOURCES: dict[str, Callable[[MaskArguments, TokenCutOptions, list[str], torch.device], Masker]] = {
-    "tokencut": _from_tokencut,
-    "boxes": _from_boxes,
+    "tokencut": lambda arguments, options, image_ids, device: TokenCut(options, device),
+    "boxes": lambda arguments, options, image_ids, device: _boxes(arguments, image_ids),
 }
 
 

@@ -20,31 +20,3 @@ from hf_robustvit.data.transforms import (
     collate_pairs,
     with_pair_transform,
 )
-
-
-__all__ = [
-    "MASK_CONTROLS",
-    "NO_FLAGS",
-    "AugmentedPairs",
-    "EvalTransform",
-    "MaskReading",
-    "PairError",
-    "Selection",
-    "SwapBackgrounds",
-    "TrainTransform",
-    "check_pairs",
-    "choose_training_images",
-    "class_named",
-    "class_wnids",
-    "classes_by_name",
-    "collate_pairs",
-    "control_masks",
-    "distinct_class_names",
-    "foreground_mask",
-    "model_classes",
-    "open_picture",
-    "read_pair",
-    "read_row",
-    "relabel",
-    "with_pair_transform",
-]

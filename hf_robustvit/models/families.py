@@ -25,6 +25,7 @@ class Family:
 
     Attributes:
         classifier: The class of its models.
+        title: What people call it.
         head_reads: What the class score is read from: the "cls" token alone, also a "distillation" token, or also the
             mean of the "patches".
         layers: Where the backbone keeps its layers.
@@ -34,6 +35,7 @@ class Family:
     """
 
     classifier: type[PreTrainedModel]
+    title: str
     head_reads: Literal["cls", "distillation", "patches"] = "cls"
     layers: str = "layers"
     num_extra_tokens: Callable[[PreTrainedConfig], int] = lambda config: 0
@@ -52,23 +54,28 @@ class Family:
 
 
 FAMILIES = (
-    Family(ViTForImageClassification, backbone_arguments={"add_pooling_layer": False}),
+    Family(ViTForImageClassification, "ViT", backbone_arguments={"add_pooling_layer": False}),
     # A DeiT without distillation token is of the model type "vit": every "deit" has one.
     Family(
         DeiTForImageClassification,
+        "DeiT",
         num_extra_tokens=lambda config: 1,
         backbone_arguments={"add_pooling_layer": False},
     ),
     Family(
         DeiTForImageClassificationWithTeacher,
+        "DeiT",
         head_reads="distillation",
         num_extra_tokens=lambda config: 1,
         backbone_arguments={"add_pooling_layer": False},
     ),
-    Family(ViTMSNForImageClassification),
-    Family(Dinov2ForImageClassification, head_reads="patches", layers="encoder.layer", resizing_arguments={}),
+    Family(ViTMSNForImageClassification, "ViT-MSN"),
+    Family(
+        Dinov2ForImageClassification, "DINOv2", head_reads="patches", layers="encoder.layer", resizing_arguments={}
+    ),
     Family(
         Dinov2WithRegistersForImageClassification,
+        "DINOv2 with registers",
         head_reads="patches",
         layers="encoder.layer",
         num_extra_tokens=lambda config: config.num_register_tokens,
@@ -109,12 +116,12 @@ def check_model_type(model_type: str | None, name: str) -> None:
     """
     if model_type in MODEL_TYPES:
         return
+    *titles, last = dict.fromkeys(family.title for family in FAMILIES)
     reasons = [reason for reason, model_types in _REFUSALS.items() if model_type in model_types]
     reason = reasons[0] if reasons else "it is not known to read its class score from a CLS token"
     raise UserError(
-        f"--model: the attention of a CLS token does not explain {name!r} (model type {model_type}): {reason}. "
-        "Supported are ViT, DeiT, ViT-MSN, DINOv2 and DINOv2 with registers "
-        f"(model types {', '.join(MODEL_TYPES)}) and timm's plain ViT and DeiT."
+        f"--model: there is no support for {name!r} (model type {model_type}): {reason}. Supported are "
+        f"{', '.join(titles)} and {last} (model types {', '.join(MODEL_TYPES)}) and timm's plain ViT and DeiT."
     )
 
 

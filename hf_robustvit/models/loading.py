@@ -156,7 +156,8 @@ def load_classifier(
     name = os.fspath(name_or_path)
     if attention not in ATTENTIONS:
         raise unknown_name("attention", attention, ATTENTIONS)
-    config, weights, image_processor = _read(name, revision)
+    config, weights, image_processor = read_checkpoint(name, revision)
+    _check_size(image_processor, config, name)
     if attention == "auto":
         attention = "eager" if config.attention_probs_dropout_prob else "lean"
     model = _load_weights(
@@ -176,16 +177,21 @@ def classifier_config(name_or_path: str | os.PathLike, revision: str | None = No
     Raises:
         UserError: As `load_classifier` raises for what is wrong with the configuration.
     """
-    config, _, _ = _read(os.fspath(name_or_path), revision)
+    config, _, image_processor = read_checkpoint(os.fspath(name_or_path), revision)
+    _check_size(image_processor, config, os.fspath(name_or_path))
     if config.architectures and not any("ForImageClassification" in model for model in config.architectures):
         config.id2label, config.label2id = {}, {}  # transformers gives every configuration some
     return config
 
 
-def _read(
+def read_checkpoint(
     name: str, revision: str | None
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
-    """A model's configuration, the weights that were converted on the way (timm's), and its image processor."""
+    """A model's configuration, the weights that were converted on the way (timm's), and its image processor.
+
+    Raises:
+        UserError: As `load_classifier` raises for what is wrong with these files.
+    """
     config_dict = read_model_config(name, revision)
     if is_timm_config(config_dict):
         config, weights, image_processor = read_timm_model(config_dict, name, revision)
@@ -204,7 +210,6 @@ def _read(
             f"--model: {name!r} takes images of {config.num_channels} channels (num_channels), and images are read in "
             "RGB here: give a model with num_channels 3."
         )
-    _check_size(image_processor, config, name)
     return config, weights, image_processor
 
 
