@@ -63,8 +63,8 @@ class SIScoreConfig(ClassFolderConfig):
     @functools.cached_property
     def columns(self) -> list[str]:
         """Which of the factors metadata.csv has."""
-        told = {column for factors in self.factors.values() for column in factors}
-        return [column for column in FACTORS if column in told]
+        present = {column for factors in self.factors.values() for column in factors}
+        return [column for column in FACTORS if column in present]
 
 
 class SIScore(ClassFolders):

@@ -154,7 +154,7 @@ class RobustViTConfig(TrainingArguments):
                 setattr(self, name, value)
         self._refuse_what_cannot_work()
         self._check_schedule()
-        # Without an accelerator a run is on the CPU, but transformers refuses bf16 there unless it is told so.
+        # Without an accelerator a run is on the CPU, but transformers refuses bf16 there unless use_cpu is set.
         has_accelerator = torch.accelerator.is_available() or is_torch_xla_available()
         self.use_cpu = self.use_cpu or (self.bf16 and not has_accelerator)
         decays = self.lr_scheduler_type == STEP_DECAY
@@ -239,7 +239,7 @@ class RobustViTConfig(TrainingArguments):
 
 
 def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
-    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
+    """Check, before any image is read, what a run would otherwise fail on: processes, optimizer and metric.
 
     Args:
         config: The settings.
@@ -248,7 +248,7 @@ def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool 
 
     Raises:
         UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
-            best checkpoint is to be chosen by what is not measured.
+            best checkpoint is to be chosen by a figure that is not measured.
     """
     check_processes(config)
     try:

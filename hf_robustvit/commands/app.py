@@ -92,7 +92,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model says of one picture.
+    """What one model says about one picture.
 
     Attributes:
         confidences: Class name -> probability, of all classes.
@@ -322,7 +322,7 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
 
 
 def _import_gradio():
-    """gradio, which takes seconds to import; told beforehand not to report who uses it or ask for newer versions."""
+    """gradio, which takes seconds to import; set up not to report its users or look for newer versions."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio

@@ -35,7 +35,7 @@ class EvaluationArguments:
         "embedded benchmark), all (the ImageNet benchmarks for a model of its 1000 classes, the others for any "
         "other model)."
     )
-    output_dir: str = HfArg(help="Where results go; what is finished there is not run again.")
+    output_dir: str = HfArg(help="Where results go; finished ones there are not run again.")
     baseline: str | None = HfArg(default=None, help="A second model, to compare with on the same images.")
     revision: str | None = HfArg(default=None, help="Hub revision of --model.")
     baseline_revision: str | None = HfArg(default=None, help="Hub revision of --baseline.")

@@ -68,9 +68,7 @@ class FinetuneArguments:
         help="annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
         "whole (all is foreground), other (another image's mask).",
     )
-    swap_backgrounds: bool = HfArg(
-        default=False, help="Show a random half of the images on other images' backgrounds."
-    )
+    swap_backgrounds: bool = HfArg(default=False, help="Show each image on another one's background half of the time.")
     ignore_unlabelled: bool = HfArg(
         default=False, help="Leave pixels unlabelled in ImageNet-S out of both mask losses."
     )
@@ -100,7 +98,7 @@ def finetune(
         pairs: The data set: `image`, `label`, `image_id` and, unless the masks come from TokenCut, `mask`.
         tokencut: TokenCut's settings, for `--masks tokencut`.
         gate: Which of TokenCut's masks are accepted.
-        reading: How masks of the user's own are read.
+        reading: How the user's own masks are read.
 
     Returns:
         The validation images' figures before and after.
@@ -114,7 +112,7 @@ def finetune(
             f"--swap_backgrounds cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
             "one of them out."
         )
-    own_masks = masks_of_ones_own(arguments, pairs, reading)
+    own_masks = own_mask_reading(arguments, pairs, reading)
     if arguments.masks == "whole" and "mask" in pairs.column_names:
         pairs = pairs.remove_columns("mask")
     set_seed(config.seed)
@@ -197,7 +195,7 @@ def choose_images(
 
 
 def described(arguments: FinetuneArguments, tokencut: TokenCutOptions, gate: QualityGate) -> dict[str, Any]:
-    """What robustvit.json says of where the model, the images and the masks come from."""
+    """What robustvit.json records about the origin of the model, the images and the masks."""
     base_revision = commit_of(arguments.model, arguments.revision)
     settings = changed_settings(replace(arguments, revision=base_revision))
     if arguments.masks == "tokencut":
@@ -215,13 +213,13 @@ def described(arguments: FinetuneArguments, tokencut: TokenCutOptions, gate: Qua
     }
 
 
-def masks_of_ones_own(
+def own_mask_reading(
     arguments: FinetuneArguments, pairs: datasets.Dataset, reading: MaskReading
 ) -> MaskReading | None:
     """How the masks are read; None where the package has made them, or a data set's authors have.
 
     Raises:
-        UserError: There are flags for masks that need none, or no masks.
+        UserError: Flags are given that the masks do not need, or there are no masks.
     """
     if arguments.masks not in ("tokencut", "whole") and "mask" not in pairs.column_names:
         raise UserError(
@@ -266,7 +264,7 @@ def fit(
 
 
 def recorded_classes(selection: Selection, config: PretrainedConfig) -> dict[str, list]:
-    """What robustvit.json says of the chosen classes beside their names: indices, and wnids if they are ImageNet's."""
+    """What robustvit.json records about the chosen classes besides their names: indices, and ImageNet's wnids."""
     chosen = {"training": selection.training_class_indices, "held_out": selection.held_out_class_indices}
     record = {f"{part}_class_indices": list(indices) for part, indices in chosen.items()}
     if wnids := class_wnids(config):

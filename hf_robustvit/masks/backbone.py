@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A ViT and what its input must look like.
+    """A ViT, and the normalisation that its input needs.
 
     Attributes:
         model: In eval mode, on its device.
@@ -65,7 +65,7 @@ class Backbone:
 
 
 def load_backbone(name: str, revision: str | None = None, device: torch.device | str = "cpu") -> Backbone:
-    """Load a ViT without its head. If it has one the log says that TokenCut will find little.
+    """Load a ViT without its head. If it has one, the log warns that TokenCut will find little.
 
     Args:
         name: Hub id or folder, in transformers' format or timm's (converted), or "cutouts-vit" (embedded).
@@ -95,7 +95,7 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
             "(facebook/dino-vitb16, for example); with a model trained on labels it mostly finds nothing.",
             name,
         )
-    # The mask token takes no part here; anything else would be random, and so would the masks.
+    # The mask token is not used here; any other missing weight would be random, and so would the masks.
     missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
     if missing:
         raise UserError(f"--backbone: {name!r} lacks {len(missing)} weights (first: {missing[0]}): save it whole.")

@@ -68,12 +68,12 @@ class BoxMasks:
         if not images:
             raise UserError(
                 f"{self.origin}: none of its {len(self.boxes)} names (first: {next(iter(self.boxes))!r}) is "
-                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): make the names in it "
-                "match the images'."
+                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): rename them to "
+                "match the images."
             )
 
     def prepare(self, image: Image.Image) -> tuple[int, int]:
-        """(width, height), all there is to know."""
+        """Its (width, height), which is all that is needed."""
         return image.size
 
     def __call__(self, sizes: list[tuple[int, int]], image_ids: list[str]) -> list[ObjectMask]:

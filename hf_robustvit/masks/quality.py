@@ -1,7 +1,7 @@
 """The quality gate: which masks are good enough to train with, and why the others are not.
 
-TokenCut always finds a foreground, even where there is no object. Four numbers that
-need no annotation tell the two apart.
+TokenCut always finds a foreground, even where there is no object. Four numbers, which need no annotation, tell the two
+cases apart.
 """
 
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from hf_robustvit.errors import UserError
 
 @dataclass(frozen=True)
 class MaskScores:
-    """What is measured on a mask.
+    """The measurements of a mask.
 
     Attributes:
         area: Share of the image, in [0, 1].
@@ -30,7 +30,7 @@ class MaskScores:
 
 @dataclass(frozen=True)
 class QualityGate:
-    """The thresholds a mask's scores are held against."""
+    """The thresholds that a mask's scores must meet."""
 
     min_area: float = HfArg(default=0.01, help="Smallest mask, as a share of the image.")
     max_area: float = HfArg(default=0.9, help="Largest mask, as a share of the image.")

@@ -21,7 +21,7 @@ from hf_robustvit.errors import UserError
 
 @dataclass(frozen=True)
 class Family:
-    """What this project must know of a family of classifiers.
+    """What this project needs to know about a family of classifiers.
 
     Attributes:
         classifier: The class of its models.
@@ -30,7 +30,7 @@ class Family:
             mean of the "patches".
         layers: Where the backbone keeps its layers.
         num_extra_tokens: Number of tokens between the CLS token and the first patch.
-        backbone_arguments: Arguments of `from_pretrained` that load the bare backbone as the classifier has it.
+        backbone_arguments: Arguments of `from_pretrained` that load the bare backbone as it is inside the classifier.
         resizing_arguments: Arguments of the backbone's forward pass that let it take images of any size.
     """
 
@@ -44,7 +44,7 @@ class Family:
 
     @property
     def model_type(self) -> str:
-        """How transformers calls it in config.json."""
+        """What transformers calls it in config.json."""
         return self.classifier.config_class.model_type
 
     @property
@@ -84,7 +84,7 @@ FAMILIES = (
 )
 MODEL_TYPES = tuple(dict.fromkeys(family.model_type for family in FAMILIES))
 
-# Why the attention of the CLS token does not explain the other image classifiers of transformers.
+# Why CLS attention does not explain the other image classifiers in transformers.
 _REFUSALS = {
     "its attention stays inside windows or shrinks from stage to stage, so that no map covers the whole image": (
         *("swin", "swinv2", "donut-swin", "hiera", "dinat", "pvt", "pvt_v2", "segformer", "cvt", "levit"),
@@ -108,7 +108,7 @@ def check_model_type(model_type: str | None, name: str) -> None:
     """Check that a model type is supported.
 
     Args:
-        model_type: As config.json has it.
+        model_type: As given in config.json.
         name: What the user calls the model.
 
     Raises:

@@ -142,7 +142,7 @@ def load_classifier(
         attention: The attention function. "eager" computes the attention maps and can do everything. "lean" computes
             SDPA and recomputes the maps when they are explained, with less memory; it is first order only and takes
             no attention dropout. "auto" is "lean", or "eager" where the model has attention dropout.
-        dtype: Type of the weights; None is float32, whatever the file holds.
+        dtype: Type of the weights; None is float32, regardless of the file's.
         id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
             the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so.
 
@@ -175,7 +175,7 @@ def classifier_config(name_or_path: str | os.PathLike, revision: str | None = No
         revision: Branch, tag or commit on the Hub.
 
     Raises:
-        UserError: As `load_classifier` raises for what is wrong with the configuration.
+        UserError: The configuration is unusable, as for `load_classifier`.
     """
     config, _, image_processor = read_checkpoint(os.fspath(name_or_path), revision)
     _check_size(image_processor, config, os.fspath(name_or_path))
@@ -190,7 +190,7 @@ def read_checkpoint(
     """A model's configuration, the weights that were converted on the way (timm's), and its image processor.
 
     Raises:
-        UserError: As `load_classifier` raises for what is wrong with these files.
+        UserError: These files are unusable, as for `load_classifier`.
     """
     config_dict = read_model_config(name, revision)
     if is_timm_config(config_dict):
@@ -238,7 +238,7 @@ def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) 
     height, width = _pair(config.image_size)
     logger.warning(
         f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
-        "mean and standard deviation 0.5, which is right only for a model that was trained so."
+        "mean and standard deviation 0.5, which is right only for a model that was trained that way."
     )
     return ViTImageProcessorPil(size={"height": height, "width": width}, do_convert_rgb=True)
 
@@ -279,7 +279,7 @@ def _load_weights(
 
 
 def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_head: bool) -> bool:
-    """Whether the checkpoint has a classification head; whatever else is missing or left over is an error.
+    """Whether the checkpoint has a classification head; anything else missing or left over is an error.
 
     Args:
         name: What the user called the model.
@@ -300,9 +300,9 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
         left_over = {key for key in left_over if not is_head(key)}
         misfits = {key: misfit for key, misfit in misfits.items() if not is_head(key)}
     problems = {"missing": missing - missing_head, "left over": left_over, "of another shape": misfits.values()}
-    told = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
-    if told:
-        raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({told}).")
+    found = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
+    if found:
+        raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({found}).")
     if missing_head and not may_lack_head:
         raise UserError(f"--model: {name!r} has no classification head: {_HEAD_NEEDED}.")
     return not missing_head
