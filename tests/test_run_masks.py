@@ -13,12 +13,13 @@ from PIL import Image
 
 import run_masks
 from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.commands.masks import SOURCES
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.quality import QualityGate
-from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
+from hf_robustvit.masks.tokencut import ObjectMask, TokenCut, TokenCutOptions
 
 
 ROOT = Path(__file__).parent.parent
@@ -173,6 +174,24 @@ def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
 def test_a_source_and_its_flags_go_together(photos, tmp_path, flags, sentence):
     with pytest.raises(UserError, match=sentence):
         make_masks(photos, tmp_path / "out", *flags)
+
+
+class WholeImages:
+    origin, settings = "--source whole", {"source": "whole"}
+
+    def prepare(self, image):
+        return image.size
+
+    def __call__(self, sizes, image_ids):
+        return [ObjectMask(np.ones(size[::-1], dtype=bool), size) for size in sizes]
+
+
+def test_a_new_source_is_one_row(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(SOURCES, "whole", lambda arguments, options, image_ids, device: WholeImages())
+    report = make_masks(photos, tmp_path / "out", "--source", "whole")
+    assert report["settings"] == {"source": "whole"} and report["images"]["cat/0.png"]["accepted"]
+    with Image.open(tmp_path / "out/masks/cat/0.png") as mask:
+        assert np.asarray(mask).min() == 255
 
 
 def test_tokencut_without_a_mask_to_train_with(photos, backbone, tmp_path, by_colour, capsys):
