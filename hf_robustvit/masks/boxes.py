@@ -68,8 +68,8 @@ class BoxMasks:
         if not images:
             raise UserError(
                 f"{self.origin}: none of its {len(self.boxes)} names (first: {next(iter(self.boxes))!r}) is "
-                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): rename them to "
-                "match the images."
+                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): make the names "
+                "in it match those of the images."
             )
 
     def prepare(self, image: Image.Image) -> tuple[int, int]:

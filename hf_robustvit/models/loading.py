@@ -77,11 +77,6 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     return PatchLayout(_pair(config.patch_size), 1 + family_of(config).num_extra_tokens(config))
 
 
-def needed_size(config: PreTrainedConfig) -> tuple[int, int] | None:
-    """Height and width of the images that a model takes; None where any whole number of patches will do."""
-    return None if family_of(config).takes_any_size else _pair(config.image_size)
-
-
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
@@ -215,13 +210,15 @@ def read_checkpoint(
 
 def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, name: str) -> None:
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
-    made, needed = None, needed_size(config)
+    if family_of(config).takes_any_size:
+        return
+    made, needed = None, _pair(config.image_size)
     if getattr(image_processor, "do_center_crop", False):
         made = image_processor.crop_size
     elif image_processor.do_resize:
         made = image_processor.size
     made = (made.get("height"), made.get("width")) if made else (None, None)
-    if needed and None not in made and made != needed:
+    if None not in made and made != needed:
         raise UserError(
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
             f"config.json says image_size {needed[0]}x{needed[1]}: correct the one that is wrong."

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.activations import recompute_cheap_activations
 from hf_robustvit.lean.attention import Attentions, LeanAttention, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import layers_of, reads_cls_alone
-from hf_robustvit.models.loading import attentions_of, bare_classifier, needed_size, patch_layout
+from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
 
@@ -79,7 +79,7 @@ def explain(
             given.clone() if isinstance(given, torch.Tensor) and given.is_inference() else given
             for given in (pixel_values, target)
         )
-        pixel_values = _batch_of(pixel_values, bare_model.config)
+        pixel_values = _batch_of(pixel_values, bare_model.config.num_channels)
         if target is not None:
             target = _class_of_each(target, len(pixel_values), bare_model.config.num_labels)
         if not pixel_values.requires_grad and not all(weight.requires_grad for weight in bare_model.parameters()):
@@ -110,21 +110,14 @@ def explain(
     return explanation if keep_graph else _detached(explanation)
 
 
-def _batch_of(pixel_values: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
+def _batch_of(pixel_values: torch.Tensor, num_channels: int) -> torch.Tensor:
     """Images as (batch, channels, height, width); a single one becomes a batch of one."""
-    num_channels = config.num_channels
     shape = tuple(pixel_values.shape) if isinstance(pixel_values, torch.Tensor) else ()
     if len(shape) not in (3, 4) or shape[-3] != num_channels or 0 in shape:
         found = f"shape {shape}" if isinstance(pixel_values, torch.Tensor) else f"type {type(pixel_values).__name__}"
         raise UserError(
             f"pixel_values have the {found}: give a tensor of the shape (images, {num_channels}, height, width), or "
             f"({num_channels}, height, width) for a single image."
-        )
-    needed = needed_size(config)
-    if needed and shape[-2:] != needed:
-        raise UserError(
-            f"The images are {shape[-2]}x{shape[-1]} pixels (height x width), but the model takes "
-            f"{needed[0]}x{needed[1]}: resize them, as its image processor does."
         )
     return pixel_values if len(shape) == 4 else pixel_values[None]
 

@@ -245,9 +245,3 @@ def test_what_is_no_batch_of_images_is_refused(pixel_values, found):
     wanted = "give a tensor of the shape (images, 3, height, width), or (3, height, width) for a single image."
     with pytest.raises(UserError, match=re.escape(f"pixel_values have the {found}: {wanted}")):
         explain(tiny_model("vit"), pixel_values)
-
-
-@pytest.mark.parametrize("family", ["vit", "deit"])
-def test_images_of_another_size_than_the_models(family):
-    with pytest.raises(UserError, match="images are 32x48 pixels .height x width., but the model takes 32x32: resize"):
-        explain(tiny_model(family), torch.zeros(1, 3, 32, 48))
