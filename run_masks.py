@@ -1,7 +1,7 @@
 """Make foreground masks for a folder of images: from TokenCut, which needs no annotation, or from bounding boxes.
 
     python run_masks.py --images DIR --output_dir OUT [--backbone facebook/dino-vitb16] [--annotated MASKS]
-    python run_masks.py --images DIR --output_dir OUT --boxes instances.json
+    python run_masks.py --images DIR --output_dir OUT --source boxes --boxes instances.json
     accelerate launch run_masks.py flags.yaml
 
 DIR holds images/<class>/* or <class>/*, or images without classes. Writes OUT/masks/<class>/<stem>.png for

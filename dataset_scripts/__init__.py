@@ -130,12 +130,12 @@ def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
 def load_benchmark_rows(
     name: str, data_dir: str | None = None, reading: MaskReading = NO_FLAGS, backgrounds: str | None = None
 ) -> BenchmarkRows:
-    """Load a benchmark or a folder of one's own, with what an evaluation must know of it.
+    """Load a benchmark or a user's folder, with what an evaluation needs to know about it.
 
     Args:
         name: A key of `BENCHMARKS`, or the path of a folder.
         data_dir: As for `load_benchmark`.
-        reading: How the masks of a folder of one's own are read.
+        reading: How the masks of a user's folder are read.
         backgrounds: Folder of images that composites put objects on; the other photographs without it.
 
     Raises:
@@ -161,7 +161,7 @@ def load_training_pairs(
     """Load image-mask pairs to fine-tune on.
 
     Args:
-        name: "imagenet-s", "cutouts", or the path of a folder as `image_mask_folder` tells.
+        name: "imagenet-s", "cutouts", or the path of a folder laid out as `image_mask_folder` describes.
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
         masks: "annotated"; a folder of masks/<class>/*.png to take instead of the data set's own, where images that

@@ -1,4 +1,4 @@
-"""Benchmarks from the Hugging Face Hub, where somebody keeps a copy that `datasets` can read."""
+"""Benchmarks from the Hugging Face Hub, where there is a copy that `datasets` can read."""
 
 import logging
 import os
@@ -54,7 +54,7 @@ WHY_NOT = {
 
 
 def load_from_hub(name: str, cache_dir: str | None = None) -> datasets.Dataset:
-    """Take a benchmark from the Hub, and log which repository, revision, licence and label space that is.
+    """Load a benchmark from the Hub, and log its repository, revision, licence and label space.
 
     Args:
         name: As in --dataset.
@@ -93,7 +93,7 @@ def load_from_hub(name: str, cache_dir: str | None = None) -> datasets.Dataset:
 
 
 def latest_revision(repository: str) -> str:
-    """The commit that a data set on the Hub is at."""
+    """The latest commit of a data set on the Hub."""
     return HfApi().dataset_info(repository).sha
 
 

@@ -1,4 +1,4 @@
-"""A folder of the user's own: images by class, and their foreground masks.
+"""A user's folder: images by class, and their foreground masks.
 
 <folder>/images/<class>/*, masks in <folder>/masks/<class>/<same stem>.png
 <folder>/<class>/*, masks in another folder
@@ -22,6 +22,7 @@ from dataset_scripts.listing import (
     file_name,
     list_class_folders,
     normalised,
+    prepare,
     stem,
     visible_entries,
 )
@@ -31,7 +32,7 @@ from hf_robustvit.errors import UserError
 logger = logging.getLogger(__name__)
 
 MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-# Of folders that hold one data set several times over; the first that is there is named in the refusal.
+# Names of split folders; a refusal suggests the first of these that is there.
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
@@ -97,7 +98,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
             if self.is_bare and self.masks_dir is None:
                 raise UserError(
                     f"{self.data_dir} holds images by class and no masks: name a folder of masks with --masks, or "
-                    "have them made with --masks tokencut."
+                    "let --masks tokencut make them."
                 )
             root = class_root(self.masks_dir, self.data_dir, "masks")
             for name, files in list_class_folders(root, MASK_SUFFIXES).items():
@@ -140,7 +141,7 @@ class ImageMaskFolderConfig(datasets.BuilderConfig):
 class ImageMaskFolder(datasets.GeneratorBasedBuilder):
     """Builder of a folder of images by class, with masks of the same stems; its one split is `train`.
 
-    Rows: `image`, `mask` (as the file has it; `hf_robustvit.data.foreground_mask` says how it is read), `label` (the
+    Rows: `image`, `mask` (as stored; `hf_robustvit.data.foreground_mask` describes how it is read), `label` (the
     classes are the sorted folder names) and `image_id` (the path below images/). Rows point to the files, nothing is
     copied. Hidden files are skipped; so are, with a warning, files and folders that are not images. The arguments are
     `cache_dir`, `data_dir` and the fields of `ImageMaskFolderConfig`.
@@ -205,15 +206,14 @@ def load_image_mask_folder(
         skip_missing_masks=skip_missing_masks,
         **{name: os.path.abspath(folder) for name, folder in folders.items() if folder is not None},
     )
-    builder.download_and_prepare(num_proc=num_proc)
-    return builder.as_dataset(split="train")
+    return prepare(builder, "train", num_proc)
 
 
 def load_evaluation_folder(path: str) -> datasets.Dataset:
-    """The images of a folder of one's own, with their masks if every image has one.
+    """The images of a user's folder, with their masks if every image has one.
 
     Raises:
-        UserError: The folder does not fit, or its masks are those of none of the images.
+        UserError: The folder is not laid out as expected, or no mask belongs to any of the images.
     """
     reason = "it has no folder 'masks'"
     if os.path.lexists(os.path.join(path, "masks")):
@@ -227,7 +227,7 @@ def load_evaluation_folder(path: str) -> datasets.Dataset:
 
 
 def load_images(folder: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> datasets.Dataset:
-    """Read the images of a folder, whatever its layout: by class, or without classes and so without `label`.
+    """Read the images of a folder, whether by class or without classes (and then without `label`).
 
     Args:
         folder: Holds the images, or a folder `images` that does.

@@ -21,7 +21,7 @@ class ImageNetConfig(ClassFolderConfig):
 
     @property
     def classes(self) -> Mapping[str, str]:
-        # The name tells the index: listed as text, 10 comes before 2.
+        # The name is the index: sorted as text, 10 comes before 2.
         return {str(WNIDS.index(wnid)) if self.folder_is_index else wnid: wnid for wnid in self.wnids}
 
 

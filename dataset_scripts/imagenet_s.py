@@ -61,7 +61,7 @@ class ImageNetSConfig(datasets.BuilderConfig):
             holds it.
         masks_dir: A folder of <wnid>/<stem of the image>.png to take, as they are, instead of the annotated masks.
         merged_classes: Keep the five classes that hold the images of two. Their label is that of their folder.
-        ignore: Also give `ignore`, 255 where the annotators left open what a pixel is (id 1000). In `mask` these
+        ignore: Also give `ignore`, 255 where the annotators left a pixel undecided (id 1000). In `mask` these
             pixels are background, as in the paper's code.
     """
 
@@ -126,7 +126,7 @@ class ImageNetSConfig(datasets.BuilderConfig):
         return rows
 
     def _find_image(self, wnid: str, name: str) -> File | None:
-        # Twenty masks lie in the class theirs was merged into; ImageNet has the image where its own name says.
+        # Twenty masks lie in the class theirs was merged into; ImageNet has the image under the class in its name.
         for folder in (name.split("_")[0], wnid):
             path = os.path.join(self.images_root, folder, f"{name}.JPEG")
             if folder in WNIDS and os.path.exists(path):
@@ -152,7 +152,7 @@ class ImageNetS(datasets.GeneratorBasedBuilder):
     classes that have images), `image_id` (<wnid>/<file>), and `ignore` where asked for. Arguments: `config_name`,
     `data_dir`, `cache_dir` and the fields of `ImageNetSConfig`.
 
-    In the annotated masks a pixel's id is R + 256 G: 0 is no class, 1000 was left open. A training mask has one
+    In the annotated masks a pixel's id is R + 256 G: 0 is no class, 1000 is undecided. A training mask has one
     further id, its class's; a validation mask may have several, of which the class's own is taken.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the builders that read folders share: sorted listings, names for the cache, and errors that reach the user."""
+"""Shared by the builders that read folders: sorted listings, names for the cache, and errors that reach the user."""
 
 import hashlib
 import logging
@@ -53,17 +53,14 @@ def find_folder(data_dir: str | None, dataset: str, names: Sequence[str], expect
 
 
 def file_at(path: str) -> File:
-    """A file that is known to be there."""
+    """A file that is known to exist."""
     status = os.stat(path)
     return File(path, status.st_size, status.st_mtime_ns)
 
 
 def content_id(*content: Any) -> str:
     """A short digest of what a folder holds, for the name of its cache: a changed folder is then read again."""
-    digest = hashlib.sha256()
-    for item in content:
-        digest.update(repr(item).encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def prepare(builder: datasets.GeneratorBasedBuilder, split: str, num_proc: int | None = None) -> datasets.Dataset:
@@ -129,7 +126,7 @@ def list_class_folders(root: str, suffixes: tuple[str, ...], tables: Sequence[st
 
 
 def visible_entries(folder: str, root: str) -> list[os.DirEntry]:
-    """What is in a folder, hidden files apart, sorted; links out of the root are refused."""
+    """The entries of a folder without hidden files, sorted; links out of the root are refused."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "Thumbs.db"]
     for entry in visible:
@@ -151,7 +148,7 @@ def refuse_escape(path: str, folder: str) -> None:
 
 
 def normalised(name: str) -> str:
-    """A file name with composed accents: file systems disagree on their form, ids and pairs must not."""
+    """A file name with composed accents: file systems differ in how they store them, but ids and pairs must agree."""
     return unicodedata.normalize("NFC", name)
 
 

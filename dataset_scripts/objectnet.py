@@ -1,7 +1,7 @@
 """ObjectNet: the 113 of its 313 classes that ImageNet has too, as its authors ship it.
 
-Its licence forbids tuning anything on it, and wants the red border of 1 pixel kept on images that are shown. The
-border is in the images here; `run_eval.py --crop_border 2` cuts it off as the authors do, the paper does not.
+Its licence forbids tuning anything on it, and requires that images which are shown keep their red border of 1 pixel.
+The border is in the images here; `run_eval.py --crop_border 2` cuts it off, as the authors do and the paper does not.
 """
 
 import functools
@@ -39,7 +39,7 @@ class ObjectNetConfig(ClassFolderConfig):
         """The ImageNet indices of every folder that has any, in the order of the data set's own table."""
         label_of_folder = self._read("folder_to_objectnet_label.json")
         imagenet_labels = self._read("objectnet_to_imagenet_1k.json")
-        # The lines of the last table are in an order of their own, which this one translates.
+        # The lines of the last table are in a different order, which this one translates.
         positions = self._read("pytorch_to_imagenet_2012_id.json")
         index_of_position = {position: int(index) for index, position in positions.items()}
         lines = self._read("imagenet_to_label_2012_v2")

@@ -75,9 +75,9 @@ class SIScoreConfig(ClassFolderConfig):
 
     @functools.cached_property
     def columns(self) -> list[str]:
-        """What metadata.csv tells: the object, and which of the factors."""
-        told = {column for factors in self.factors.values() for column in factors}
-        return [column for column in ("object", *FACTORS) if column in told]
+        """What metadata.csv has: the object, and which of the factors."""
+        present = {column for factors in self.factors.values() for column in factors}
+        return [column for column in ("object", *FACTORS) if column in present]
 
 
 class SIScore(ClassFolders):

@@ -2,12 +2,13 @@
 
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers import SchedulerType, Trainer, TrainingArguments
+from transformers.hf_argparser import HfArg
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import ExplicitEnum, is_torch_xla_available
@@ -31,7 +32,7 @@ _REFUSED = {
 
 _POSITIVE = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "num_train_epochs"),
-    *("temperature", "lora_rank", "lr_decay", "lr_decay_epochs"),
+    *("save_steps", "eval_steps", "logging_steps", "temperature", "lora_rank", "lr_decay", "lr_decay_epochs"),
 )
 _NOT_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "dataloader_num_workers")
 
@@ -65,139 +66,87 @@ class RobustViTConfig(TrainingArguments):
 
     A field left at `None` takes the paper's value for the method and the model; the log says which.
 
-    > Parameters that choose and weigh the loss
-
-        method (`str`, *optional*, defaults to `"robustvit"`):
-            Loss to fine-tune with: "robustvit" (the paper's), "gradmask", "rrr" (its baselines) or "finetune" (plain
-            cross-entropy).
-        lambda_relevance (`float`, *optional*):
-            Weight of the relevance loss (Eq. 5). Paper: 0.8.
-        lambda_classification (`float`, *optional*):
-            Weight of the classification loss (Eq. 5). Paper: 0.2.
-        lambda_background (`float`, *optional*):
-            Weight of the background loss (Eq. 3). Paper: 2.
-        lambda_foreground (`float`, *optional*):
-            Weight of the foreground loss (Eq. 3). Paper: 0.3.
-        temperature (`float`, *optional*):
-            Divides the logits in the classification loss. Released code: 0.65 for DeiT-B, 0.55 for DeiT-S, else 1.
-        classification_target (`str`, *optional*):
-            Class that the classification loss asks for: "predicted" (Eq. 4), or "label" (the ground-truth ablation,
-            and the default for a model whose head is new).
-        relevance_target (`str`, *optional*, defaults to `"label"`):
-            Class whose relevance map is moved: "label" or "predicted".
-        second_order (`bool`, *optional*):
-            Whether the gradients inside the mask term are differentiated too. Off for "robustvit", on for the
-            baselines.
-        start_layer (`int`, *optional*, defaults to `0`):
-            First layer that counts in the relevance map. Paper: all layers count.
-        penalty (`str`, *optional*, defaults to `"mean_square"`):
-            Of "gradmask": "mean_square" (the released code's) or "norm" (Eq. 9 to the letter).
-
-    > Parameters that choose what is trained
-
-        trainable_layers (`int`, *optional*):
-            Number of last layers that are trained, with the final norm and the head; the rest is frozen. All weights
-            if left out, as in the paper.
-        lora_rank (`int`, *optional*):
-            Rank of the low-rank matrices that are trained instead of the layers' weights (LoRA, through peft), with
-            the head. They are merged into the weights after training. No LoRA if left out.
-        lora_alpha (`float`, *optional*, defaults to `16`):
-            The product of the two matrices is multiplied by `lora_alpha / lora_rank`.
-
-    > Parameters that control the learning rate
-
-        lr_decay (`float`, *optional*, defaults to `0.85`):
-            Factor on the learning rate every `lr_decay_epochs`, with `lr_scheduler_type="step_decay"`.
-        lr_decay_epochs (`int`, *optional*, defaults to `2`):
-            Number of epochs between two decays.
+    Attributes:
+        method: "robustvit" (the paper's loss), "gradmask", "rrr" (its baselines) or "finetune" (plain cross-entropy).
+        lambda_relevance, lambda_classification: Weights of these two losses (Eq. 5). Paper: 0.8 and 0.2.
+        lambda_background, lambda_foreground: Weights of these two losses (Eq. 3). Paper: 2 and 0.3.
+        temperature: Divides the logits in the classification loss. Released code: 0.65 for DeiT-B, 0.55 for DeiT-S,
+            else 1.
+        classification_target: Class that the classification loss asks for: "predicted" (Eq. 4), or "label" (the
+            ground-truth ablation, and the default for a model whose head is new).
+        relevance_target: Class whose relevance map is moved: "label" or "predicted".
+        second_order: Whether the gradients inside the mask term are differentiated too. Off for "robustvit", on for
+            the baselines.
+        start_layer: First layer that counts in the relevance map. Paper: all layers count.
+        penalty: Of "gradmask": "mean_square" (the released code's) or "norm" (Eq. 9 to the letter).
+        trainable_layers: Number of last layers that are trained, with the final norm and the head; the rest is frozen.
+            All weights if left out, as in the paper.
+        lora_rank: Rank of the low-rank matrices that are trained instead of the layers' weights (LoRA, through peft),
+            with the head. They are merged into the weights after training. No LoRA if left out.
+        lora_alpha: The product of the two matrices is multiplied by `lora_alpha / lora_rank`.
+        lr_decay, lr_decay_epochs: Factor on the learning rate, and the number of epochs after which it is applied
+            again, with `lr_scheduler_type="step_decay"`.
 
     NOTE: these defaults differ from those of `TrainingArguments`: `learning_rate` (by model), `num_train_epochs` (50),
-    `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("step_decay", as
-    above, after `warmup_steps` if there are any; all of transformers' names mean what they mean there),
-    `eval_strategy`, `save_strategy` and `logging_strategy` ("epoch"), `save_total_limit` (2),
-    `load_best_model_at_end` (True, by the validation loss), `hub_strategy` ("end": nothing unfinished is pushed),
-    `remove_unused_columns` (False: the masks are not an argument of the model) and `label_names` (["labels"]).
-    `bf16` sets `use_cpu` on a machine without an accelerator.
+    `weight_decay` (1e-4), `max_grad_norm` (0: no clipping), `lr_scheduler_type` ("step_decay", after `warmup_steps` if
+    there are any; all of transformers' names mean what they mean there), `eval_strategy`, `save_strategy` and
+    `logging_strategy` ("epoch"), `save_total_limit` (2), `load_best_model_at_end` (True, by the validation loss),
+    `hub_strategy` ("end": nothing unfinished is pushed), `remove_unused_columns` (False: the masks are not an argument
+    of the model) and `label_names` (["labels"]). `bf16` sets `use_cpu` on a machine without an accelerator.
     """
 
-    method: Literal["robustvit", "gradmask", "rrr", "finetune"] = field(
-        default="robustvit",
-        metadata={"help": "Loss to fine-tune with: robustvit (the paper's), gradmask, rrr or finetune."},
+    method: Literal["robustvit", "gradmask", "rrr", "finetune"] = HfArg(
+        default="robustvit", help="Loss to fine-tune with: robustvit (the paper's), gradmask, rrr or finetune."
     )
-    lambda_relevance: float | None = field(
-        default=None, metadata={"help": "Weight of the relevance loss (Eq. 5). Paper: 0.8."}
+    lambda_relevance: float | None = HfArg(default=None, help="Weight of the relevance loss (Eq. 5). Paper: 0.8.")
+    lambda_classification: float | None = HfArg(
+        default=None, help="Weight of the classification loss (Eq. 5). Paper: 0.2."
     )
-    lambda_classification: float | None = field(
-        default=None, metadata={"help": "Weight of the classification loss (Eq. 5). Paper: 0.2."}
+    lambda_background: float | None = HfArg(default=None, help="Weight of the background loss (Eq. 3). Paper: 2.")
+    lambda_foreground: float | None = HfArg(default=None, help="Weight of the foreground loss (Eq. 3). Paper: 0.3.")
+    temperature: float | None = HfArg(
+        default=None, help="Divides the logits in the classification loss. DeiT-B 0.65, DeiT-S 0.55, else 1."
     )
-    lambda_background: float | None = field(
-        default=None, metadata={"help": "Weight of the background loss (Eq. 3). Paper: 2."}
+    classification_target: Literal["predicted", "label"] | None = HfArg(
+        default=None, help="Class the classification loss asks for: predicted (Eq. 4), or label (if the head is new)."
     )
-    lambda_foreground: float | None = field(
-        default=None, metadata={"help": "Weight of the foreground loss (Eq. 3). Paper: 0.3."}
+    relevance_target: Literal["predicted", "label"] = HfArg(
+        default="label", help="Class whose relevance map is moved: label or predicted."
     )
-    temperature: float | None = field(
+    second_order: bool | None = HfArg(
         default=None,
-        metadata={"help": "Divides the logits in the classification loss. DeiT-B 0.65, DeiT-S 0.55, else 1."},
+        help="Differentiate the gradients inside the mask term too. Off for robustvit, on for the baselines.",
+        metadata={"nargs": "?", "const": True},
     )
-    classification_target: Literal["predicted", "label"] | None = field(
-        default=None,
-        metadata={"help": "Class the classification loss asks for: predicted (Eq. 4), or label (if the head is new)."},
+    start_layer: int = HfArg(default=0, help="First layer that counts in the relevance map.")
+    penalty: Literal["mean_square", "norm"] = HfArg(
+        default="mean_square", help="GradMask's penalty: mean_square (as released) or norm (Eq. 9)."
     )
-    relevance_target: Literal["predicted", "label"] = field(
-        default="label", metadata={"help": "Class whose relevance map is moved: label or predicted."}
+    trainable_layers: int | None = HfArg(
+        default=None, help="How many last layers to train, with norm and head; all by default."
     )
-    second_order: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Differentiate the gradients inside the mask term too. Off for robustvit, on for the baselines.",
-            "nargs": "?",
-            "const": True,
-        },
-    )
-    start_layer: int = field(default=0, metadata={"help": "First layer that counts in the relevance map."})
-    penalty: Literal["mean_square", "norm"] = field(
-        default="mean_square", metadata={"help": "GradMask's penalty: mean_square (as released) or norm (Eq. 9)."}
-    )
-    trainable_layers: int | None = field(
-        default=None, metadata={"help": "Number of last layers to train, with norm and head; all weights if left out."}
-    )
-    lora_rank: int | None = field(
-        default=None,
-        metadata={"help": "Rank of LoRA's matrices, trained instead of the weights; no LoRA if left out."},
-    )
-    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's matrices count lora_alpha / lora_rank."})
-    lr_decay: float = field(
-        default=0.85,
-        metadata={"help": "Factor on the learning rate every lr_decay_epochs (step_decay)."},
-    )
-    lr_decay_epochs: int = field(default=2, metadata={"help": "Number of epochs between two decays."})
+    lora_rank: int | None = HfArg(default=None, help="Rank of the LoRA matrices to train in place of the weights.")
+    lora_alpha: float = HfArg(default=16.0, help="LoRA's matrices count lora_alpha / lora_rank.")
+    lr_decay: float = HfArg(default=0.85, help="Factor on the learning rate every lr_decay_epochs (step_decay).")
+    lr_decay_epochs: int = HfArg(default=2, help="Number of epochs between two decays.")
 
-    learning_rate: float | None = field(
-        default=None, metadata={"help": "Initial learning rate. Paper: by model (Tab. 5)."}
+    learning_rate: float | None = HfArg(default=None, help="Initial learning rate. Paper: by model (Tab. 5).")
+    num_train_epochs: float = HfArg(default=50.0, help="Number of epochs.")
+    weight_decay: float = HfArg(default=1e-4, help="AdamW's weight decay, on all parameters.")
+    max_grad_norm: float = HfArg(default=0.0, help="Gradient norm to clip to; 0 does not clip.")
+    lr_scheduler_type: str = HfArg(
+        default=STEP_DECAY.value, help="Schedule: step_decay (the paper's), or transformers'."
     )
-    num_train_epochs: float = field(default=50.0, metadata={"help": "Number of epochs."})
-    weight_decay: float = field(default=1e-4, metadata={"help": "AdamW's weight decay, on all parameters."})
-    max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient norm to clip to; 0 does not clip."})
-    lr_scheduler_type: str = field(
-        default=STEP_DECAY.value, metadata={"help": "Schedule: step_decay (the paper's), or one of transformers'."}
+    eval_strategy: str = HfArg(default="epoch", help="When to evaluate: epoch, steps or no.")
+    save_strategy: str = HfArg(default="epoch", help="When to save: epoch, steps, best or no.")
+    logging_strategy: str = HfArg(default="epoch", help="When to log: epoch, steps or no.")
+    save_total_limit: int | None = HfArg(default=2, help="Number of checkpoints to keep.")
+    load_best_model_at_end: bool = HfArg(default=True, help="End with the checkpoint of the lowest validation loss.")
+    hub_strategy: HubStrategy | str = HfArg(
+        default="end", help="When to push to the Hub: end, when the model is finished."
     )
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: epoch, steps or no."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to save: epoch, steps, best or no."})
-    logging_strategy: str = field(default="epoch", metadata={"help": "When to log: epoch, steps or no."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Number of checkpoints to keep."})
-    load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "Return to the checkpoint with the lowest validation loss at the end."}
-    )
-    hub_strategy: HubStrategy | str = field(
-        default="end", metadata={"help": "When to push to the Hub: end, which is once the model is finished."}
-    )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must stay off: the masks are not an argument of the model."}
-    )
-    label_names: list[str] | None = field(
-        default_factory=lambda: ["labels"], metadata={"help": "Names of the labels in a batch."}
-    )
+    remove_unused_columns: bool = HfArg(default=False, help="Must stay off: the masks are not a model argument.")
+    label_names: list[str] | None = HfArg(default_factory=lambda: ["labels"], help="Names of the labels in a batch.")
 
     def __post_init__(self):
         for name, value in paper.METHOD_DEFAULTS[self.method].items():
@@ -205,7 +154,7 @@ class RobustViTConfig(TrainingArguments):
                 setattr(self, name, value)
         self._refuse_what_cannot_work()
         self._check_schedule()
-        # Without an accelerator a run is on the CPU, but transformers refuses bf16 there unless it is told so.
+        # Without an accelerator a run is on the CPU, but transformers refuses bf16 there unless use_cpu is set.
         has_accelerator = torch.accelerator.is_available() or is_torch_xla_available()
         self.use_cpu = self.use_cpu or (self.bf16 and not has_accelerator)
         decays = self.lr_scheduler_type == STEP_DECAY
@@ -290,7 +239,7 @@ class RobustViTConfig(TrainingArguments):
 
 
 def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:
-    """Check, before any image is read, what a run would else end with: processes, optimizer and metric.
+    """Check, before any image is read, what a run would otherwise fail on: processes, optimizer and metric.
 
     Args:
         config: The settings.
@@ -299,7 +248,7 @@ def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool 
 
     Raises:
         UserError: As `check_processes`; or the optimizer's package is missing or does not take its settings, or the
-            best checkpoint is to be chosen by what is not measured.
+            best checkpoint is to be chosen by a figure that is not measured.
     """
     check_processes(config)
     try:

@@ -28,8 +28,8 @@ from hf_robustvit.record import TRAINING_RECORD
 
 logger = logging.getLogger(__name__)
 
-# What a stranger needs to use and trust the model. A list of what is pushed, not of what is left out: an output folder
-# also holds optimizer states, pickles and logs, and whatever its owner put there.
+# What a stranger needs to use and trust the model. It lists what is pushed rather than what is left out, because an
+# output folder also holds optimizer states, pickles and logs, and anything else its owner put there.
 PUSHED_FILES = (
     "model.safetensors",
     "model-*-of-*.safetensors",
@@ -50,7 +50,7 @@ class HubRepository:
     """A model's repository on the Hub.
 
     Attributes:
-        name: "<user or organization>/<name>", or the name alone for one's own.
+        name: "<user or organization>/<name>", or just the name for a repository of the token's owner.
         token: A token with write access; None takes HF_TOKEN or that of `hf auth login`.
         private: Whether it is private when it is new; None leaves that to the Hub.
         revision: The branch that is pushed to; None is the main branch.
@@ -103,14 +103,14 @@ class HubRepository:
             commit_message: First line of the commit.
 
         Raises:
-            UserError: It is not a model's folder, or the push failed; then the message says why, and which command
-                repeats it.
+            UserError: It is not a model's folder, or the push failed; the message then gives the reason and the
+                command that repeats the push.
         """
         if not Path(folder, CARD).is_file():
             raise UserError(f"{folder} has no {CARD}, so run_finetune.py has not written it: name its output folder.")
         api = HfApi()
         try:
-            # The full name, with the user's own where it was left out.
+            # The full name, including the user's where it was left out.
             url = _persistently(api.create_repo, self.name, token=self.token, private=self.private, exist_ok=True)
             _persistently(
                 api.upload_folder,
@@ -168,7 +168,7 @@ class HubRepository:
         if isinstance(error, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE forbids asking the Hub"
         if isinstance(error, JSONDecodeError):
-            return "the Hub did not answer as it should"
+            return "the Hub sent an unexpected answer"
         detail = str(error).strip().partition("\n")[0].rstrip(".")
         if isinstance(error, HTTPError) and status is None:
             return f"the Hub cannot be reached, or the connection broke ({detail})"
@@ -176,13 +176,13 @@ class HubRepository:
 
 
 def _persistently(call: Callable[..., Any], *args, **kwargs) -> Any:
-    """Call, and call again when the Hub stumbles: errors of the server and broken connections often pass."""
+    """Call, and retry when the Hub stumbles: server errors and broken connections are often brief."""
     for wait in WAITS:
         try:
             return call(*args, **kwargs)
-        except (HTTPError, JSONDecodeError) as error:  # the second where the client reads an error page as an answer
+        except (HTTPError, JSONDecodeError) as error:  # the latter when the client takes an error page for an answer
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
-            logger.warning("The Hub did not answer as it should (%s); trying again.", str(error).partition("\n")[0])
+            logger.warning("The Hub sent an unexpected answer (%s); trying again.", str(error).partition("\n")[0])
             time.sleep(wait)
     return call(*args, **kwargs)

@@ -129,6 +129,7 @@ def test_compilation_asked_for_through_accelerate_is_refused(monkeypatch):
             for name in (
                 *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
                 *("num_train_epochs", "lora_rank", "lr_decay", "lr_decay_epochs"),
+                *("save_steps", "eval_steps", "logging_steps"),
             )
         ),
         *(

@@ -13,12 +13,13 @@ from PIL import Image
 
 import run_masks
 from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.commands.masks import SOURCES
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.quality import QualityGate
-from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
+from hf_robustvit.masks.tokencut import ObjectMask, TokenCut, TokenCutOptions
 
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +140,9 @@ def test_boxes_become_masks(photos, tmp_path, monkeypatch):
     ]
     boxes = [{"image_id": n, "bbox": [20, 15, 40, 30]} for n in range(2)]
     (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": boxes}))
-    report = make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json", "--annotated", photos / "masks")
+    flags = ("--boxes", tmp_path / "boxes.json", "--annotated", photos / "masks")
+    report = make_masks(photos, tmp_path / "out", *flags)
+    assert make_masks(photos, tmp_path / "out", "--source", "boxes", *flags) == report
     assert files(tmp_path / "out/masks") == {"cat/0.png", "dog/2.png"}
     assert report["images"]["cat/0.png"] == {"accepted": True, "reason": None, "iou": 1.0}
     assert report["images"]["cat/1.jpg"]["reason"] == "boxes.json has no box for it"
@@ -158,6 +161,51 @@ def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"--boxes .*boxes.json: {sentence}"):
         make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json")
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (("--source", "boxes"), "--source boxes needs --boxes: give a COCO .json file"),
+        (("--source", "tokencut", "--boxes", "b.json"), "--boxes b.json is not used by --source tokencut: leave one"),
+        (("--source", "drawn"), "--source: there is no 'drawn'. Known names: tokencut, boxes"),
+    ],
+)
+def test_a_source_and_its_flags_go_together(photos, tmp_path, flags, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make_masks(photos, tmp_path / "out", *flags)
+
+
+class WholeImages:
+    origin, settings = "--source whole", {"source": "whole"}
+
+    def prepare(self, image):
+        return image.size
+
+    def __call__(self, sizes, image_ids):
+        return [ObjectMask(np.ones(size[::-1], dtype=bool), size) for size in sizes]
+
+
+def test_a_new_source_is_one_row(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(SOURCES, "whole", lambda arguments, options, image_ids, device: WholeImages())
+    report = make_masks(photos, tmp_path / "out", "--source", "whole")
+    assert report["settings"] == {"source": "whole"} and report["images"]["cat/0.png"]["accepted"]
+    with Image.open(tmp_path / "out/masks/cat/0.png") as mask:
+        assert np.asarray(mask).min() == 255
+
+
+def test_tokencut_without_a_mask_to_train_with(photos, backbone, tmp_path, by_colour, capsys):
+    make_masks(photos, tmp_path / "out", "--source", "tokencut", "--backbone", backbone, "--max_area", 0.1)
+    assert "nothing to train with yet" in capsys.readouterr().out
+    make_masks(photos, tmp_path / "out", "--backbone", backbone)
+    assert "look at" in capsys.readouterr().out
+    blank = tmp_path / "blank"
+    blank.mkdir()
+    Image.new("RGB", (50, 40), "teal").save(blank / "flat.png")
+    with pytest.raises(
+        UserError, match="TokenCut: none of the 1 images got a mask .first: flat.png: the image has one"
+    ):
+        make_masks(blank, tmp_path / "other", "--backbone", backbone)
 
 
 @pytest.mark.parametrize("inner", ["", "images"])

@@ -2,13 +2,14 @@
 
 import html
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.cutouts import CLASS_NAMES, render
 from hf_robustvit.data.labels import distinct_class_names
@@ -63,15 +64,13 @@ ALONE = " Only the original is shown so far: `make demo` makes the fine-tuned mo
 class DemoArguments:
     """The models that are compared, and where the page is."""
 
-    model: str | None = field(
-        default=None,
-        metadata={"help": 'Hub id, local folder, "timm/<name>" or "cutouts-vit". Default: what `make demo` has made.'},
+    model: str | None = HfArg(
+        default=None, help='Hub id, local folder, "timm/<name>" or "cutouts-vit". Default: what `make demo` has made.'
     )
-    baseline: str | None = field(
-        default=None,
-        metadata={"help": "The model to compare with. Default: what --model was fine-tuned from."},
+    baseline: str | None = HfArg(
+        default=None, help="The model to compare with. Default: what --model was fine-tuned from."
     )
-    port: int | None = field(default=None, metadata={"help": "Port of the page. Default: the first free from 7860."})
+    port: int | None = HfArg(default=None, help="Port of the page. Default: the first free from 7860.")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model says of one picture.
+    """What one model says about one picture.
 
     Attributes:
         confidences: Class name -> probability, of all classes.
@@ -323,7 +322,7 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
 
 
 def _import_gradio():
-    """gradio, which takes seconds to import; told beforehand not to report who uses it or ask for newer versions."""
+    """gradio, which takes seconds to import; set up not to report its users or look for newer versions."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio

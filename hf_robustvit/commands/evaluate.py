@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from accelerate import Accelerator
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.commands.settings import check_output_dir
 from hf_robustvit.data import check_pairs
@@ -31,59 +32,42 @@ from hf_robustvit.reporting.report import write_html_report
 class EvaluationArguments:
     """The models, the data sets they are evaluated on, and how."""
 
-    model: str = field(metadata={"help": 'Hub id, local folder, "timm/<name>" or "cutouts-vit".'})
-    dataset: list[str] = field(
-        metadata={
-            "help": "Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the "
-            "embedded benchmark), composites (made of the images and masks of --data_dir), all (the ImageNet "
-            "benchmarks for a model of its 1000 classes, the embedded one for any other model)."
-        }
+    model: str = HfArg(help='Hub id, local folder, "timm/<name>" or "cutouts-vit".')
+    dataset: list[str] = HfArg(
+        help="Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the "
+        "embedded benchmark), composites (made of the images and masks of --data_dir), all (the ImageNet benchmarks for "
+        "a model of its 1000 classes, the embedded one for any other model)."
     )
-    output_dir: str = field(metadata={"help": "Where results go; what is finished there is not run again."})
-    baseline: str | None = field(
-        default=None, metadata={"help": "A second model, to compare with on the same images."}
-    )
-    revision: str | None = field(default=None, metadata={"help": "Hub revision of --model."})
-    baseline_revision: str | None = field(default=None, metadata={"help": "Hub revision of --baseline."})
-    data_dir: str | None = field(
+    output_dir: str = HfArg(help="Where results go; finished ones there are not run again.")
+    baseline: str | None = HfArg(default=None, help="A second model, to compare with on the same images.")
+    revision: str | None = HfArg(default=None, help="Hub revision of --model.")
+    baseline_revision: str | None = HfArg(default=None, help="Hub revision of --baseline.")
+    data_dir: str | None = HfArg(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        metadata={"help": "Folder of the data set, or of several by their names. Default: $HF_ROBUSTVIT_DATA."},
+        help="Folder of the data set, or of several by their names. Default: $HF_ROBUSTVIT_DATA.",
     )
-    backgrounds: str | None = field(
-        default=None,
-        metadata={"help": "Folder of images that composites put objects on. Default: the other photos of --data_dir."},
+    backgrounds: str | None = HfArg(
+        default=None, help="Folder of images that composites put objects on. Default: the other photos of --data_dir."
     )
-    preprocessing: Literal["checkpoint", "paper"] = field(
+    preprocessing: Literal["checkpoint", "paper"] = HfArg(
         default="checkpoint",
-        metadata={"help": "The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5."},
+        help="The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5.",
     )
-    crop_border: int = field(
-        default=0, metadata={"help": "Pixels cut from each side first; ObjectNet's authors cut 2, the paper 0."}
+    crop_border: int = HfArg(default=0, help="Pixels cut from each side first (ObjectNet's authors: 2, paper: 0).")
+    skip_unreadable: bool = HfArg(
+        default=False, help="Leave out unreadable images and list them, instead of stopping."
     )
-    skip_unreadable: bool = field(
-        default=False, metadata={"help": "Leave out images that cannot be read, and list them, instead of stopping."}
-    )
-    oracle: bool = field(
+    oracle: bool = HfArg(
         default=False,
-        metadata={
-            "help": "On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
-            "forbidden to attend to the background."
-        },
+        help="On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
+        "forbidden to attend to the background.",
     )
-    report: bool = field(
-        default=False, metadata={"help": "Also write report.html: one page with everything, to open in a browser."}
-    )
-    batch_size: int = field(default=64, metadata={"help": "Images in a batch, in each process."})
-    num_workers: int = field(
-        default=min(8, os.cpu_count() or 1), metadata={"help": "Processes that read images, for each process."}
-    )
-    bf16: bool = field(default=False, metadata={"help": "Run the model in bfloat16 autocast."})
-    update_card: bool = field(
-        default=False, metadata={"help": "Add the results to the card in the folder of --model, a local model."}
-    )
-    push_to_hub: bool = field(
-        default=False, metadata={"help": "Add the results to the card of --model, which is then a Hub id."}
-    )
+    report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
+    batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")
+    num_workers: int = HfArg(default=min(8, os.cpu_count() or 1), help="Processes that read images, for each process.")
+    bf16: bool = HfArg(default=False, help="Run the model in bfloat16 autocast.")
+    update_card: bool = HfArg(default=False, help="Add the results to the card of --model, which is a local folder.")
+    push_to_hub: bool = HfArg(default=False, help="Add the results to the card of --model, which is then a Hub id.")
 
 
 def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:

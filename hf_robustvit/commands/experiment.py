@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import datasets
 import torch
 from accelerate import Accelerator
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.commands.finetune import FinetuneArguments, finetune
 from hf_robustvit.commands.settings import SETTINGS_FILES, check_output_dir
@@ -31,32 +32,28 @@ from hf_robustvit.masks import QualityGate, TokenCutOptions
 class ExperimentArguments:
     """Which experiments, on what."""
 
-    names: list[str] = field(metadata={"help": f"all, or some of: {', '.join(EXPERIMENTS)}."})
-    suite: str = field(
+    names: list[str] = HfArg(help=f"all, or some of: {', '.join(EXPERIMENTS)}.")
+    suite: str = HfArg(
         default="imagenet",
-        metadata={
-            "help": "imagenet as in the paper; cutouts, which needs no data and no GPU; or a folder of your own that "
-            "holds train and test (images and masks by class) and perhaps backgrounds."
-        },
+        help="imagenet as in the paper; cutouts, which needs no data and no GPU; or a folder of your own that holds "
+        "train and test (images and masks by class) and perhaps backgrounds.",
     )
-    quick: bool = field(default=False, metadata={"help": "With --suite cutouts: few images, done in minutes."})
-    models: list[str] | None = field(
-        default=None, metadata={"help": "The paper's short names (ViT-B, AR-S, ...), or models of your own."}
+    quick: bool = HfArg(default=False, help="With --suite cutouts: few images, done in minutes.")
+    models: list[str] | None = HfArg(default=None, help="The paper's short names (ViT-B, AR-S, ...), or other models.")
+    learning_rate: float | None = HfArg(
+        default=None, help="With a folder: of all runs, as lr-search finds it; the paper's if left out."
     )
-    learning_rate: float | None = field(
-        default=None, metadata={"help": "With a folder: of all runs, as lr-search finds it; the paper's if left out."}
+    development: bool = HfArg(
+        default=False, help="With a folder: score on its development photos instead of its test photos."
     )
-    development: bool = field(
-        default=False, metadata={"help": "With a folder: score on its development photos instead of its test photos."}
-    )
-    output_dir: str = field(default="outputs/experiments", metadata={"help": "OUT; may be shared by machines."})
-    data_dir: str | None = field(
+    output_dir: str = HfArg(default="outputs/experiments", help="OUT; may be shared by machines.")
+    data_dir: str | None = HfArg(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        metadata={"help": "Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA."},
+        help="Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA.",
     )
-    images_dir: str | None = field(default=None, metadata={"help": "ImageNet's train folder, for --suite imagenet."})
-    processes: int = field(default=1, metadata={"help": "Processes that share the runs on this machine."})
-    helper: bool = field(default=False, metadata={"help": "Make runs only; what --processes starts."})
+    images_dir: str | None = HfArg(default=None, help="ImageNet's train folder, for --suite imagenet.")
+    processes: int = HfArg(default=1, help="Processes that share the runs on this machine.")
+    helper: bool = HfArg(default=False, help="Make runs only; what --processes starts.")
 
 
 def as_flags(arguments: list[str]) -> list[str]:

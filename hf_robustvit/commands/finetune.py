@@ -3,12 +3,13 @@
 import logging
 import os
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
+from transformers.hf_argparser import HfArg
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit import paper
@@ -52,43 +53,31 @@ logger = logging.getLogger(__name__)
 class FinetuneArguments:
     """The model, and the images it is fine-tuned on."""
 
-    model: str = field(metadata={"help": "Hub id, local folder, timm/<name> or cutouts-vit."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."})
-    dataset: str = field(
-        default="imagenet-s",
-        metadata={"help": "imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."},
+    model: str = HfArg(help="Hub id, local folder, timm/<name> or cutouts-vit.")
+    revision: str | None = HfArg(default=None, help="Branch, tag or commit of the model on the Hub.")
+    dataset: str = HfArg(
+        default="imagenet-s", help="imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."
     )
-    data_dir: str | None = field(
+    data_dir: str | None = HfArg(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        metadata={"help": "Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out."},
+        help="Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out.",
     )
-    images_dir: str | None = field(
-        default=None, metadata={"help": "Where the images are if not beside the masks: ImageNet's train folder."}
-    )
-    masks: str = field(
+    images_dir: str | None = HfArg(default=None, help="The images, if not beside the masks: ImageNet's train folder.")
+    masks: str = HfArg(
         default="annotated",
-        metadata={
-            "help": "annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
-            "whole (all is foreground), other (another image's mask)."
-        },
+        help="annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
+        "whole (all is foreground), other (another image's mask).",
     )
-    swap_backgrounds: bool = field(
-        default=False, metadata={"help": "Show every other training image, by chance, on another one's background."}
+    swap_backgrounds: bool = HfArg(default=False, help="Show each image on another one's background half of the time.")
+    ignore_unlabelled: bool = HfArg(
+        default=False, help="Leave pixels unlabelled in ImageNet-S out of both mask losses."
     )
-    ignore_unlabelled: bool = field(
-        default=False,
-        metadata={"help": "Pixels that ImageNet-S leaves open count in neither loss, not as background."},
+    num_classes: int | None = HfArg(
+        default=None, help="Number of training classes. Default: 500 for imagenet-s, else all."
     )
-    num_classes: int | None = field(
-        default=None, metadata={"help": "Number of training classes; 500 for imagenet-s as in the paper, else all."}
-    )
-    samples_per_class: int = field(default=3, metadata={"help": "Number of training images of each class."})
-    class_seed: int | None = field(
-        default=None, metadata={"help": "Draws classes and images; left out, the first ones are taken."}
-    )
-    skip_unreadable: bool = field(
-        default=False, metadata={"help": "Leave out broken images and masks instead of stopping."}
-    )
+    samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
+    class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
+    skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
 
 
 def finetune(
@@ -110,7 +99,7 @@ def finetune(
         pairs: The data set: `image`, `label`, `image_id` and, unless the masks come from TokenCut, `mask`.
         tokencut: TokenCut's settings, for `--masks tokencut`.
         gate: Which of TokenCut's masks are accepted.
-        reading: How masks of the user's own are read.
+        reading: How the user's own masks are read.
         validation_pairs: What to validate on, as `pairs`; some of these are set aside for it if left out.
 
     Returns:
@@ -125,7 +114,7 @@ def finetune(
             f"--swap_backgrounds cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
             "one of them out."
         )
-    own_masks = masks_of_ones_own(arguments, pairs, reading)
+    own_masks = own_mask_reading(arguments, pairs, reading)
     if arguments.masks == "whole" and "mask" in pairs.column_names:
         pairs = pairs.remove_columns("mask")
     set_seed(config.seed)
@@ -226,7 +215,7 @@ def choose_images(
 
 
 def described(arguments: FinetuneArguments, tokencut: TokenCutOptions, gate: QualityGate) -> dict[str, Any]:
-    """What robustvit.json says of where the model, the images and the masks come from."""
+    """What robustvit.json records about the origin of the model, the images and the masks."""
     base_revision = commit_of(arguments.model, arguments.revision)
     settings = changed_settings(replace(arguments, revision=base_revision))
     if arguments.masks == "tokencut":
@@ -244,13 +233,13 @@ def described(arguments: FinetuneArguments, tokencut: TokenCutOptions, gate: Qua
     }
 
 
-def masks_of_ones_own(
+def own_mask_reading(
     arguments: FinetuneArguments, pairs: datasets.Dataset, reading: MaskReading
 ) -> MaskReading | None:
     """How the masks are read; None where the package has made them, or a data set's authors have.
 
     Raises:
-        UserError: There are flags for masks that need none, or no masks.
+        UserError: Flags are given that the masks do not need, or there are no masks.
     """
     if arguments.masks not in ("tokencut", "whole") and "mask" not in pairs.column_names:
         raise UserError(
@@ -289,21 +278,13 @@ def fit(
         id2label=dict(enumerate(class_names)) if indices is None else None,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
-    if model.config.problem_type not in (None, "single_label_classification"):
-        logger.warning(
-            "%s was trained for %s; each image here has one class, so problem_type becomes "
-            "single_label_classification, and the scores add up to 1.",
-            arguments.model,
-            model.config.problem_type,
-        )
-        model.config.problem_type = "single_label_classification"
     if indices is None:
         return model, image_processor, pairs, True
     return model, image_processor, relabel(pairs, indices, model.config), False
 
 
 def recorded_classes(selection: Selection, config: PretrainedConfig) -> dict[str, list]:
-    """What robustvit.json says of the chosen classes beside their names: indices, and wnids if they are ImageNet's."""
+    """What robustvit.json records about the chosen classes besides their names: indices, and ImageNet's wnids."""
     chosen = {"training": selection.training_class_indices, "held_out": selection.held_out_class_indices}
     record = {f"{part}_class_indices": list(indices) for part, indices in chosen.items()}
     if wnids := class_wnids(config):

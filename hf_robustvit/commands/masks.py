@@ -1,33 +1,50 @@
 """Masks for a folder of images, from TokenCut or boxes: made, judged and shown on a contact sheet."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import torch
 from accelerate import PartialState
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.masks import BoxMasks, MaskFolder, QualityGate, TokenCut, TokenCutOptions
 from hf_robustvit.masks.contact_sheet import contact_sheet
-from hf_robustvit.masks.folder import summary
+from hf_robustvit.masks.folder import Masker, summary
 
 
 @dataclass
 class MaskArguments:
     """The images, and where their masks go."""
 
-    images: str = field(metadata={"help": "Folder with images/<class>/*, <class>/*, or images without classes."})
-    output_dir: str = field(metadata={"help": "Where masks go; those that are there are kept."})
-    annotated: str | None = field(
-        default=None, metadata={"help": "Folder of annotated masks <class>/<stem>.png, to report the IoU with them."}
+    images: str = HfArg(help="Folder with images/<class>/*, <class>/*, or images without classes.")
+    output_dir: str = HfArg(help="Where masks go; those that are there are kept.")
+    source: str | None = HfArg(default=None, help="tokencut or boxes. Default: boxes with --boxes, else tokencut.")
+    annotated: str | None = HfArg(
+        default=None, help="Folder of annotated masks <class>/<stem>.png, to report the IoU."
     )
-    boxes: str | None = field(
-        default=None, metadata={"help": "COCO .json, Pascal VOC .xml or a folder of these: rectangles, no TokenCut."}
-    )
-    batch_size: int = field(default=8, metadata={"help": "Images that go through the backbone together."})
+    boxes: str | None = HfArg(default=None, help="COCO .json, Pascal VOC .xml, or a folder of these (--source boxes).")
+    batch_size: int = HfArg(default=8, help="Images that go through the backbone together.")
+
+
+def _boxes(arguments: MaskArguments, image_ids: list[str]) -> BoxMasks:
+    if not arguments.boxes:
+        raise UserError("--source boxes needs --boxes: give a COCO .json file, a Pascal VOC .xml file or a folder.")
+    masker = BoxMasks(arguments.boxes)
+    masker.check(image_ids)
+    return masker
+
+
+# What --source takes, and the masker that it makes.
+SOURCES: dict[str, Callable[[MaskArguments, TokenCutOptions, list[str], torch.device], Masker]] = {
+    "tokencut": lambda arguments, options, image_ids, device: TokenCut(options, device),
+    "boxes": lambda arguments, options, image_ids, device: _boxes(arguments, image_ids),
+}
 
 
 def make_masks(
@@ -52,27 +69,34 @@ def make_masks(
         How many masks there are, and where, in the main process.
 
     Raises:
-        UserError: The images, the annotated masks or the boxes do not fit, or no box gives a mask.
+        UserError: There is no such source; the images, the annotated masks or the boxes do not fit; or no image
+            gives a mask that the gate could judge.
     """
+    source = arguments.source or ("boxes" if arguments.boxes else "tokencut")
+    if source not in SOURCES:
+        raise unknown_name("--source", source, SOURCES)
+    if arguments.boxes and source != "boxes":
+        raise UserError(f"--boxes {arguments.boxes} is not used by --source {source}: leave one of the two flags out.")
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")
     if arguments.annotated:
         rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
         rows = rows.cast_column("mask", datasets.Image())
         refuse_unclear(rows, reading)
-    masker = BoxMasks(arguments.boxes) if arguments.boxes else TokenCut(options, state.device)
-    if arguments.boxes:
-        masker.check(rows["image_id"][:])
+    masker = SOURCES[source](arguments, options, rows["image_id"][:], state.device)
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
     records = folder.fill(rows, masker, arguments.batch_size, reading)
     sheet = Path(arguments.output_dir) / "contact_sheet.png"
     if state.is_main_process:
         contact_sheet(sheet, rows, records, arguments.output_dir)
-    if arguments.boxes and not any(record["accepted"] for record in records.values()):
+    if any(record["accepted"] for record in records.values()):
+        place = f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them."
+    elif any("area" in record for record in records.values()):
+        place = "No mask was accepted, so there is nothing to train with yet: do as the sentences above say."
+    else:
         first = next(iter(records))
         raise UserError(
-            f"--boxes {arguments.boxes}: none of the {len(records)} images got a mask (first: {first}: "
-            f"{records[first]['reason']}): give the boxes of these images."
+            f"{masker.origin}: none of the {len(records)} images got a mask (first: {first}: "
+            f"{records[first]['reason']}): {folder.report_path} gives the reason for each image."
         )
-    place = f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them."
     return f"{summary(records)}\n{place}"

@@ -1,4 +1,4 @@
-"""What the scripts share: settings from flags and files, and mistakes told in one sentence."""
+"""Shared by the scripts: settings from flags and files, and mistakes reported in one sentence."""
 
 import contextlib
 import dataclasses

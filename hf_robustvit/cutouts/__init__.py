@@ -5,16 +5,3 @@ A demonstration, not evidence about photographs.
 
 from hf_robustvit.cutouts.assets import ASSETS, CLASS_NAMES, STYLES, USUAL_SCENES
 from hf_robustvit.cutouts.splits import BENCHMARK_SPLITS, SPLITS, VERSION, CutoutsImage, render
-
-
-__all__ = [
-    "ASSETS",
-    "BENCHMARK_SPLITS",
-    "CLASS_NAMES",
-    "SPLITS",
-    "STYLES",
-    "USUAL_SCENES",
-    "VERSION",
-    "CutoutsImage",
-    "render",
-]

@@ -53,7 +53,7 @@ def load_cutouts() -> dict[tuple[str, str, str], Image.Image]:
 
     Returns:
         The RGBA images, at most 80 pixels a side and cropped to their alpha channel, by (style, class name, object).
-        An object is named by the code points of its glyph and looks alike, but not the same, in the four styles.
+        An object is named by the code points of its glyph and looks similar, but not the same, in the four styles.
     """
     import pyarrow.parquet
 

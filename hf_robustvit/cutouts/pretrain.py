@@ -1,13 +1,13 @@
 """Make `cutouts-vit`, the embedded pretrained model: `python -m hf_robustvit.cutouts.pretrain`.
 
-Two stages, the likeness of a pretrained backbone that then meets a biased data set:
+Two stages, which imitate a pretrained backbone that then meets a biased data set:
 
 1. object features: all weights learn on random scenes. Every patch also has to tell which class, or which scene, it
    shows (token labelling), and random patches are left out, so that each patch keeps what it sees itself;
 2. a biased read-out: only the last layer and the classifier learn, on images whose scene nearly always fits the class.
 
 Everything is seeded. It takes about an hour on one core. Layers run in bfloat16, so another kind of processor rounds
-differently and arrives at another, equally good, model.
+differently and ends with a different but equally good model.
 """
 
 import argparse
@@ -193,7 +193,7 @@ def learn_biased_read_out(model: ViTForImageClassification, num_steps: int, pool
 
 
 def start_anew(module: torch.nn.Module) -> None:
-    """Give a layer the weights that it has before training."""
+    """Reset a layer to its weights before training."""
     if isinstance(module, torch.nn.Linear):
         torch.nn.init.trunc_normal_(module.weight, std=0.02)
         torch.nn.init.zeros_(module.bias)

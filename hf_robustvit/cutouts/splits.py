@@ -144,7 +144,7 @@ def draw_sketch(layer: Image.Image) -> Image.Image:
 def render(split: str, index: int) -> CutoutsImage:
     """Make one image.
 
-    The same split, index and `VERSION` give the same pixels, whatever was rendered before. The classes take turns.
+    The same split, index and `VERSION` give the same pixels, whatever else is rendered. The classes take turns.
     In a split with a grid, images that follow each other differ in its factor only, until the grid is run through.
 
     Args:

@@ -1,7 +1,6 @@
 """Image-mask pairs: reading and checking them, joint transforms, controls, batches, and the choice of images."""
 
 from hf_robustvit.data.background import SwapBackgrounds
-from hf_robustvit.data.collator import collate_pairs
 from hf_robustvit.data.controls import MASK_CONTROLS, control_masks
 from hf_robustvit.data.labels import (
     class_named,
@@ -14,32 +13,10 @@ from hf_robustvit.data.labels import (
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading, foreground_mask
 from hf_robustvit.data.pairs import PairError, check_pairs, open_picture, read_pair, read_row
 from hf_robustvit.data.selection import Selection, choose_training_images
-from hf_robustvit.data.transforms import AugmentedPairs, EvalTransform, TrainTransform, with_pair_transform
-
-
-__all__ = [
-    "MASK_CONTROLS",
-    "NO_FLAGS",
-    "AugmentedPairs",
-    "EvalTransform",
-    "MaskReading",
-    "PairError",
-    "Selection",
-    "SwapBackgrounds",
-    "TrainTransform",
-    "check_pairs",
-    "choose_training_images",
-    "class_named",
-    "class_wnids",
-    "classes_by_name",
-    "collate_pairs",
-    "control_masks",
-    "distinct_class_names",
-    "foreground_mask",
-    "model_classes",
-    "open_picture",
-    "read_pair",
-    "read_row",
-    "relabel",
-    "with_pair_transform",
-]
+from hf_robustvit.data.transforms import (
+    AugmentedPairs,
+    EvalTransform,
+    TrainTransform,
+    collate_pairs,
+    with_pair_transform,
+)

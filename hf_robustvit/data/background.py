@@ -34,7 +34,7 @@ def fill_object(image: PIL.Image.Image, mask: PIL.Image.Image) -> PIL.Image.Imag
 
     Args:
         image: Mode RGB.
-        mask: Mode L, of the same size; whatever is not black is the object. An image without background becomes grey.
+        mask: Mode L, of the same size; all that is not black is the object. An image without background becomes grey.
     """
     is_object = np.asarray(mask) > 0  # (height, width)
     if is_object.all():
@@ -57,7 +57,7 @@ def swap_background(image: PIL.Image.Image, mask: PIL.Image.Image, background: P
 
 
 class SwapBackgrounds:
-    """Shows every other image, by chance, on the background of another training image, before a transform.
+    """Shows each image, with probability 1/2, on the background of another training image, before a transform.
 
     Called as `PairTransform` is, with the same columns in and out. The mask stays the object's.
 

@@ -1,4 +1,4 @@
-"""Masks that tell an effect of the object's mask from an effect of any mask at all."""
+"""Control masks, which show whether an effect comes from the object's mask or from any mask at all."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hf_robustvit.errors import UserError, unknown_name
 
 MASK_CONTROLS = ("random", "whole", "other")
 
-# A random mask is cut from noise with this many values a side: its blobs are of an object's size, not of a pixel's.
+# A random mask is cut from noise with this many values a side, which makes its blobs object-sized, not pixel-sized.
 NOISE_GRID = 6
 
 
@@ -27,7 +27,7 @@ def control_masks(
         pairs: Rows as `read_row` takes them, with `mask`, which "whole" can do without.
         control: "random", smooth blobs with as much foreground as the image's own mask; "whole", all is foreground;
             "other", the mask of another image, stretched to this one's size.
-        seed: Of the random masks (each depends on it and on its image_id alone) and of who gets whose mask.
+        seed: For the random masks (each depends only on it and the image_id) and for which image gets which mask.
         reading: How the masks are read, as for `read_row`; the new ones are read with None.
 
     Returns:
@@ -39,7 +39,7 @@ def control_masks(
     if control not in MASK_CONTROLS:
         raise unknown_name("--masks", control, MASK_CONTROLS)
     if control == "other" and len(pairs) < 2:
-        raise UserError("--masks other: there is only one image, so no other's mask to give it; choose more images.")
+        raise UserError("--masks other: there is only one image, so no other mask to give it; choose more images.")
     columns = ["image", "image_id"] if control == "whole" else ["image", "mask", "image_id"]
     sources = undecoded(pairs.with_format(None)).select_columns(columns)
     others = draw_others(range(len(pairs)), seed)

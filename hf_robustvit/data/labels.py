@@ -17,13 +17,13 @@ from hf_robustvit.imagenet_classes import LEMMAS, NAMES, WNIDS
 
 logger = logging.getLogger(__name__)
 
-# Labels that say nothing: transformers' own, and others that only count.
+# Labels that carry no meaning: transformers' defaults, and others that only count.
 _GENERIC = re.compile(r"(?:label|class|c)?[ _-]?(\d+)", re.IGNORECASE)
 _WNID = re.compile(r"n\d{8}")
 
 
 def imagenet_classes(config: PretrainedConfig) -> tuple[int, ...] | None:
-    """The ImageNet index of each class of a model, found by what its labels say.
+    """The ImageNet index of each class of a model, found by its labels.
 
     A label says its wnid, or some of the names that WordNet has for the class, in any case and between commas. The
     labels are matched with the 1000 classes one to one, so that the names they share are as many as possible; what
@@ -105,9 +105,9 @@ def distinct_class_names(config: PretrainedConfig) -> tuple[str, ...]:
 
 
 def classes_by_name(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
-    """What a model's classes are called, and which they are: several where a label occurs more than once.
+    """The names of a model's classes, each with the classes it stands for: several if a label occurs more than once.
 
-    They go by their labels, by their distinct names, and by their wnids where they are ImageNet's.
+    The names are the labels, the distinct names, and for ImageNet's classes the wnids.
 
     Args:
         config: The model's configuration.
@@ -122,7 +122,7 @@ def classes_by_name(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
 def class_named(
     name: str, known: Mapping[str, tuple[int, ...]], config: PretrainedConfig, flag: str = "--dataset"
 ) -> int:
-    """The model's class of a name that it knows.
+    """The model's class for a name that it knows.
 
     Args:
         name: A key of `known`.

@@ -1,4 +1,4 @@
-"""Masks that lie in a folder of their own: which file belongs to which image, and a data set with them."""
+"""Masks in a separate folder: which file belongs to which image, and a data set with them."""
 
 import logging
 import os

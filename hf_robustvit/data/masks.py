@@ -1,17 +1,18 @@
-"""What a mask says about its pixels, however it is stored: object, background, or neither."""
+"""What a mask says about each pixel, however it is stored: object, background, or neither."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
 
 
 # The colour of what Pascal VOC's annotators left open.
 VOC_VOID = (224, 224, 192)
-# A map of classes never has so many in one image; a soft mask hardly ever has fewer.
+# A map of classes never has this many values in one image; a soft mask hardly ever has fewer.
 SOFT_LEVELS = 64
 # JPEG leaves noise around black and white; a soft edge has few values there.
 NOISE = 31
@@ -27,23 +28,18 @@ class UnclearMaskError(ValueError):
 class MaskReading:
     """How masks of your own are read, where their files leave it open."""
 
-    mask_foreground: list[str] | None = field(
+    mask_foreground: list[str] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Values of the object in your masks: grey values, palette indices, or colours as R,G,B; needed "
-            "where masks hold more than black and one other value, or the object is black (0)."
-        },
+        help="Values of the object in your masks: grey values, palette indices, or colours as R,G,B; needed "
+        "where masks hold more than black and one other value, or the object is black (0).",
     )
-    mask_ignore: list[str] | None = field(
-        default=None,
-        metadata={"help": "Values of pixels that count neither as object nor as background, such as a border."},
+    mask_ignore: list[str] | None = HfArg(
+        default=None, help="Values of pixels that count neither as object nor as background, such as a border."
     )
-    mask_orientation: Literal["displayed", "stored"] | None = field(
+    mask_orientation: Literal["displayed", "stored"] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Whether masks of images with an EXIF orientation fit the image as displayed or as stored; needed "
-            "where both are possible."
-        },
+        help="Whether masks of images with an EXIF orientation fit the image as displayed or as stored; needed "
+        "where both are possible.",
     )
 
     def __post_init__(self):
@@ -75,9 +71,9 @@ def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def read_mask(mask: PIL.Image.Image, reading: MaskReading | None) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
-    """Tell object, background and what is neither apart.
+    """Separate the object, the background, and the pixels that are neither.
 
-    - Black and one other value, whatever it is: the other is the object.
+    - Black and any one other value: the other value is the object.
     - Soft masks, whose greys are shares of an object: of 255, or of 1 where no value is above 1, or of 65535 where one
       is above 255. A grey mask is soft where it has 64 values or more, or four or more that lie side by side as along
       a blurred edge and not in patches of one value. Where most of its greys are close to black or white, they are the
@@ -125,10 +121,10 @@ def to_bytes(values: np.ndarray) -> PIL.Image.Image:
 
 
 def grey_values(picture: PIL.Image.Image) -> np.ndarray:
-    """The values of a picture of one channel, (height, width) float32.
+    """The values of a single-channel picture, (height, width) float32.
 
     Raises:
-        ValueError: Some are below 0 or above 65535, or no numbers.
+        ValueError: Some are below 0 or above 65535, or not numbers.
     """
     values = np.asarray(picture).astype(np.float32)
     if not 0 <= values.min() <= values.max() <= 65535:
@@ -137,7 +133,7 @@ def grey_values(picture: PIL.Image.Image) -> np.ndarray:
 
 
 def is_grey(picture: PIL.Image.Image) -> bool:
-    """Whether a picture has one channel of grey, in whatever precision."""
+    """Whether a picture has a single grey channel, of any precision."""
     return picture.mode in ("1", "L", "F") or picture.mode.startswith("I")
 
 

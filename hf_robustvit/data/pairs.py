@@ -28,8 +28,8 @@ from hf_robustvit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-UPRIGHT = 1  # the EXIF orientation of an image that is displayed as it is stored
-FEW_MASKS = 3  # too few to tell from them that a whole set is inverted
+UPRIGHT = 1  # the EXIF orientation of an image that is displayed the way it is stored
+FEW_MASKS = 3  # too few to conclude that a whole set is inverted
 
 # What can be wrong with a pair, in the singular and the plural.
 PROBLEMS = {
@@ -48,7 +48,7 @@ class PairError(UserError):
 
     Args:
         name: Of the file.
-        fault: What the message says of it.
+        fault: What is wrong with it, for the message.
         problem: A key of `PROBLEMS`.
     """
 
@@ -136,7 +136,7 @@ def _is_as_stored(
 
 
 def read_plausible_row(row: Mapping[str, Any], reading: MaskReading | None) -> Pair:
-    """As `read_row`, for a mask of one's own.
+    """Like `read_row`, but strict about masks that users bring.
 
     Raises:
         PairError: Also where the mask covers under 0.1 % or over 99 % of its image.
@@ -182,9 +182,9 @@ def check_pairs(
     reading: MaskReading | None = NO_FLAGS,
     use: str = "training",
 ) -> datasets.Dataset:
-    """Open every image and mask once, so that a broken file stops training before it begins.
+    """Open every image and mask once, so that a broken file is found before training begins.
 
-    A mask of one's own that covers under 0.1 % or over 99 % of its image is as good as broken. The log counts the
+    A user's mask that covers under 0.1 % or over 99 % of its image counts as broken. The log counts the
     masks that are turned with their images.
 
     Args:
@@ -225,7 +225,7 @@ def check_pairs(
 
 
 def refuse_unclear(dataset: datasets.Dataset, reading: MaskReading) -> None:
-    """Before work begins, refuse the masks it will be compared with if it is not clear how to read them.
+    """Refuse annotated masks that cannot be read unambiguously, before any work is done.
 
     Args:
         dataset: Rows as for `read_row`; `mask` may be None in single rows.
@@ -295,12 +295,12 @@ def _refuse_inverted(fills_border: list[bool], dataset: datasets.Dataset, readin
 
 
 def _name(picture: Any, image_id: str) -> str:
-    # The path of an embedded picture is only what its file was once called.
+    # The path of an embedded picture is merely the former name of its file.
     return picture["path"] if isinstance(picture, dict) and picture["bytes"] is None else image_id
 
 
 def _read(picture: Any, name: str, problem: str, convert: Callable, turned: bool) -> tuple[Any, int]:
-    """A picture as `convert` gives it, and its EXIF orientation; upright where that is to be ignored."""
+    """A picture as `convert` gives it, and its EXIF orientation; upright if the orientation is to be ignored."""
     if picture is None:
         raise PairError(name, " is missing", problem)
     try:
@@ -312,7 +312,7 @@ def _read(picture: Any, name: str, problem: str, convert: Callable, turned: bool
         raise PairError(name, f" {error}", "unclear") from error
     except PIL.UnidentifiedImageError as error:
         raise PairError(name, " is not a picture", problem) from error
-    # Decoders of broken files raise whatever they stumble on: OSError, SyntaxError, DecompressionBombError and others.
+    # On broken files, decoders raise almost anything: OSError, SyntaxError, DecompressionBombError and others.
     except Exception as error:
         raise PairError(name, f": {getattr(error, 'strerror', None) or error}", problem) from error
 
@@ -330,7 +330,7 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     which is dropped, so that the colours stored below it show.
 
     Raises:
-        ValueError: Grey values below 0 or above 65535, or no numbers; or Pillow knows no conversion.
+        ValueError: Grey values below 0 or above 65535, or values that are not numbers; or Pillow has no conversion.
     """
     if image.mode == "F" or image.mode.startswith("I"):
         values = grey_values(image)

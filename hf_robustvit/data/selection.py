@@ -32,8 +32,8 @@ def choose_training_images(
 
     The paper (section 4) takes the first 500 classes of ImageNet-S, 3 images of each, and one image of each of the
     other 414 for validation; its appendix E draws the classes. The choice does not depend on the order of the rows,
-    and with one seed a larger choice contains the smaller ones. Without held-out classes the validation images are one
-    further image of each training class that has one.
+    and for a given seed a larger choice contains the smaller ones. Without held-out classes the validation images are
+    one further image of each training class that has one.
 
     Args:
         labels: The class of each row, an index into `class_names`.
@@ -45,7 +45,7 @@ def choose_training_images(
             draws classes and images.
 
     Returns:
-        The choice; images in label order, then in the order they were chosen in.
+        The choice; images in label order, then in the order in which they were chosen.
 
     Raises:
         UserError: There are fewer classes or images than asked for, or none is left for validation.

@@ -1,4 +1,4 @@
-"""Joint transforms of an image and its foreground mask: what is done to the one is done to the other."""
+"""Joint transforms of an image and its foreground mask, which change both alike, and batches of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,7 +54,7 @@ class PairTransform:
         return transform_rows(batch, lambda row: self.apply(row, self.read(row)))
 
     def read(self, row: Mapping[str, Any]) -> Pair:
-        """The pictures of a row, as `read_row`."""
+        """The pictures of a row, read by `read_row`."""
         try:
             return read_row(row, self.reading)
         except PairError as error:
@@ -63,7 +63,7 @@ class PairTransform:
             ) from error
 
     def apply(self, row: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
-        """The example of a row with these pictures."""
+        """The example made of a row with these pictures."""
         example = {column: value for column, value in row.items() if column not in ("image", "mask", "ignore")}
         (width, height), (crop_height, crop_width) = pair.image.size, self.crop_size
         if not self.resizes and (width < crop_width or height < crop_height):
@@ -76,7 +76,7 @@ class PairTransform:
         if pair.mask is not None:
             example["mask"] = _to_tensor(pictures[1])  # (1, height, width)
         if pair.ignored is not None:
-            # Wherever resizing has mixed in an ignored pixel, nobody knows what is there.
+            # Where resizing has mixed in an ignored pixel, the result is unknown too.
             example["mask"][_to_tensor(pictures[2]) > 0] = IGNORED
         return example
 
@@ -85,7 +85,7 @@ class PairTransform:
 
 
 class TrainTransform(PairTransform):
-    """The paper's augmentation: resize to 256/224 of the crop, random crop, horizontal flip of every other image.
+    """The paper's augmentation: resize to 256/224 of the crop, random crop, horizontal flip with probability 1/2.
 
     Image and mask are resized bilinearly (so the mask's edges become soft) and without keeping their aspect ratio.
     """
@@ -129,8 +129,28 @@ def transform_rows(batch: dict[str, list], transform: Callable[[dict], dict]) ->
 
 
 def with_pair_transform(dataset: datasets.Dataset, transform: PairTransform) -> datasets.Dataset:
-    """`dataset.with_transform(transform)`, with the files opened by the transform, which names a broken one."""
+    """`dataset.with_transform(transform)`, except that the transform opens the files and so can name a broken one."""
     return undecoded(dataset).with_transform(transform)
+
+
+def collate_pairs(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack examples of `TrainTransform` or `EvalTransform` into a batch.
+
+    Args:
+        examples: Dicts of `pixel_values`, `label`, `image_id` and, where the set has masks, `mask`.
+
+    Returns:
+        `pixel_values` (batch, 3, height, width) float32, `labels` (batch,) int64, `image_ids` (list of str) and, where
+        the examples have one, `masks` (batch, 1, height, width) float32 in [0, 1].
+    """
+    batch = {
+        "pixel_values": torch.stack([example["pixel_values"] for example in examples]),
+        "labels": torch.tensor([example["label"] for example in examples], dtype=torch.int64),
+        "image_ids": [example["image_id"] for example in examples],
+    }
+    if "mask" in examples[0]:
+        batch["masks"] = torch.stack([example["mask"] for example in examples])
+    return batch
 
 
 class AugmentedPairs(torch.utils.data.Dataset):
@@ -165,7 +185,7 @@ class AugmentedPairs(torch.utils.data.Dataset):
 
 
 def normalization(image_processor: BaseImageProcessor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a processor does to colours, whichever of its steps are switched off.
+    """How a processor transforms colours, allowing for steps that are switched off.
 
     Returns:
         Mean and standard deviation, (3, 1, 1) float32 each: `pixel_values` are (colours in [0, 1] - mean) / std.

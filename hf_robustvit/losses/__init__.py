@@ -9,5 +9,3 @@ from hf_robustvit.losses.rrr import RRRLoss
 
 #: The value of `--method` -> its loss.
 LOSSES = {"robustvit": RobustViTLoss, "gradmask": GradMaskLoss, "rrr": RRRLoss, "finetune": FinetuneLoss}
-
-__all__ = ["LOSSES", "FinetuneLoss", "GradMaskLoss", "LossOutput", "RRRLoss", "RobustViTLoss"]

@@ -7,16 +7,3 @@ from hf_robustvit.masks.graph_cut import normalized_cut
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 from hf_robustvit.masks.training import with_tokencut_masks
-
-
-__all__ = [
-    "BoxMasks",
-    "MaskFolder",
-    "MaskScores",
-    "QualityGate",
-    "TokenCut",
-    "TokenCutOptions",
-    "bilateral_solver",
-    "normalized_cut",
-    "with_tokencut_masks",
-]

@@ -6,21 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from transformers import (
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoImageProcessor,
-    BaseImageProcessor,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import MODEL_MAPPING, PreTrainedModel
 
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.families import MODEL_TYPES, family_of
-from hf_robustvit.models.files import commit_of, model_source, read_model_config, reading_model
-from hf_robustvit.models.loading import is_head
-from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
+from hf_robustvit.models.families import family_of
+from hf_robustvit.models.files import commit_of, model_source, reading_model
+from hf_robustvit.models.loading import is_head, read_checkpoint
 
 
 logger = logging.getLogger(__name__)
@@ -28,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A ViT and what its input must look like.
+    """A ViT, and the normalisation that its input needs.
 
     Attributes:
         model: In eval mode, on its device.
@@ -73,7 +65,7 @@ class Backbone:
 
 
 def load_backbone(name: str, revision: str | None = None, device: torch.device | str = "cpu") -> Backbone:
-    """Load a ViT without its head. If it has one the log says that TokenCut will find little.
+    """Load a ViT without its head. If it has one, the log warns that TokenCut will find little.
 
     Args:
         name: Hub id or folder, in transformers' format or timm's (converted), or "cutouts-vit" (embedded).
@@ -84,7 +76,7 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         UserError: If it cannot be loaded, is not a plain ViT, or lacks weights.
     """
     try:
-        config, weights, processor = _read(name, revision)
+        config, weights, processor = read_checkpoint(name, revision)
         with reading_model(name):
             model, report = MODEL_MAPPING[type(config)].from_pretrained(
                 model_source(name) if weights is None else None,
@@ -103,7 +95,7 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
             "(facebook/dino-vitb16, for example); with a model trained on labels it mostly finds nothing.",
             name,
         )
-    # The mask token takes no part here; anything else would be random, and so would the masks.
+    # The mask token is not used here; any other missing weight would be random, and so would the masks.
     missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
     if missing:
         raise UserError(f"--backbone: {name!r} lacks {len(missing)} weights (first: {missing[0]}): save it whole.")
@@ -115,21 +107,3 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         name=name,
         revision=commit_of(name, revision),
     )
-
-
-def _read(
-    name: str, revision: str | None
-) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
-    """The configuration, the weights where they were converted (timm's), and the image processor."""
-    config_dict = read_model_config(name, revision)
-    if is_timm_config(config_dict):
-        return read_timm_model(config_dict, name, revision)
-    if config_dict.get("model_type") not in MODEL_TYPES:
-        raise UserError(
-            f"--model: {name!r} is a {config_dict.get('model_type')!r} model; key features are read from "
-            f"{', '.join(MODEL_TYPES)}."
-        )
-    source = model_source(name)
-    with reading_model(name):
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        return config, None, AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")

@@ -40,6 +40,7 @@ class BoxMasks:
 
     def __init__(self, source: str | os.PathLike):
         self.source = Path(source)
+        self.origin = f"--boxes {source}"
         self.boxes = read_boxes(self.source)
         self._names = defaultdict(list)  # by their last part
         for name in self.boxes:
@@ -62,18 +63,17 @@ class BoxMasks:
             other = images.setdefault(name, image_id) if name else image_id
             if _plain(other) != _plain(image_id):
                 raise UserError(
-                    f"--boxes {self.source}: {name!r} could be {other!r} or {image_id!r}: name the files with their "
-                    "folders."
+                    f"{self.origin}: {name!r} could be {other!r} or {image_id!r}: name the files with their folders."
                 )
         if not images:
             raise UserError(
-                f"--boxes {self.source}: none of its {len(self.boxes)} names (first: {next(iter(self.boxes))!r}) is "
-                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): make the names in it "
-                "match the images'."
+                f"{self.origin}: none of its {len(self.boxes)} names (first: {next(iter(self.boxes))!r}) is "
+                f"that of one of the {len(image_ids)} images (first: {_plain(image_ids[0])!r}): make the names "
+                "in it match those of the images."
             )
 
     def prepare(self, image: Image.Image) -> tuple[int, int]:
-        """(width, height), all there is to know."""
+        """Its (width, height), which is all that is needed."""
         return image.size
 
     def __call__(self, sizes: list[tuple[int, int]], image_ids: list[str]) -> list[ObjectMask]:
@@ -105,8 +105,7 @@ class BoxMasks:
         ]
         if len(names) > 1:
             raise UserError(
-                f"--boxes {self.source}: {image_id!r} could be {names[0]!r} or {names[1]!r}: give the files the "
-                "images' names."
+                f"{self.origin}: {image_id!r} could be {names[0]!r} or {names[1]!r}: give the files the images' names."
             )
         return names[0] if names else None
 

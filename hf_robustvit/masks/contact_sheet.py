@@ -1,4 +1,4 @@
-"""One picture of many masks, to look at before training."""
+"""Many masks in one picture, to check before training."""
 
 import os
 import textwrap

@@ -35,10 +35,18 @@ ACCEPTED, REJECTED = "masks", "rejected"
 
 
 class Masker(Protocol):
-    """Where masks come from: `TokenCut` or `BoxMasks`."""
+    """Where masks come from: `TokenCut` or `BoxMasks`.
+
+    Attributes:
+        origin: What error messages call it.
+        settings: What the masks depend on, for masks.json; `source` among them.
+    """
+
+    origin: str
+    settings: dict[str, Any]
 
     def prepare(self, image: Image.Image) -> Any:
-        """What the masker needs of an RGB image; the image itself is not kept: only one at a time is in memory."""
+        """What the masker needs from an RGB image, which is not kept itself: only one is in memory at a time."""
 
     def __call__(self, images: list[Any], image_ids: list[str]) -> list[ObjectMask]:
         """The masks of some prepared images."""

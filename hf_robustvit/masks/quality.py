@@ -1,17 +1,19 @@
 """The quality gate: which masks are good enough to train with, and why the others are not.
 
-TokenCut always finds a foreground, even where there is no object. Four numbers that
-need no annotation tell the two apart.
+TokenCut always finds a foreground, even where there is no object. Four numbers, which need no annotation, tell the two
+cases apart.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
 
 
 @dataclass(frozen=True)
 class MaskScores:
-    """What is measured on a mask.
+    """The measurements of a mask.
 
     Attributes:
         area: Share of the image, in [0, 1].
@@ -28,19 +30,13 @@ class MaskScores:
 
 @dataclass(frozen=True)
 class QualityGate:
-    """The thresholds a mask's scores are held against."""
+    """The thresholds that a mask's scores must meet."""
 
-    min_area: float = field(default=0.01, metadata={"help": "Smallest mask, as a share of the image."})
-    max_area: float = field(default=0.9, metadata={"help": "Largest mask, as a share of the image."})
-    max_components: int = field(
-        default=20, metadata={"help": "Most pieces the object's side of the cut may fall into, on the patch grid."}
-    )
-    min_agreement: float = field(
-        default=0.2, metadata={"help": "Smallest IoU between the mask before and after its refinement."}
-    )
-    min_eigen_gap: float = field(
-        default=0.1, metadata={"help": "Smallest distance of the cut's eigenvalue to the next one."}
-    )
+    min_area: float = HfArg(default=0.01, help="Smallest mask, as a share of the image.")
+    max_area: float = HfArg(default=0.9, help="Largest mask, as a share of the image.")
+    max_components: int = HfArg(default=20, help="Most pieces on the object's side of the cut (on the patch grid).")
+    min_agreement: float = HfArg(default=0.2, help="Smallest IoU between the mask before and after its refinement.")
+    min_eigen_gap: float = HfArg(default=0.1, help="Smallest distance of the cut's eigenvalue to the next one.")
 
     def __post_init__(self):
         for threshold in fields(self):

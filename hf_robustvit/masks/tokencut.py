@@ -1,12 +1,13 @@
 """From an image to a mask: key features, normalised cut, bilateral solver, scores."""
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import load_backbone
@@ -23,21 +24,18 @@ FLAT = 4  # grey levels; an image that varies by less in every channel has one c
 class TokenCutOptions:
     """What decides how a mask comes out."""
 
-    backbone: str = field(
+    backbone: str = HfArg(
         default="facebook/dino-vitb16",
-        metadata={"help": "Self-supervised ViT whose features are cut: Hub id or folder (ViT, DeiT, MSN, DINOv2)."},
+        help="Self-supervised ViT whose features are cut: Hub id or folder (ViT, DeiT, MSN, DINOv2).",
     )
-    backbone_revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of the backbone on the Hub."}
+    backbone_revision: str | None = HfArg(default=None, help="Branch, tag or commit of the backbone on the Hub.")
+    image_size: int = HfArg(
+        default=480, help="Longer side in pixels at which masks are computed; bounds time and memory."
     )
-    image_size: int = field(
-        default=480,
-        metadata={"help": "Pixels of an image's longer side while its mask is computed; bounds time and memory."},
-    )
-    tau: float = field(default=0.2, metadata={"help": "Cosine similarity above which two patches are alike."})
-    sigma_spatial: float = field(default=16.0, metadata={"help": "Bilateral solver: cell width in pixels."})
-    sigma_luma: float = field(default=16.0, metadata={"help": "Bilateral solver: cell width in grey levels."})
-    sigma_chroma: float = field(default=8.0, metadata={"help": "Bilateral solver: cell width in levels of U and V."})
+    tau: float = HfArg(default=0.2, help="Cosine similarity above which two patches are alike.")
+    sigma_spatial: float = HfArg(default=16.0, help="Bilateral solver: cell width in pixels.")
+    sigma_luma: float = HfArg(default=16.0, help="Bilateral solver: cell width in grey levels.")
+    sigma_chroma: float = HfArg(default=8.0, help="Bilateral solver: cell width in levels of U and V.")
 
     def __post_init__(self):
         for name in ("sigma_spatial", "sigma_luma", "sigma_chroma"):
@@ -95,6 +93,8 @@ class TokenCut:
     Raises:
         UserError: If the backbone cannot be loaded, or the images would be too small for its patches.
     """
+
+    origin = "TokenCut"
 
     def __init__(self, options: TokenCutOptions, device: torch.device | str = "cpu"):
         self.options = options

@@ -1,4 +1,4 @@
-"""TokenCut's masks for the images that a model is about to be trained on, and for no others."""
+"""TokenCut's masks for exactly the images that a model is about to be trained on."""
 
 import logging
 import os

@@ -6,6 +6,3 @@ from hf_robustvit.metrics.relevance_segmentation import (
     segmentation_scores,
 )
 from hf_robustvit.metrics.top_k_accuracy import TopKAccuracy
-
-
-__all__ = ["RelevanceSegmentation", "TopKAccuracy", "segmentation_counts", "segmentation_scores"]

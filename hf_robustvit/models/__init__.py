@@ -1,6 +1,3 @@
 """Loading a classifier, and where its patches sit."""
 
 from hf_robustvit.models.loading import attentions_of, is_head, load_classifier, patch_layout
-
-
-__all__ = ["attentions_of", "is_head", "load_classifier", "patch_layout"]

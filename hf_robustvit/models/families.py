@@ -21,19 +21,21 @@ from hf_robustvit.errors import UserError
 
 @dataclass(frozen=True)
 class Family:
-    """What this project must know of a family of classifiers.
+    """What this project needs to know about a family of classifiers.
 
     Attributes:
         classifier: The class of its models.
+        title: What people call it.
         head_reads: What the class score is read from: the "cls" token alone, also a "distillation" token, or also the
             mean of the "patches".
         layers: Where the backbone keeps its layers.
         num_extra_tokens: Number of tokens between the CLS token and the first patch.
-        backbone_arguments: Arguments of `from_pretrained` that load the bare backbone as the classifier has it.
+        backbone_arguments: Arguments of `from_pretrained` that load the bare backbone as it is inside the classifier.
         resizing_arguments: Arguments of the backbone's forward pass that let it take images of any size.
     """
 
     classifier: type[PreTrainedModel]
+    title: str
     head_reads: Literal["cls", "distillation", "patches"] = "cls"
     layers: str = "layers"
     num_extra_tokens: Callable[[PreTrainedConfig], int] = lambda config: 0
@@ -42,7 +44,7 @@ class Family:
 
     @property
     def model_type(self) -> str:
-        """How transformers calls it in config.json."""
+        """What transformers calls it in config.json."""
         return self.classifier.config_class.model_type
 
     @property
@@ -52,23 +54,28 @@ class Family:
 
 
 FAMILIES = (
-    Family(ViTForImageClassification, backbone_arguments={"add_pooling_layer": False}),
+    Family(ViTForImageClassification, "ViT", backbone_arguments={"add_pooling_layer": False}),
     # A DeiT without distillation token is of the model type "vit": every "deit" has one.
     Family(
         DeiTForImageClassification,
+        "DeiT",
         num_extra_tokens=lambda config: 1,
         backbone_arguments={"add_pooling_layer": False},
     ),
     Family(
         DeiTForImageClassificationWithTeacher,
+        "DeiT",
         head_reads="distillation",
         num_extra_tokens=lambda config: 1,
         backbone_arguments={"add_pooling_layer": False},
     ),
-    Family(ViTMSNForImageClassification),
-    Family(Dinov2ForImageClassification, head_reads="patches", layers="encoder.layer", resizing_arguments={}),
+    Family(ViTMSNForImageClassification, "ViT-MSN"),
+    Family(
+        Dinov2ForImageClassification, "DINOv2", head_reads="patches", layers="encoder.layer", resizing_arguments={}
+    ),
     Family(
         Dinov2WithRegistersForImageClassification,
+        "DINOv2 with registers",
         head_reads="patches",
         layers="encoder.layer",
         num_extra_tokens=lambda config: config.num_register_tokens,
@@ -77,7 +84,7 @@ FAMILIES = (
 )
 MODEL_TYPES = tuple(dict.fromkeys(family.model_type for family in FAMILIES))
 
-# Why the attention of the CLS token does not explain the other image classifiers of transformers.
+# Why CLS attention does not explain the other image classifiers in transformers.
 _REFUSALS = {
     "its attention stays inside windows or shrinks from stage to stage, so that no map covers the whole image": (
         *("swin", "swinv2", "donut-swin", "hiera", "dinat", "pvt", "pvt_v2", "segformer", "cvt", "levit"),
@@ -101,7 +108,7 @@ def check_model_type(model_type: str | None, name: str) -> None:
     """Check that a model type is supported.
 
     Args:
-        model_type: As config.json has it.
+        model_type: As given in config.json.
         name: What the user calls the model.
 
     Raises:
@@ -109,12 +116,12 @@ def check_model_type(model_type: str | None, name: str) -> None:
     """
     if model_type in MODEL_TYPES:
         return
+    *titles, last = dict.fromkeys(family.title for family in FAMILIES)
     reasons = [reason for reason, model_types in _REFUSALS.items() if model_type in model_types]
     reason = reasons[0] if reasons else "it is not known to read its class score from a CLS token"
     raise UserError(
-        f"--model: the attention of a CLS token does not explain {name!r} (model type {model_type}): {reason}. "
-        "Supported are ViT, DeiT, ViT-MSN, DINOv2 and DINOv2 with registers "
-        f"(model types {', '.join(MODEL_TYPES)}) and timm's plain ViT and DeiT."
+        f"--model: there is no support for {name!r} (model type {model_type}): {reason}. Supported are "
+        f"{', '.join(titles)} and {last} (model types {', '.join(MODEL_TYPES)}) and timm's plain ViT and DeiT."
     )
 
 

@@ -106,7 +106,7 @@ def read_model_config(name: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def _check_connection(url: str) -> None:
-    """Ask once: a download tries for half a minute before it finds that there is no network. It handles answers."""
+    """Ask once: a download retries for half a minute before it gives up. Answers are left to it."""
     try:
         get_hf_file_metadata(url, timeout=CONNECT_SECONDS)
     except (ConnectError, ConnectTimeout):
@@ -145,7 +145,7 @@ def _names_to_suggest(name: str) -> list[str]:
 
 @contextlib.contextmanager
 def reading_model(name: str) -> Iterator[None]:
-    """Tell what is wrong with a model's files as a `UserError` with the model's name."""
+    """Report a problem with a model's files as a `UserError` that names the model."""
     try:
         yield
     except pickle.UnpicklingError as error:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +74,11 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     Raises:
         UserError: If the model is of another type.
     """
-    num_prefix_tokens = 1 + family_of(config).num_extra_tokens(config)
-    size = config.patch_size
-    patch_height, patch_width = (size, size) if isinstance(size, int) else size
-    return PatchLayout((patch_height, patch_width), num_prefix_tokens)
+    return PatchLayout(_pair(config.patch_size), 1 + family_of(config).num_extra_tokens(config))
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> Attentions:
@@ -136,7 +137,7 @@ def load_classifier(
         attention: The attention function. "eager" computes the attention maps and can do everything. "lean" computes
             SDPA and recomputes the maps when they are explained, with less memory; it is first order only and takes
             no attention dropout. "auto" is "lean", or "eager" where the model has attention dropout.
-        dtype: Type of the weights; None is float32, whatever the file holds.
+        dtype: Type of the weights; None is float32, regardless of the file's.
         id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
             the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so.
 
@@ -150,7 +151,8 @@ def load_classifier(
     name = os.fspath(name_or_path)
     if attention not in ATTENTIONS:
         raise unknown_name("attention", attention, ATTENTIONS)
-    config, weights, image_processor = _read(name, revision)
+    config, weights, image_processor = read_checkpoint(name, revision)
+    _check_size(image_processor, config, name)
     if attention == "auto":
         attention = "eager" if config.attention_probs_dropout_prob else "lean"
     model = _load_weights(
@@ -168,18 +170,23 @@ def classifier_config(name_or_path: str | os.PathLike, revision: str | None = No
         revision: Branch, tag or commit on the Hub.
 
     Raises:
-        UserError: As `load_classifier` raises for what is wrong with the configuration.
+        UserError: The configuration is unusable, as for `load_classifier`.
     """
-    config, _, _ = _read(os.fspath(name_or_path), revision)
+    config, _, image_processor = read_checkpoint(os.fspath(name_or_path), revision)
+    _check_size(image_processor, config, os.fspath(name_or_path))
     if config.architectures and not any("ForImageClassification" in model for model in config.architectures):
         config.id2label, config.label2id = {}, {}  # transformers gives every configuration some
     return config
 
 
-def _read(
+def read_checkpoint(
     name: str, revision: str | None
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
-    """A model's configuration, the weights that were converted on the way (timm's), and its image processor."""
+    """A model's configuration, the weights that were converted on the way (timm's), and its image processor.
+
+    Raises:
+        UserError: These files are unusable, as for `load_classifier`.
+    """
     config_dict = read_model_config(name, revision)
     if is_timm_config(config_dict):
         config, weights, image_processor = read_timm_model(config_dict, name, revision)
@@ -198,7 +205,6 @@ def _read(
             f"--model: {name!r} takes images of {config.num_channels} channels (num_channels), and images are read in "
             "RGB here: give a model with num_channels 3."
         )
-    _check_size(image_processor, config, name)
     return config, weights, image_processor
 
 
@@ -206,18 +212,16 @@ def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, n
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
     if family_of(config).takes_any_size:
         return
-    made = None
+    made, needed = None, _pair(config.image_size)
     if getattr(image_processor, "do_center_crop", False):
         made = image_processor.crop_size
     elif image_processor.do_resize:
         made = image_processor.size
     made = (made.get("height"), made.get("width")) if made else (None, None)
-    size = config.image_size
-    wanted = (size, size) if isinstance(size, int) else tuple(size)
-    if None not in made and made != wanted:
+    if None not in made and made != needed:
         raise UserError(
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
-            f"config.json says image_size {wanted[0]}x{wanted[1]}: correct the one that is wrong."
+            f"config.json says image_size {needed[0]}x{needed[1]}: correct the one that is wrong."
         )
 
 
@@ -228,11 +232,10 @@ def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) 
             return AutoImageProcessor.from_pretrained(
                 model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
             )
-    size = config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _pair(config.image_size)
     logger.warning(
         f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
-        "mean and standard deviation 0.5, which is right only for a model that was trained so."
+        "mean and standard deviation 0.5, which is right only for a model that was trained that way."
     )
     return ViTImageProcessorPil(size={"height": height, "width": width}, do_convert_rgb=True)
 
@@ -273,7 +276,7 @@ def _load_weights(
 
 
 def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_head: bool) -> bool:
-    """Whether the checkpoint has a classification head; whatever else is missing or left over is an error.
+    """Whether the checkpoint has a classification head; anything else missing or left over is an error.
 
     Args:
         name: What the user called the model.
@@ -294,9 +297,9 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
         left_over = {key for key in left_over if not is_head(key)}
         misfits = {key: misfit for key, misfit in misfits.items() if not is_head(key)}
     problems = {"missing": missing - missing_head, "left over": left_over, "of another shape": misfits.values()}
-    told = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
-    if told:
-        raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({told}).")
+    found = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
+    if found:
+        raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({found}).")
     if missing_head and not may_lack_head:
         raise UserError(f"--model: {name!r} has no classification head: {_HEAD_NEEDED}.")
     return not missing_head

@@ -3,6 +3,3 @@
 from hf_robustvit.relevance.explanation import Explanation, explain
 from hf_robustvit.relevance.gae import cls_relevance
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
-
-
-__all__ = ["Explanation", "cls_relevance", "explain", "min_max_normalize", "upscale"]

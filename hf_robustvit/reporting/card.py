@@ -1,4 +1,4 @@
-"""The model card: what was done to a model, on which images, and what came of it, better or worse."""
+"""The model card: what was done to a model, with which images, and what came of it, for better or worse."""
 
 import html
 import json
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 COMPARISON = "comparison.json"
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
-# What stands between these lines is written anew by every evaluation; the rest of a card may be edited by hand.
+# Every evaluation rewrites what is between these lines; the rest of a card may be edited by hand.
 BEGIN, END = "<!-- hf_robustvit: benchmarks -->", "<!-- hf_robustvit: end of benchmarks -->"
 NO_BENCHMARKS = "No benchmark has been run on this model yet; `run_eval.py` adds its results here."
 
@@ -58,7 +58,7 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
 
     Args:
         folder: The model's folder.
-        model_id: Its name on the Hub, or the one it shall have; for a local model its folder's name.
+        model_id: Its name on the Hub, now or later; for a local model the name of its folder.
     """
     record = TrainingRecord.read(folder)
     name = model_id.rpartition("/")[2]
@@ -156,7 +156,7 @@ def as_text(value: object) -> str:
 
 
 def public_name(name: str) -> str:
-    """A model's or data set's name; of a path its last part, for a card tells nobody how a disk is laid out."""
+    """A model's or data set's name; only the last part of a path, so that a card does not reveal a disk's layout."""
     return Path(name).resolve().name if os.path.isdir(name) or os.path.isabs(name) else name
 
 
@@ -204,7 +204,11 @@ def _facts(record: TrainingRecord, base: str) -> str:
         f"Masks: {as_text(masks)}",
         f"Method: `{record.method}`",
     ]
-    lines += ["Every other training image was shown on another one's background"] if record.swap_backgrounds else []
+    lines += (
+        ["Each training image was shown on another one's background half of the time"]
+        if record.swap_backgrounds
+        else []
+    )
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -216,7 +220,7 @@ def _class_list(names: Sequence[str]) -> str:
 
 
 def _checkpoint_note(record: TrainingRecord) -> str:
-    """By what the checkpoint was chosen; records of the first version name neither metric nor direction."""
+    """How the checkpoint was chosen; records of the first version name neither metric nor direction."""
     if not record.best_checkpoint:
         return ""
     metric = record.hyper_parameters.get("metric_for_best_model", "loss").removeprefix("eval_").replace("_", " ")
@@ -315,7 +319,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is no JSON file ({error}): remove it, on the Hub if it came from there.") from error
+        raise UserError(
+            f"{path} is not a JSON file ({error}): remove it, on the Hub if it came from there."
+        ) from error
     return content if isinstance(content, dict) else {}
 
 
@@ -326,7 +332,7 @@ def _load_card(path: Path, model_id: str) -> ModelCard:
         return ModelCard.load(path)
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"The metadata at the top of {path} cannot be read ({reason}): repair them.") from error
+        raise UserError(f"The metadata at the top of {path} cannot be read ({reason}): repair it.") from error
 
 
 def _licence_text(licence: Mapping[str, str], base: str) -> str:

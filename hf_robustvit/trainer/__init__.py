@@ -1,6 +1,3 @@
 """The Trainer and its parts."""
 
 from hf_robustvit.trainer.trainer import RobustViTTrainer
-
-
-__all__ = ["RobustViTTrainer"]

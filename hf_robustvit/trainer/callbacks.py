@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 class EpochCallback(TrainerCallback):
-    """Makes epochs whole for what can be interrupted.
+    """Keeps epochs complete in runs that may be interrupted.
 
-    The training data are told of each new epoch, for what is drawn anew in it. A checkpoint that falls on an epoch's
+    The training data learn of each new epoch, so that they can draw anew. A checkpoint that falls on an epoch's
     last step is saved after the log and the evaluation of the epoch's end, which a run resumed from it would miss; one
     that is resumed where `max_steps` had ended it has both.
     """
@@ -46,7 +46,7 @@ class EpochCallback(TrainerCallback):
 
 
 class Interruption(KeyboardInterrupt):
-    """Training was stopped by a signal, and its checkpoint is saved; the message tells how to go on.
+    """Training was stopped by a signal, and its checkpoint is saved; the message says how to continue.
 
     Attributes:
         exit_status: What a shell expects of a process that ends by this signal: 128 and the signal's number.
@@ -61,7 +61,7 @@ class InterruptionCallback(TrainerCallback):
     """Ends training after the step in which a signal arrived in any of the processes.
 
     Args:
-        accelerator: Tells the other processes of the signal.
+        accelerator: Passes the signal on to the other processes.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -72,14 +72,14 @@ class InterruptionCallback(TrainerCallback):
     @contextlib.contextmanager
     def catching_signals(self) -> Iterator[None]:
         """Note SIGINT and SIGTERM instead of ending at once; with one process a second signal does end it at once."""
-        if threading.current_thread() is not threading.main_thread():  # Python has signals in the main thread alone
+        if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def note(number: int, frame) -> None:
             self.signal = number
-            # A launcher of several processes hands a signal on that they have already had.
+            # A launcher of several processes passes on a signal that they have already received.
             if self.accelerator.num_processes == 1:
                 signal.signal(number, before[number])
             logger.warning("Stopping after this step (%s).", signal.Signals(number).name)

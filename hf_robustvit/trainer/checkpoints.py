@@ -19,7 +19,7 @@ from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 
 logger = logging.getLogger(__name__)
 
-# What belongs to a checkpoint beside trainer_state.json, whatever the number of processes and the kind of sharding.
+# What belongs to a checkpoint besides trainer_state.json, for any number of processes and kind of sharding.
 CHECKPOINT_FILES = ("*model*", "optimizer*", "scheduler.pt")
 
 
@@ -135,5 +135,5 @@ def raise_if_full(config: TrainingArguments, model: nn.Module, error: Exception)
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether an error tells of a full disk or quota; the libraries that write have their own kinds of it."""
+    """Whether an error means a full disk or quota; each library that writes has its own kind."""
     return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))

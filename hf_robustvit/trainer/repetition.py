@@ -16,7 +16,7 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord, package_versions
 
 
-# Where a run writes and what it tells is none of its settings, and may hold private paths and names.
+# Where a run writes and what it reports are not settings of it, and may hold private paths and names.
 NOT_RECORDED = {
     *("output_dir", "resume_from_checkpoint", "local_rank", "do_train", "do_eval", "do_predict", "debug"),
     *("report_to", "run_name", "project", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
@@ -32,7 +32,7 @@ ALWAYS_RECORDED = {
     *({field.name for field in fields(RobustViTConfig)} - {field.name for field in fields(TrainingArguments)}),
 }
 
-# What a run that is resumed may do in another way, as the weights do not hang on it: how long it goes on, what is
+# What may change when a run is resumed, because the weights do not depend on it: how long it goes on, what is
 # evaluated, logged and saved, and where it computes. bf16 and fp16 are compared as `precision`, which accelerate may
 # set too. Everything else must stay.
 MAY_CHANGE = {
@@ -96,7 +96,7 @@ def training_record(config: RobustViTConfig, precision: str, record: Mapping[str
 
 
 def refuse_another_run(checkpoint: str | os.PathLike, record: TrainingRecord) -> None:
-    """Check that a run goes on from a checkpoint as the checkpoint was made.
+    """Check that a run continues from a checkpoint with the settings that made it.
 
     What `MAY_CHANGE` names may differ, and so may the number of epochs unless the learning rate's schedule depends on
     it, and the processes, batch size and accumulation as long as a step takes as many images.
@@ -133,10 +133,10 @@ def _decisive(record: TrainingRecord) -> dict[str, Any]:
     settings = record.arguments | record.hyper_parameters
     nested = ("arguments", "hyper_parameters")
     settings |= {_FLAGS.get(name, name): value for name, value in record.content().items() if name not in nested}
-    batch = [settings.pop(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
-    settings["per_device_train_batch_size x gradient_accumulation_steps x processes"] = math.prod(
-        [*batch, settings.pop("num_processes")]
-    )
+    parts = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
+    batch = math.prod([settings.pop(name) for name in parts])
+    if not settings.get("auto_find_batch_size"):  # with it, a resumed run keeps the batch size that was found
+        settings["per_device_train_batch_size x gradient_accumulation_steps x processes"] = batch
     free = set(MAY_CHANGE)
     if settings["lr_scheduler_type"] in _ENDLESS and not 0 < settings.get("warmup_steps", 0) < 1:
         free |= {"num_train_epochs", "max_steps"}

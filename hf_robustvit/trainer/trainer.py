@@ -1,5 +1,6 @@
 """`RobustViTTrainer`: a `transformers.Trainer` whose loss looks at the relevance map."""
 
+import logging
 from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +24,9 @@ from hf_robustvit.trainer.callbacks import EpochCallback, InterruptionCallback, 
 from hf_robustvit.trainer.checkpoints import begin_checkpoint, check_room, raise_if_full
 from hf_robustvit.trainer.parameters import accept_saved_names, add_lora, freeze_below, merge_lora
 from hf_robustvit.trainer.repetition import refuse_another_run, training_record
+
+
+logger = logging.getLogger(__name__)
 
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
@@ -105,6 +109,14 @@ class RobustViTTrainer(Trainer):
         args.complete(model.config.name_or_path, new_head)
         for name in ("train_dataset", "eval_dataset"):
             check_labels(kwargs.get(name), model.config.num_labels)
+        if model.config.problem_type not in (None, "single_label_classification"):
+            logger.warning(
+                "%s was trained for %s; each image here has one class, so problem_type becomes "
+                "single_label_classification, and the scores add up to 1.",
+                model.config.name_or_path,
+                model.config.problem_type,
+            )
+            model.config.problem_type = "single_label_classification"
         if isinstance(model, PreTrainedModel):
             accept_saved_names(model)
         if args.trainable_layers is not None:
@@ -243,6 +255,8 @@ class RobustViTTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, *args, **kwargs) -> None:
         if self.record is not None and self.args.should_save:
+            if self.args.auto_find_batch_size:
+                self.record.hyper_parameters["per_device_train_batch_size"] = self.state.train_batch_size
             self.record.write(output_dir or self.args.output_dir)
         super().save_model(output_dir, *args, **kwargs)
 

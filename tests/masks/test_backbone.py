@@ -88,7 +88,7 @@ def test_timm_checkpoints_that_cannot_be_converted(tmp_path):
 def test_a_model_that_is_no_plain_vit_is_refused(tmp_path):
     (tmp_path / "swin").mkdir()
     (tmp_path / "swin" / "config.json").write_text('{"model_type": "swin"}')
-    with pytest.raises(UserError, match="--backbone: .*swin' is a 'swin' model; key features are read from vit, deit"):
+    with pytest.raises(UserError, match="--backbone: there is no support for .*swin' .model type swin.: its attent"):
         load_backbone(str(tmp_path / "swin"))
 
 

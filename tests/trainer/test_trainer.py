@@ -306,6 +306,37 @@ def test_the_record_is_saved_beside_the_weights(tmp_path):
         assert record["hyper_parameters"]["learning_rate"] == 1e-3
 
 
+def test_the_record_has_the_batch_size_that_was_found(tmp_path, monkeypatch):
+    settings = {
+        "per_device_train_batch_size": 8,
+        "auto_find_batch_size": True,
+        "num_train_epochs": 1,
+        "record": {"a": 1},
+    }
+    ours = RobustViTTrainer.compute_loss
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if model.training and len(inputs["labels"]) > 4:
+            raise RuntimeError("CUDA out of memory.")
+        return ours(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(RobustViTTrainer, "compute_loss", compute_loss)
+    trainer = make_trainer(tmp_path, **settings)
+    trainer.train()
+    recorded = json.loads((tmp_path / f"checkpoint-{trainer.state.global_step}" / "robustvit.json").read_text())
+    found = recorded["hyper_parameters"]["per_device_train_batch_size"]
+    assert 1 <= found <= 4 and trainer.state.global_step == -(-12 // found)
+    make_trainer(tmp_path, **settings).check_resumption(True)
+
+
+def test_a_model_of_several_classes_an_image_becomes_one_of_a_single_class(tmp_path, caplog):
+    model = tiny_model("vit")
+    model.config.problem_type = "multi_label_classification"
+    make_trainer(tmp_path, model=model)
+    assert model.config.problem_type == "single_label_classification"
+    assert "was trained for multi_label_classification; each image here has one class" in caplog.text
+
+
 def test_predict_gives_the_logits_alone(tmp_path):
     trainer = make_trainer(tmp_path)
     predictions = trainer.predict(pairs(5))
