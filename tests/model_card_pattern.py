@@ -67,7 +67,7 @@ The file names of all training and validation images are in `robustvit\.json`\.
 \| relevance in mask +\| +1 \| {NUMBER} +\| – +\| {NUMBER} +\| – +\|
 \| loss +\| +1 \| {NUMBER} +\| – +\| {NUMBER} +\| – +\|
 
-These images come from the same data set as the training images, and the checkpoint with .* was kept\. .*
+These images were not trained on, and the checkpoint with .* was kept\. .*
 .* A lower loss is better\.
 
 <!-- hf_robustvit: benchmarks -->

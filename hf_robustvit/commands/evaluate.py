@@ -34,9 +34,9 @@ class EvaluationArguments:
 
     model: str = HfArg(help='Hub id, local folder, "timm/<name>" or "cutouts-vit".')
     dataset: list[str] = HfArg(
-        help="Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the "
-        "embedded benchmark), composites (made of the images and masks of --data_dir), all (the ImageNet benchmarks for "
-        "a model of its 1000 classes, the embedded one for any other model)."
+        help="Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the embedded "
+        "benchmark), composites (made of the images and masks of --data_dir), all (the ImageNet benchmarks for a "
+        "model of its 1000 classes, the embedded one for any other model)."
     )
     output_dir: str = HfArg(help="Where results go; finished ones there are not run again.")
     baseline: str | None = HfArg(default=None, help="A second model, to compare with on the same images.")
