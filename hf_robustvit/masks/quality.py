@@ -30,16 +30,16 @@ class MaskScores:
 class QualityGate:
     """The thresholds a mask's scores are held against."""
 
-    min_area: float = field(default=0.01, metadata={"help": "Smallest mask, as a share of the image."})
-    max_area: float = field(default=0.9, metadata={"help": "Largest mask, as a share of the image."})
+    min_area: float = field(default=0.02, metadata={"help": "Smallest mask, as a share of the image."})
+    max_area: float = field(default=0.5, metadata={"help": "Largest mask, as a share of the image."})
     max_components: int = field(
-        default=20, metadata={"help": "Most pieces the object's side of the cut may fall into, on the patch grid."}
+        default=30, metadata={"help": "Most pieces the object's side of the cut may fall into, on the patch grid."}
     )
     min_agreement: float = field(
-        default=0.2, metadata={"help": "Smallest IoU between the mask before and after its refinement."}
+        default=0.5, metadata={"help": "Smallest IoU between the mask before and after its refinement."}
     )
     min_eigen_gap: float = field(
-        default=0.1, metadata={"help": "Smallest distance of the cut's eigenvalue to the next one."}
+        default=0.02, metadata={"help": "Smallest distance of the cut's eigenvalue to the next one."}
     )
 
     def __post_init__(self):
