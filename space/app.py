@@ -1,4 +1,4 @@
-"""The demo as a Hugging Face Space; its variables MODEL and BASELINE name the models (README.md)."""
+"""The demo as a Hugging Face Space; its variables MODEL, BASELINE and EXAMPLES are told in README.md."""
 
 import os
 
@@ -7,4 +7,5 @@ from hf_robustvit.commands.settings import exit_on_user_error
 
 
 with exit_on_user_error():
-    launch(DemoArguments(model=os.environ.get("MODEL"), baseline=os.environ.get("BASELINE")))
+    names = ("MODEL", "BASELINE", "EXAMPLES")
+    launch(DemoArguments(**{name.lower(): os.environ.get(name) for name in names}))

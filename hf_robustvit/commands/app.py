@@ -16,6 +16,7 @@ from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.pictures import explain_picture
+from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.models.files import find_model_file
 from hf_robustvit.models.loading import load_classifier
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
@@ -54,8 +55,11 @@ HEAD = """<meta http-equiv="Content-Security-Policy" content="img-src 'self' dat
 TITLE = "What does it look at?"
 INTRODUCTION = (
     "What a model predicts for a picture, and where in the picture it finds the evidence for a class: the brighter, "
-    "the more. The examples are drawn objects, none of them where it usually stands: a demonstration, not evidence "
-    "about photographs."
+    "the more."
+)
+DRAWN = (
+    " The examples are drawn objects, none of them where it usually stands: a demonstration, not evidence about "
+    "photographs."
 )
 ALONE = " Only the original is shown so far: `make demo` makes the fine-tuned model."
 
@@ -69,6 +73,11 @@ class DemoArguments:
     )
     baseline: str | None = HfArg(
         default=None, help="The model to compare with. Default: what --model was fine-tuned from."
+    )
+    examples: str | None = HfArg(
+        default=None,
+        help="Folder with images/<class>/*, <class>/*, or images without classes: a few of them are shown. "
+        "Default: drawn ones, where the models know their classes.",
     )
     port: int | None = HfArg(default=None, help="Port of the page. Default: the first free from 7860.")
 
@@ -149,6 +158,43 @@ def example(index: int) -> tuple[Image.Image, str]:
     return rendered.image, f"{CLASS_NAMES[rendered.label]}, scene: {rendered.scene}"
 
 
+def drawn_examples(classifiers: list[Classifier]) -> list[tuple[Image.Image, str]]:
+    """The pictures of `example`; none where the models do not know most of their classes."""
+    shared = set(CLASS_NAMES).intersection(common_class_names(classifiers))
+    return [example(index) for index in range(NUM_EXAMPLES)] if 2 * len(shared) > len(CLASS_NAMES) else []
+
+
+def folder_examples(folder: str | Path) -> list[tuple[Image.Image, str]]:
+    """A few pictures of a folder, evenly spaced, and what they show: the class, or the file's name without classes.
+
+    Args:
+        folder: Holds images/<class>/*, <class>/*, or images without classes.
+
+    Raises:
+        UserError: It has no images, or one of the chosen ones cannot be read.
+    """
+    inner = Path(folder, "images")
+    root = inner if inner.is_dir() else Path(folder)
+    of_suffix = Image.registered_extensions()
+    files = [
+        file
+        for file in sorted([*root.glob("[!.]*"), *root.glob("[!.]*/[!.]*")])
+        if of_suffix.get(file.suffix.lower()) in FORMATS and file.is_file()
+    ]
+    if not files:
+        raise UserError(f"--examples: {folder} has no images: name a folder of images, by class or without classes.")
+    names, examples = dict(zip(WNIDS, NAMES, strict=True)), []
+    for index in np.linspace(0, len(files) - 1, min(len(files), NUM_EXAMPLES)).round().astype(int):
+        file = files[index]
+        try:
+            picture = read_upload(file)
+        except UserError as error:
+            raise UserError(f"--examples: {file}: {error}") from error
+        caption = file.stem if file.parent == root else file.parent.name
+        examples.append((picture, names.get(caption, caption)))
+    return examples
+
+
 def read_upload(path: str | Path) -> Image.Image:
     """Open a stranger's file as it is displayed: RGB, at most `LONGEST_SIDE` pixels a side.
 
@@ -209,14 +255,23 @@ def enlarged(picture: Image.Image) -> Image.Image:
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
-def build(classifiers: list[Classifier]) -> "gradio.Blocks":
+def build(classifiers: list[Classifier], folder: str | Path | None = None) -> "gradio.Blocks":
     """The page that shows what the models say.
 
+    Args:
+        classifiers: The models.
+        folder: Whose pictures are the examples; drawn ones where it is None.
+
     Raises:
-        UserError: gradio is not installed.
+        UserError: gradio is not installed, or the folder has no images that can be read.
     """
     gradio = _import_gradio()
-    examples = [example(index) for index in range(NUM_EXAMPLES)]
+    examples = folder_examples(folder) if folder is not None else drawn_examples(classifiers)
+    introduction = INTRODUCTION
+    if folder is None and examples:
+        introduction += DRAWN
+    if classifiers[-1].title == "Original":
+        introduction += ALONE
 
     def panels_of(image: Image.Image, class_name: str) -> list[Any]:
         answers = [ask(classifier, image, class_name) for classifier in classifiers]
@@ -244,16 +299,17 @@ def build(classifiers: list[Classifier]) -> "gradio.Blocks":
 
     def explain_class(image: Image.Image | None, class_name: str) -> list[Any]:
         if image is None:  # the server forgets a picture after a while
-            raise gradio.Error("Pick an example or upload a picture again.", print_exception=False)
+            raise gradio.Error("Pick an example or upload a picture.", print_exception=False)
         return panels_of(image, class_name)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         picture = gradio.State(time_to_live=KEPT_SECONDS)  # what the models are asked about
-        gallery, shown, upload, target, panels = _lay_out(gradio, classifiers, examples)
+        gallery, shown, upload, target, panels = _lay_out(gradio, introduction, classifiers, examples)
         everything = [picture, shown, target, *panels]
         # One at a time: explaining puts hooks on a model, and two pictures at once would meet in them.
         queue = {"concurrency_limit": 1, "concurrency_id": "models", "api_visibility": "private"}
-        page.load(lambda: show(*examples[0]), None, everything, **queue)
+        if examples:
+            page.load(lambda: show(*examples[0]), None, everything, **queue)
         gallery.select(show_example, None, everything, **queue)
         # In two steps: what is refused leaves the page as it is.
         upload.upload(take_upload, upload, picture, **queue).success(show_upload, picture, everything, **queue)
@@ -261,14 +317,17 @@ def build(classifiers: list[Classifier]) -> "gradio.Blocks":
     return page
 
 
-def _lay_out(gradio, classifiers: list[Classifier], examples: list[tuple[Image.Image, str]]) -> tuple:
+def _lay_out(
+    gradio, introduction: str, classifiers: list[Classifier], examples: list[tuple[Image.Image, str]]
+) -> tuple:
     """The gallery, the picture, the upload, the class to explain, and each model's map and predictions."""
     plain = {"format": "png", "buttons": []}
-    gradio.Markdown(f"# {TITLE}\n{INTRODUCTION}{ALONE if classifiers[-1].title == 'Original' else ''}")
+    gradio.Markdown(f"# {TITLE}\n{introduction}")
     gallery = gradio.Gallery(
         [(enlarged(image), caption.split(",")[0]) for image, caption in examples],
         show_label=False,
         allow_preview=False,
+        visible=bool(examples),
         elem_id="examples",
         **plain,
     )
@@ -300,9 +359,9 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
         The page.
 
     Raises:
-        UserError: A model cannot be loaded, gradio is not installed, or the port cannot be used.
+        UserError: A model or an example cannot be loaded, gradio is not installed, or the port cannot be used.
     """
-    page = build(load_classifiers(arguments))
+    page = build(load_classifiers(arguments), arguments.examples)
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from elsewhere
     try:
         page.launch(

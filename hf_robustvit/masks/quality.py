@@ -32,11 +32,11 @@ class MaskScores:
 class QualityGate:
     """The thresholds that a mask's scores must meet."""
 
-    min_area: float = HfArg(default=0.01, help="Smallest mask, as a share of the image.")
-    max_area: float = HfArg(default=0.9, help="Largest mask, as a share of the image.")
-    max_components: int = HfArg(default=20, help="Most pieces on the object's side of the cut (on the patch grid).")
-    min_agreement: float = HfArg(default=0.2, help="Smallest IoU between the mask before and after its refinement.")
-    min_eigen_gap: float = HfArg(default=0.1, help="Smallest distance of the cut's eigenvalue to the next one.")
+    min_area: float = HfArg(default=0.02, help="Smallest mask, as a share of the image.")
+    max_area: float = HfArg(default=0.5, help="Largest mask, as a share of the image.")
+    max_components: int = HfArg(default=30, help="Most pieces on the object's side of the cut (on the patch grid).")
+    min_agreement: float = HfArg(default=0.5, help="Smallest IoU between the mask before and after its refinement.")
+    min_eigen_gap: float = HfArg(default=0.02, help="Smallest distance of the cut's eigenvalue to the next one.")
 
     def __post_init__(self):
         for threshold in fields(self):

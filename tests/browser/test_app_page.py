@@ -1,5 +1,6 @@
 """The demo app in a real browser: examples, uploads, the class that is explained, and strangers' files."""
 
+import dataclasses
 import io
 import json
 import os
@@ -210,6 +211,21 @@ def test_a_phone_shows_the_two_models_side_by_side(new_page, address):
     assert original["y"] == fine_tuned["y"] and original["x"] + original["width"] < fine_tuned["x"]
     page.locator("#examples button").last.tap()
     expect(page.locator("#picture")).to_contain_text("drink", timeout=WAIT)
+
+
+def test_a_folders_pictures_are_the_examples(new_page, fine_tuned, classifiers, tmp_path):
+    for index, name in enumerate(("cat", "<img src=x>")):
+        (tmp_path / name).mkdir()
+        render("val", index).image.save(tmp_path / name / "0.png")
+    app = launch(dataclasses.replace(fine_tuned, examples=str(tmp_path)), prevent_thread_lock=True, quiet=True)
+    page = new_page(app.local_url)
+    assert page.locator("#examples button").all_inner_texts() == ["<img src=x>", "cat"]
+    expect(page.get_by_text("drawn objects")).not_to_be_visible()
+    expect_answers(page, classifiers, render("val", 1).image)
+    page.locator("#examples button").nth(1).click()
+    expect(page.locator("#picture")).to_contain_text("cat", timeout=WAIT)
+    expect_answers(page, classifiers, render("val", 0).image)
+    app.close()
 
 
 @pytest.fixture

@@ -25,8 +25,10 @@ from hf_robustvit.commands.app import (
     build,
     common_class_names,
     distinct_class_names,
+    drawn_examples,
     enlarged,
     example,
+    folder_examples,
     launch,
     load_classifiers,
     read_upload,
@@ -99,6 +101,52 @@ def test_examples_show_objects_where_they_do_not_belong():
         image, caption = example(index)
         class_name, scene = caption.split(", scene: ")
         assert image.size == (64, 64) and class_name == CLASS_NAMES[index] and scene != USUAL_SCENES[class_name]
+
+
+def test_drawn_examples_are_shown_for_cutouts_classes_alone():
+    tiny = tiny_classifier()
+    cutouts = dataclasses.replace(tiny, class_names=(*CLASS_NAMES[1:], "renamed"))
+    assert [caption for _, caption in drawn_examples([cutouts])] == [
+        example(index)[1] for index in range(demo.NUM_EXAMPLES)
+    ]
+    # "car" and "boat" are no Cutouts yet; what one of the two models does not know, they do not share.
+    assert drawn_examples([dataclasses.replace(tiny, class_names=("car", "boat", "dog"))]) == []
+    assert drawn_examples([cutouts, tiny]) == []
+
+
+@pytest.mark.parametrize("inner", ["", "images"])
+def test_examples_of_a_folder_by_class_are_evenly_spaced(tmp_path, inner):
+    for name in ("n01440764", "ant, red", *(f"c{number:02}" for number in range(21))):
+        (tmp_path / inner / name).mkdir(parents=True)
+        photograph().save(tmp_path / inner / name / "0.jpg")
+        (tmp_path / inner / name / "._0.jpg").write_bytes(b"of another system")
+        (tmp_path / inner / name / "notes.txt").touch()
+    (tmp_path / "masks" / "c00").mkdir(parents=True)
+    if inner:
+        photograph().save(tmp_path / "masks" / "c00" / "0.png")
+    captions = [caption for _, caption in folder_examples(tmp_path)]
+    assert captions == ["ant, red", *(f"c{number:02}" for number in range(1, 20, 2)), "tench"]
+
+
+def test_examples_of_a_flat_folder_go_by_their_names_and_may_be_few(tmp_path):
+    for name in ("b.webp", "a.png"):
+        photograph(2048, 1024).save(tmp_path / name)
+    examples = folder_examples(tmp_path)
+    assert [(image.size, caption) for image, caption in examples] == [((1024, 512), "a"), ((1024, 512), "b")]
+
+
+def test_examples_that_cannot_be_shown_are_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "notes.txt").touch()
+    monkeypatch.setattr("sys.argv", ["app.py", "--examples", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    assert capsys.readouterr().err == (
+        f"error: --examples: {tmp_path} has no images: name a folder of images, by class or without classes.\n"
+    )
+    (tmp_path / "cat" / "1.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="--examples: .*cat/1.jpg: The file is not an image that can be read"):
+        folder_examples(tmp_path)
 
 
 @pytest.mark.parametrize("class_name", [PREDICTED, "boat", "crane (4)"])
@@ -196,6 +244,21 @@ def test_only_a_fresh_clone_is_told_to_make_the_other_model():
     original, fine_tuned = (dataclasses.replace(tiny, title=title) for title in ("Original", "Fine-tuned"))
     for shown, told in (([original], True), ([tiny], False), ([original, fine_tuned], False)):
         assert ("make demo" in str(build(shown).get_config_file())) == told
+
+
+def test_the_page_says_that_its_examples_are_drawn_where_they_are(tmp_path):
+    tiny = tiny_classifier()
+    cutouts = dataclasses.replace(tiny, class_names=CLASS_NAMES)
+    photograph().save(tmp_path / "photo.png")
+    for shown, told in ((build([cutouts]), True), (build([tiny]), False), (build([cutouts], tmp_path), False)):
+        page = shown.get_config_file()
+        (gallery,) = (part["props"] for part in page["components"] if part["props"].get("elem_id") == "examples")
+        assert ("drawn objects" in str(page)) == told
+        assert (
+            gallery["visible"]
+            == bool(gallery["value"])
+            == any(step["targets"][0][1] == "load" for step in page["dependencies"])
+        )
 
 
 def test_a_port_that_cannot_be_used_is_told(tmp_path, monkeypatch):

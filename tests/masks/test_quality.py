@@ -20,11 +20,11 @@ def test_a_good_mask_has_no_reason():
 @pytest.mark.parametrize(
     "score, sentence",
     [
-        ({"area": 0.004}, "mask covers 0.4% of the image, less than 1.0%"),
-        ({"area": 0.97}, "mask covers 97.0% of the image, more than 90.0%"),
-        ({"components": 21}, "foreground falls into 21 pieces, more than 20"),
+        ({"area": 0.004}, "mask covers 0.4% of the image, less than 2.0%"),
+        ({"area": 0.97}, "mask covers 97.0% of the image, more than 50.0%"),
+        ({"components": 31}, "foreground falls into 31 pieces, more than 30"),
         ({"agreement": 0.4}, "refined and unrefined mask have IoU 0.40, less than 0.60"),
-        ({"eigen_gap": 0.001}, "eigen-gap of the cut is 0.0010, less than 0.1000"),
+        ({"eigen_gap": 0.001}, "eigen-gap of the cut is 0.0010, less than 0.0200"),
     ],
 )
 def test_each_reason(score, sentence):
