@@ -37,6 +37,8 @@ def save_suite(folder: Path) -> Suite:
             "learning_rate": 1e-2,
             "use_cpu": True,
             "disable_tqdm": True,
+        },
+        tokencut_settings={
             "backbone": str(backbone),
             "image_size": 160,
             "sigma_spatial": 8.0,

@@ -31,7 +31,10 @@ class Recipe:
         if paper.SHORT_NAMES.get(model, "ViT-B") not in paper.SETTINGS[method]:
             return None
         settings = {"masks": "annotated", "method": method, **suite.settings, **suite.method_settings.get(method, {})}
-        return Run.of(model, settings | self.settings, self.share)
+        settings |= self.settings
+        if settings["masks"] == "tokencut":
+            settings |= suite.tokencut_settings
+        return Run.of(model, settings, self.share)
 
 
 ORIGINAL = Recipe("Original", None)

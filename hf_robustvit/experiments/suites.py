@@ -24,6 +24,7 @@ class Suite:
         harmed_shown: Columns whose most harmed classes are shown (Fig. 15).
         settings: Flags of run_finetune.py for every run.
         method_settings: Further flags, by method.
+        tokencut_settings: Further flags where the masks are TokenCut's.
         half_settings: Flags that train on half of the classes, where `settings` trains on all.
         sample_counts, class_counts: What Fig. 7 varies.
         learning_rates: What the search of section 4 looks at, rising.
@@ -47,6 +48,7 @@ class Suite:
     base_models: tuple[str, ...]
     ablation_models: tuple[str, ...]
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tokencut_settings: Mapping[str, Any] = field(default_factory=dict)
     half_settings: Mapping[str, Any] = field(default_factory=dict)
     images_per_benchmark: int | None = None
     eval_batch_size: int = 64
@@ -118,13 +120,12 @@ CUTOUTS = Suite(
         "learning_rate": 2e-4,
         "num_train_epochs": 4,
         "per_device_train_batch_size": 16,
-        "backbone": "cutouts-vit",
-        "image_size": 128,
     },
     method_settings={
         "robustvit": {"classification_target": "label", "lambda_foreground": 10.0},
         "gradmask": {"lambda_classification": 1.0, "lambda_background": 1000.0},
     },
+    tokencut_settings={"backbone": "cutouts-vit", "image_size": 128},
     half_settings={"num_classes": 15, "samples_per_class": 60},
     sample_counts=(3, 10, 30, 60),
     class_counts=(10, 15, 20, 30),
@@ -169,7 +170,7 @@ def folder_suite(
 
     Args:
         folder: The folder.
-        models: As `load_classifier` takes them. The first one's features serve TokenCut.
+        models: As `load_classifier` takes them. TokenCut takes the first one's features.
         labels: The class of each photo to train on.
         learning_rate: Of every run; the paper's for its own models if left out.
         development: Score on the development photos instead of the test photos.
@@ -201,7 +202,6 @@ def folder_suite(
             "class_seed": 0,
             "num_train_epochs": 12,
             "lr_decay_epochs": 1,
-            "backbone": models[0],
             "skip_unreadable": True,
         }
         | ({"learning_rate": learning_rate} if learning_rate else {}),
@@ -209,6 +209,7 @@ def folder_suite(
             "robustvit": {"classification_target": "predicted"},
             "rrr": {name: SETTINGS["rrr"]["ViT-B"][name] for name in ("lambda_classification", "lambda_background")},
         },
+        tokencut_settings={"backbone": models[0], "tau": 0.6},  # a classifier's features: docs/masks.md
         sample_counts=tuple(range(1, min(3, fewest) + 1)),
         class_counts=tuple(sorted({max(1, half // 2), half, half + half // 2})),
         learning_rates=(5e-6, 1e-5, 2e-5, 4e-5),

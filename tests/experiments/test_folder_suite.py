@@ -3,7 +3,7 @@
 import pytest
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.experiments.recipes import OURS, PLAIN_SWAPPED, RRR, seed_recipes
+from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, PLAIN_SWAPPED, RRR, seed_recipes
 from hf_robustvit.experiments.suites import CUTOUTS, folder_suite
 
 
@@ -29,6 +29,12 @@ def test_every_method_has_settings_for_a_model_of_ones_own(tmp_path):
     settings = dict(RRR.run(suite, str(tmp_path)).settings)
     assert settings["lambda_classification"] == 2e-6 and settings["lambda_background"] == 1e-10  # the paper's Tab. 6
     assert dict(OURS.run(suite, str(tmp_path)).settings)["classification_target"] == "predicted"
+
+
+def test_tokencut_takes_the_features_of_the_model(tmp_path):
+    suite = folder_suite(tmp_path, ["m"], [0, 1])
+    assert dict(OURS_UNANNOTATED.run(suite, "m").settings)["backbone"] == "m"
+    assert "backbone" not in dict(OURS.run(suite, "m").settings)
 
 
 def test_seeds_repeat_the_controls_of_a_folder(tmp_path):
