@@ -57,13 +57,26 @@ def segmentation_table(book: Book) -> str:
 
 
 def accuracy_tables(book: Book) -> str:
-    """Tab. 4 and 12: top-1, then top-5, of every way to fine-tune on all benchmarks."""
+    """Tab. 4 and 12: top-1, then top-5, of every way to fine-tune on all benchmarks; and the changes of top-1."""
     tables = []
     for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
         cells = accuracy_cells(book.results, book.workshop.suite.benchmarks, [figure])
         caption = f"{book.experiment.title}. {title} accuracy, percent. {STAR}"
         tables.append(write_table(book.folder / f"{book.name}-{figure}", cells, caption))
+    tables.append(change_table(book))
     return "\n".join(tables)
+
+
+def change_table(book: Book) -> str:
+    """What each way to fine-tune changes in top-1, with intervals."""
+    shown = titled(book.results, book.workshop.suite.benchmarks, ["top1"]).dropna(subset="difference")
+    shown["cell"] = [
+        Cell(f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]", is_significant=row.significant is True)
+        for row in shown.itertuples()
+    ]
+    cells = cell_table(shown, ["model", "method"], book.workshop.suite.benchmarks, ["top1"])
+    caption = f"{book.experiment.title}. Change of top-1 accuracy in points, with paired 95 % intervals. {STAR}"
+    return write_table(book.folder / f"{book.name}-changes", cells, caption)
 
 
 def seed_tables(book: Book) -> str:

@@ -76,6 +76,10 @@ def test_tidy_results_agree_with_the_runs(finished):
     ).iloc[0]
     assert row["original"] == original["value"] and row["difference"] == pytest.approx(row["value"] - row["original"])
     assert row["low"] <= row["difference"] <= row["high"]
+    changes = (workshop.root / "controls" / "controls-changes.md").read_text()
+    plain = table.query("experiment == 'controls' and method == 'Plain fine-tuning' and dataset == 'far'")
+    change = plain.query("figure == 'top1' and classes == 'all'").iloc[0]
+    assert f"{change['difference']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]" in changes
     assert sorted(table.query("experiment == 'seeds'")["seed"].dropna().unique()) == [0, 1, 2]
 
 
