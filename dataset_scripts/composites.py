@@ -37,7 +37,7 @@ from hf_robustvit.data.composites import (
     object_fault,
 )
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading
-from hf_robustvit.data.pairs import PairError, read_plausible_row
+from hf_robustvit.data.pairs import PairError, read_row
 from hf_robustvit.errors import UserError
 
 
@@ -266,10 +266,9 @@ def _judge(pair: Pair | None, reading: MaskReading) -> dict[str, Any]:
     row = {"image": pair.image.path, "mask": pair.mask.path, "image_id": pair.image_id}
     try:
         files = {name: {"path": row[name], "bytes": None} for name in ("image", "mask")}
-        mask = read_plausible_row(row | files, reading).mask
+        mask = read_row(row | files, reading).mask
     except PairError as error:
-        # Nothing, or next to nothing, is a fault of the object and not of its file.
-        if error.problem in ("empty", "implausible"):
+        if error.problem == "empty":  # a fault of the object and not of its file
             return {"reason": "too_small", "mask": pair.mask.path}
         return {"reason": "unreadable", "fault": str(error), "mask": pair.mask.path}
     fault = object_fault(mask)

@@ -32,7 +32,7 @@ REASONS = {
     "no_mask": "without a mask",
     "unreadable": "with an image or mask that cannot be used",
     "too_small": f"under {SHARES[0]:.0%} of the image",
-    "too_large": f"over {SHARES[1]:.0%} of it",
+    "too_large": f"over {SHARES[1]:.0%} of the image",
     "in_pieces": f"in pieces, the largest under {LEAST_PIECE:.0%}",
     "cut_off": f"cut off, over {MOST_CUT:.0%} of the outline on the image's border",
     "blurred": "with a blurred outline",

@@ -25,6 +25,7 @@ from hf_robustvit.metrics.relevance_segmentation import COUNTS
 
 
 SIGNIFICANCE = 0.05
+FEWEST_FOR_INTERVAL = 6  # images or objects; with fewer, all move the same way by chance more often than that
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Difference:
         interval95: Interval of the difference, see `interval`.
         p: Of `test`; None where images are not simply right or wrong: the segmentation test, faithfulness.
         p_holm: The same after Holm's adjustment over the data sets, within one figure and choice of classes.
-        significant: `p_holm` is below 0.05; where there is none, the interval excludes 0.
+        significant: `p_holm` is below 0.05; where there is none, the interval excludes 0 and comes from six images
+            or objects or more.
         interval: The paired "group bootstrap" of whole objects where images show the same object. Elsewhere Tango's
             paired "score" interval where images are simply right or wrong, and the paired "bootstrap" for other
             figures, and in all that earlier versions stored.
@@ -112,13 +114,10 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
 
 
 def adjust(differences: list[Difference]) -> None:
-    """Fill in `p_holm` and `significant`, over the data sets, for each figure and choice of classes."""
+    """Fill in `p_holm` and with it `significant`, over the data sets, for each figure and choice of classes."""
     families = defaultdict(list)
     for difference in differences:
-        if difference.p is None:
-            low, high = difference.interval95
-            difference.significant = low > 0 or high < 0
-        else:
+        if difference.p is not None:
             families[difference.figure, difference.classes].append(difference)
     for family in families.values():
         for difference, p_holm in zip(family, holm([member.p for member in family]), strict=True):
@@ -170,6 +169,7 @@ def _resampled_difference(
         return score(sample[:, 1]) - score(sample[:, 0])
 
     low, high = bootstrap_interval(change, pairs, groups)
+    count = len(pairs if groups is None else np.unique(groups))
     return Difference(
         dataset=dataset,
         figure=figure,
@@ -179,5 +179,6 @@ def _resampled_difference(
         after=100 * float(score(pairs[:, 1])),
         difference=100 * float(change(pairs)),
         interval95=(100 * low, 100 * high),
+        significant=count >= FEWEST_FOR_INTERVAL and bool(low > 0 or high < 0),
         interval="bootstrap" if groups is None else "group bootstrap",
     )

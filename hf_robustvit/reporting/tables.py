@@ -150,7 +150,7 @@ def statistics_note(differences: Iterable[Difference]) -> str:
     )
     significant = (
         "An accuracy changed significantly where p, adjusted by Holm over the data sets, is below 0.05; a figure of "
-        "maps where its interval excludes 0."
+        "maps where its interval excludes 0 and is from six independent images or more."
     )
     return f"{_by_image_or_object(list(differences), by_image, by_object)} {significant}"
 

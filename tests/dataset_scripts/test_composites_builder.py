@@ -240,3 +240,9 @@ def test_what_the_model_is_given_is_what_was_rendered(photos, backgrounds, tmp_p
     Path(row["background_image"]).write_text("no picture")
     broken = BenchmarkImages(found.rows, images.image_processor, render=CompositeRenderer())
     assert not broken[20]["readable"] and "is not a picture" in broken.reason_unreadable(20)
+
+
+def test_a_mask_that_is_all_object_is_too_large_and_not_too_small(photos, backgrounds):
+    Image.new("L", (40, 40), 255).save(photos / "masks" / "cow" / "0.png")
+    found = load_composites("composites-size", str(photos), str(backgrounds))
+    assert found.left_out == {"too_large": 1}

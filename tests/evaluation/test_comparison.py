@@ -110,6 +110,16 @@ def test_other_backgrounds_are_tested_like_accuracies_and_shares_by_resampling()
     assert insertion.significant
 
 
+@pytest.mark.parametrize("count, significant", [(5, False), (6, True)])
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_five_images_or_objects_that_move_alike_are_not_called_significant(count, significant, repeats):
+    objects = np.repeat([f"object {number}" for number in range(count)], repeats)
+    before, after = (predictions([True] * count * repeats, object=objects, insertion=value) for value in (0.1, 0.2))
+    insertion = {item.figure: item for item in compare("set", *paired(before, after))}["insertion"]
+    adjust([insertion])
+    assert insertion.significant == significant
+
+
 def test_objects_that_repeat_are_kept_whole_in_every_figure():
     rng = np.random.default_rng(0)
     objects = np.repeat([f"object {number}" for number in range(20)], 5)
