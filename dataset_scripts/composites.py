@@ -36,8 +36,8 @@ from hf_robustvit.data.composites import (
     object_box,
     object_fault,
 )
-from hf_robustvit.data.masks import NO_FLAGS, MaskReading
-from hf_robustvit.data.pairs import PairError, read_row
+from hf_robustvit.data.masks import NO_FLAGS, MaskReading, fills_border
+from hf_robustvit.data.pairs import PairError, read_row, refuse_inverted
 from hf_robustvit.errors import UserError
 
 
@@ -100,7 +100,9 @@ class CompositeObjects(datasets.GeneratorBasedBuilder):
         numbers = ("area", "rotation", "x", "y")
         return datasets.DatasetInfo(
             features=datasets.Features(
-                dict.fromkeys(texts, datasets.Value("string")) | dict.fromkeys(numbers, datasets.Value("float64"))
+                dict.fromkeys(texts, datasets.Value("string"))
+                | dict.fromkeys(numbers, datasets.Value("float64"))
+                | {"fills_border": datasets.Value("bool")}
             )
         )
 
@@ -196,8 +198,14 @@ class Composites(datasets.GeneratorBasedBuilder):
 
 
 def load_objects(data_dir: str, reading: MaskReading = NO_FLAGS, cache_dir: str | None = None) -> datasets.Dataset:
-    """The photographs of a folder and which objects are taken, rows as `CompositeObjects`."""
-    return prepare(CompositeObjects(data_dir=data_dir, reading=reading, cache_dir=cache_dir), "test")
+    """The photographs of a folder and which objects are taken, rows as `CompositeObjects`.
+
+    Raises:
+        UserError: Most masks look inverted; or as `ImageMaskFolder`.
+    """
+    rows = prepare(CompositeObjects(data_dir=data_dir, reading=reading, cache_dir=cache_dir), "test")
+    refuse_inverted([bool(fills) for fills in rows["fills_border"]], rows["image_id"][:], reading)
+    return rows
 
 
 def load_composites(
@@ -272,7 +280,8 @@ def _judge(pair: Pair | None, reading: MaskReading) -> dict[str, Any]:
             return {"reason": "too_small", "mask": pair.mask.path}
         return {"reason": "unreadable", "fault": str(error), "mask": pair.mask.path}
     fault = object_fault(mask)
-    return {"reason": fault or "", "mask": pair.mask.path} | ({} if fault else object_box(mask))
+    judged = {"reason": fault or "", "mask": pair.mask.path, "fills_border": fills_border(mask)}
+    return judged | ({} if fault else object_box(mask))
 
 
 def _images_below(folder: str, root: str) -> Iterator[File]:

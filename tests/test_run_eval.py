@@ -55,6 +55,11 @@ def test_one_model_on_a_folder(workshop, tmp_path, capsys):
     assert files == {"pets.json", "pets.predictions.parquet", "results.md", "overlays/pets.png"}
 
 
+def test_backgrounds_without_composites_are_refused(workshop, tmp_path):
+    with pytest.raises(UserError, match="--backgrounds is for composites"):
+        evaluate(workshop, tmp_path, "--dataset", workshop / "pets", "--backgrounds", workshop / "pets")
+
+
 def test_two_models_are_compared(workshop, tmp_path, capsys):
     shutil.copytree(workshop / "pets", tmp_path / "copy")
     for path in sorted((tmp_path / "copy" / "images" / "c2").iterdir())[:2]:

@@ -106,6 +106,8 @@ def evaluate(
     """
     if len({rows.name for rows in found}) < len(found):
         raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
+    if arguments.backgrounds and not any(rows.render for rows in found):
+        raise UserError("--backgrounds is for composites, and --dataset names none of them: leave it out.")
     options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)
     output_dir = Path(arguments.output_dir)
     folders = [output_dir / BASELINE_FOLDER, output_dir][-len(checkpoints) :]

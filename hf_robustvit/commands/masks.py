@@ -18,13 +18,22 @@ from hf_robustvit.masks.contact_sheet import contact_sheet
 from hf_robustvit.masks.folder import Masker, summary
 
 
+# What --source takes, and the masker that it makes.
+SOURCES: dict[str, Callable[["MaskArguments", TokenCutOptions, list[str], torch.device], Masker]] = {
+    "tokencut": lambda arguments, options, image_ids, device: TokenCut(options, device),
+    "boxes": lambda arguments, options, image_ids, device: _boxes(arguments, image_ids),
+}
+
+
 @dataclass
 class MaskArguments:
     """The images, and where their masks go."""
 
     images: str = HfArg(help="Folder with images/<class>/*, <class>/*, or images without classes.")
     output_dir: str = HfArg(help="Where masks go; those that are there are kept.")
-    source: str | None = HfArg(default=None, help="tokencut or boxes. Default: boxes with --boxes, else tokencut.")
+    source: str | None = HfArg(
+        default=None, help=f"{' or '.join(SOURCES)}. Default: boxes with --boxes, else tokencut."
+    )
     annotated: str | None = HfArg(
         default=None, help="Folder of annotated masks <class>/<stem>.png, to report the IoU."
     )
@@ -38,13 +47,6 @@ def _boxes(arguments: MaskArguments, image_ids: list[str]) -> BoxMasks:
     masker = BoxMasks(arguments.boxes)
     masker.check(image_ids)
     return masker
-
-
-# What --source takes, and the masker that it makes.
-SOURCES: dict[str, Callable[[MaskArguments, TokenCutOptions, list[str], torch.device], Masker]] = {
-    "tokencut": lambda arguments, options, image_ids, device: TokenCut(options, device),
-    "boxes": lambda arguments, options, image_ids, device: _boxes(arguments, image_ids),
-}
 
 
 def make_masks(

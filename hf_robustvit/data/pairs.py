@@ -4,7 +4,7 @@ import io
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import datasets
@@ -216,7 +216,7 @@ def check_pairs(
             _summary(messages, len(dataset), f"{use} pairs" if "mask" in dataset.column_names else "images")
         )
     if reading is not None:
-        _refuse_inverted(found["fills_border"][:], dataset, reading)
+        refuse_inverted(found["fills_border"][:], dataset["image_id"][:], reading)
     if num_turned := sum(found["is_turned"]):
         logger.info("%d masks fit their images as stored, and are turned with them.", num_turned)
     if messages:
@@ -283,13 +283,22 @@ def _examine(row: dict, reading: MaskReading | None) -> dict[str, Any]:
     return {"problem": None, "message": None, "is_turned": pair.is_turned, "fills_border": is_filled}
 
 
-def _refuse_inverted(fills_border: list[bool], dataset: datasets.Dataset, reading: MaskReading) -> None:
-    """A single object may fill its image's border; where most do, background was mistaken for object."""
+def refuse_inverted(fills_border: Sequence[bool], image_ids: Sequence[str], reading: MaskReading) -> None:
+    """A single object may fill its image's border; where most do, background was mistaken for object.
+
+    Args:
+        fills_border: Of each mask, whether most of its border is foreground.
+        image_ids: Whose masks they are.
+        reading: How they were read.
+
+    Raises:
+        UserError: Most of them do, and the user has not said what the object is.
+    """
     count = sum(fills_border)
-    if not reading.mask_foreground and count > max(FEW_MASKS, len(dataset) / 2):
-        first = dataset[:]["image_id"][fills_border.index(True)]
+    if not reading.mask_foreground and count > max(FEW_MASKS, len(image_ids) / 2):
+        first = image_ids[fills_border.index(True)]
         raise UserError(
-            f"{count} of {len(dataset)} masks look inverted, most of their border is foreground (first: the mask of "
+            f"{count} of {len(image_ids)} masks look inverted, most of their border is foreground (first: the mask of "
             f"{first}): pass --mask_foreground 0 if black is the object, or its value if the masks are right."
         )
 

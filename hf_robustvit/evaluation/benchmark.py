@@ -13,6 +13,7 @@ from hf_robustvit.evaluation import accuracy, backgrounds, maps
 from hf_robustvit.evaluation import oracle as oracle_test
 from hf_robustvit.evaluation.accuracy import accuracies, outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.figures import figures_of_kind
 from hf_robustvit.evaluation.images import Preprocessing
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.maps import map_figures
@@ -94,6 +95,7 @@ def _figures(run: BenchmarkRun, frame: pd.DataFrame) -> dict:
     figures = accuracies(frame) if accuracy.applies(run) else {}
     if maps.applies(run):
         figures |= map_figures(frame)
+    figures |= {name: 100 * float(frame[name].mean()) for name in figures_of_kind("share") if name in frame}
     groups = object_groups(frame)
     if oracle_test.applies(run):
         correct = outcomes(frame)

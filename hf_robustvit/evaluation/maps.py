@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
+from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES
 from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
 from hf_robustvit.metrics import segmentation_counts, segmentation_scores
@@ -58,14 +58,15 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
     # Lean attention gives the same maps, and makes the many other forward passes as fast as SDPA.
     columns = run.over(run.images(squashed=True, with_masks=True), step, "maps", attention="lean")
     counts = dict(zip(COUNTS, columns["counts"].T, strict=True))
-    return pd.DataFrame({name: columns[name] for name in ("image_id", *figures_of_kind("share"))} | counts)
+    shares = ("relevance_in_mask", "insertion", "deletion")
+    return pd.DataFrame({name: columns[name] for name in ("image_id", *shares)} | counts)
 
 
 def map_figures(frame: pd.DataFrame) -> dict[str, float | list[float]]:
-    """A result's figures of its maps (percent), and the (group) bootstrap intervals of the segmentation test."""
+    """The figures of the segmentation test (percent), and their (group) bootstrap intervals."""
     counts, groups = frame[list(COUNTS)].to_numpy(), object_groups(frame)
     scores = segmentation_scores(counts)
-    figures = {name: 100 * float(frame[name].mean()) for name in figures_of_kind("share")}
+    figures = {}
     for name in SEGMENTATION_FIGURES:
         figures[name] = 100 * scores[name]
         low, high = bootstrap_interval(lambda sample, name=name: segmentation_scores(sample)[name], counts, groups)

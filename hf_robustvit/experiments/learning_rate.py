@@ -77,5 +77,7 @@ def learning_rates(book: Book) -> str:
             for row in figures.itertuples()
         ]
         sentence = f"{model}: the rule takes {chosen:g}." if chosen else f"{model}: no rate of the grid fits the rule."
+        if chosen == max(rates):
+            sentence += " It is the highest that was tried; a higher one may fit too."
         parts.append(f"{sentence}\n\n{markdown_table(header, lines)}\n\n{book.figure(stem.name, title)}")
     return "\n".join(parts)

@@ -50,7 +50,10 @@ def _write_page(book: Book) -> Path:
         The page's path, OUT/<name>/<name>.md.
     """
     book.folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {book.experiment.title}\n", book.experiment.show(book), maps_or_model(book)]
+    images = book.results.groupby("dataset", sort=False)["n"].max().items()
+    scored = ", ".join(f"{name} ({count} images)" for name, count in images)
+    parts = [f"# {book.experiment.title}\n", f"Scored on {scored}.\n" if scored else ""]
+    parts += [book.experiment.show(book), maps_or_model(book)]
     page = book.folder / f"{book.name}.md"
     with replacing(page) as path:
         path.write_text("\n".join(part for part in parts if part), encoding="utf-8")

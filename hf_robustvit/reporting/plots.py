@@ -18,6 +18,7 @@ IMPROVED, HARMED = COLOURS[:2]
 MARKERS = "osD^vP*Xh"
 FACTOR_LABELS = {"area": "area of the object's square (share of the image)", "rotation": "angle (degrees)"}
 MOST_WRITTEN = 81  # numbers that can be read in a heat map
+MOST_TICKS = 12  # on an axis
 
 
 def save_figure(figure: Figure, stem: Path, *endings: str) -> None:
@@ -165,6 +166,8 @@ def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
             axes.invert_yaxis()
             axes.set_aspect("equal")
             _finish(axes, model, "centre, share of the width", "share of the height", "both")
+            axes.set_xticks(table.columns[:: -(-len(table.columns) // MOST_TICKS)])
+            axes.set_yticks(table.index[:: -(-len(table.index) // MOST_TICKS)])
             axes.grid(False)
         figure.colorbar(drawn, ax=figure.axes, label="top-1 accuracy (%)")
         return figure
@@ -189,6 +192,9 @@ def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
     if len(models) > 1:
         axes.legend(frameon=False)
     _finish(axes, title, FACTOR_LABELS[factor], "top-1 accuracy (%)")
+    ticks = np.unique(curve[factor])
+    if len(ticks) <= MOST_TICKS:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     return figure
 
 

@@ -65,8 +65,8 @@ def checkpoint_to_resume(config: TrainingArguments) -> str | None:
     wanted = config.resume_from_checkpoint
     if wanted is None and (checkpoints := sort_checkpoints(config.output_dir)):
         raise UserError(
-            f"--output_dir {config.output_dir} holds an earlier run ({os.path.basename(checkpoints[-1])}): go on with "
-            "it by --resume_from_checkpoint true, or name another folder."
+            f"--output_dir {config.output_dir} holds an earlier run ({os.path.basename(checkpoints[-1])}): continue "
+            "it with --resume_from_checkpoint true, or name another folder."
         )
     if str(wanted).lower() == "true":
         return last_whole_checkpoint(config.output_dir)

@@ -246,3 +246,12 @@ def test_a_mask_that_is_all_object_is_too_large_and_not_too_small(photos, backgr
     Image.new("L", (40, 40), 255).save(photos / "masks" / "cow" / "0.png")
     found = load_composites("composites-size", str(photos), str(backgrounds))
     assert found.left_out == {"too_large": 1}
+
+
+def test_inverted_masks_are_refused_as_for_training(photos, backgrounds):
+    for path in (photos / "masks").rglob("*.png"):
+        Image.eval(Image.open(path), lambda value: 255 - value).save(path)
+    with pytest.raises(UserError, match="15 of 15 masks look inverted.*--mask_foreground 0"):
+        load_composites("composites-size", str(photos), str(backgrounds))
+    turned = load_composites("composites-size", str(photos), str(backgrounds), MaskReading(mask_foreground=[0]))
+    assert len(turned.rows.unique("object")) == 15

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
-from hf_robustvit.evaluation.maps import map_figures, measure, perturbation_areas
+from hf_robustvit.evaluation.maps import measure, perturbation_areas
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.relevance import explain
 
@@ -88,4 +88,3 @@ def test_every_image_of_a_benchmark(tmp_path):
                 shown = torch.tensor(np.kron(visible.reshape(4, 4), np.ones((8, 8))), dtype=torch.float32)
                 heights.append(float(model(pixels * shown).logits.softmax(dim=1)[0, explanation.target].detach()))
             assert getattr(row, name) == pytest.approx(np.trapezoid(heights, dx=1 / 8), abs=1e-4)
-    assert map_figures(frame)["deletion"] == pytest.approx(100 * frame["deletion"].mean())
