@@ -26,10 +26,10 @@ from tqdm import tqdm
 from transformers import ViTConfig, ViTModel
 
 from benchmarks.common import machine, write_section
+from hf_robustvit.data.regions import intersection_over_union
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.bilateral import refine_mask
 from hf_robustvit.masks.graph_cut import normalized_cut
-from hf_robustvit.masks.regions import intersection_over_union
 
 
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # hidden size, heads

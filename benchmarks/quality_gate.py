@@ -13,8 +13,8 @@ from tqdm import tqdm
 from benchmarks.common import write_section
 from hf_robustvit.cutouts.scenes import SCENES, draw_scene
 from hf_robustvit.cutouts.splits import render
+from hf_robustvit.data.regions import intersection_over_union
 from hf_robustvit.masks.quality import QualityGate
-from hf_robustvit.masks.regions import intersection_over_union
 from hf_robustvit.masks.tokencut import ObjectMask, TokenCut, TokenCutOptions
 
 

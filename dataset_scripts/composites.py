@@ -18,6 +18,7 @@ from dataset_scripts.listing import (
     IMAGE_SUFFIXES,
     File,
     content_id,
+    file_at,
     file_name,
     find_folder,
     normalised,
@@ -289,4 +290,4 @@ def _images_below(folder: str, root: str) -> Iterator[File]:
         if entry.is_dir():
             yield from _images_below(entry.path, root)
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-            yield File(entry.path, entry.stat().st_size, entry.stat().st_mtime_ns)
+            yield file_at(entry.path)

@@ -17,6 +17,7 @@ from scipy import ndimage
 from hf_robustvit.data.background import fill_object
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading
 from hf_robustvit.data.pairs import Pair, read_row
+from hf_robustvit.data.regions import largest_component
 
 
 VERSION = "1.0.0"
@@ -92,10 +93,8 @@ def object_fault(mask: PIL.Image.Image) -> str | None:
 
 
 def largest_piece(values: np.ndarray) -> np.ndarray:
-    """The connected piece of a mask (height, width), 0 to 255, with most of the object; its soft edge too. Bool."""
-    pieces, _ = ndimage.label(values)
-    sizes = np.bincount(pieces.ravel(), weights=(values > 127).ravel())
-    return pieces == sizes[1:].argmax() + 1
+    """The piece of a mask (height, width), 0 to 255, with most of the object, and with its soft edge. Bool."""
+    return largest_component(values > 0, counted=values > 127)
 
 
 def choose_backgrounds(image_id: str, names: Sequence[str], count: int) -> list[int]:
@@ -173,7 +172,7 @@ class CompositeRenderer:
         Raises:
             PairError: A file cannot be read.
         """
-        files = _path(row["image"]), _path(row["mask"])
+        files = row["image"]["path"], row["mask"]["path"]
         if row["factor"] == "background":
             layer = self._in_its_photo(*files, size)
         else:
@@ -227,7 +226,3 @@ def object_box(mask: PIL.Image.Image) -> dict[str, float]:
     )
     side = max(bottom - top, right - left)
     return {"area": side**2, "rotation": 0.0, "x": (left + right) / 2, "y": (top + bottom) / 2}
-
-
-def _path(picture: Any) -> str:
-    return picture["path"]

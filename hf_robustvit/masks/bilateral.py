@@ -13,8 +13,8 @@ from scipy.ndimage import binary_fill_holes
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
+from hf_robustvit.data.regions import intersection_over_union, largest_component
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks.regions import intersection_over_union, largest_component
 
 
 SMOOTHNESS = 256.0  # lambda of the paper: weight of the neighbours against the target

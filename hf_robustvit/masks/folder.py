@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_pair, read_row
 from hf_robustvit.data.mask_folder import mask_path
 from hf_robustvit.data.pairs import undecoded
+from hf_robustvit.data.regions import intersection_over_union
 from hf_robustvit.errors import UserError
 from hf_robustvit.files import replacing
 from hf_robustvit.masks.quality import MaskScores, QualityGate
-from hf_robustvit.masks.regions import intersection_over_union
 from hf_robustvit.masks.tokencut import ObjectMask
 
 

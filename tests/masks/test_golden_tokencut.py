@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_fill_holes
 
+from hf_robustvit.data.regions import largest_component
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks import bilateral_solver, normalized_cut
 from hf_robustvit.masks.bilateral import refine_mask
-from hf_robustvit.masks.regions import largest_component
 
 
 CASES = range(4)

@@ -7,10 +7,10 @@ import pytest
 from mask_images import colour_features, photograph, save_backbone
 from PIL import Image
 
+from hf_robustvit.data.regions import intersection_over_union
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.quality import QualityGate
-from hf_robustvit.masks.regions import intersection_over_union
 from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 
 
