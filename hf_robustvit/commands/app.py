@@ -15,6 +15,7 @@ from hf_robustvit.cutouts import CLASS_NAMES, render
 from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
 from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.pictures import explain_picture
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.models.files import find_model_file
@@ -184,7 +185,7 @@ def folder_examples(folder: str | Path) -> list[tuple[Image.Image, str]]:
     if not files:
         raise UserError(f"--examples: {folder} has no images: name a folder of images, by class or without classes.")
     names, examples = dict(zip(WNIDS, NAMES, strict=True)), []
-    for index in np.linspace(0, len(files) - 1, min(len(files), NUM_EXAMPLES)).round().astype(int):
+    for index in evenly_spaced(len(files), NUM_EXAMPLES):
         file = files[index]
         try:
             picture = read_upload(file)

@@ -15,6 +15,7 @@ from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.curves import varied_columns
 from hf_robustvit.evaluation.images import input_size
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, explain_rows, spread
@@ -129,7 +130,7 @@ def evaluate(
     write_report(output_dir, results[-1], differences)
     titles = ["before", "after"] if arguments.baseline else ["model"]
     curves = {}
-    for result in (one for one in results[-1] if one.top1 is not None):
+    for result in (one for one in results[-1] if varied_columns(one.dataset)):
         frames = {
             title: read_predictions(folder, result.dataset) for title, folder in zip(titles, folders, strict=True)
         }

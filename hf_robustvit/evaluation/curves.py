@@ -14,18 +14,23 @@ FACTOR_COLUMNS = {"size": ["area"], "rotation": ["rotation"], "location": ["x", 
 MOST_VALUES = 24
 
 
+def varied_columns(dataset: str) -> list[str] | None:
+    """The columns of the factor that a data set varies; what ends in -size, -rotation or -location varies one."""
+    return FACTOR_COLUMNS.get(dataset.rpartition("-")[2])
+
+
 def accuracy_curve(dataset: str, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
     """Top-1 accuracy for each value of the factor that a data set varies.
 
     Args:
-        dataset: Its name: what ends in -size, -rotation or -location varies the object's area, angle or place.
+        dataset: Its name, see `varied_columns`.
         frames: The model's title -> its predictions.
 
     Returns:
         `model`; `area`, `rotation`, or `x` and `y`; `n` images; `top1` (percent); `low` and `high`, its interval by
         image. None where the data set varies no factor, or its images' values are not known.
     """
-    columns = FACTOR_COLUMNS.get(dataset.rpartition("-")[2])
+    columns = varied_columns(dataset)
     if columns is None or not all(set(columns) <= set(frame) for frame in frames.values()):
         return None
     points = []

@@ -93,19 +93,7 @@ def plot_sensitivity(panels: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
             line = line.sort_values("quantity")
             # A little apart, so that the intervals can be seen.
             places = line["quantity"] * (1 + 0.012 * (number - changes["dataset"].nunique() / 2))
-            error = [line["change"] - line["low"], line["high"] - line["change"]]
-            axes.errorbar(
-                places,
-                line["change"],
-                error,
-                label=name,
-                color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)],
-                markersize=5,
-                linewidth=1.2,
-                elinewidth=0.6,
-                capsize=2,
-            )
+            _draw_line(axes, places, line["change"], line["low"], line["high"], name, number)
         axes.set_xscale("log")
         ticks = sorted(changes["quantity"].unique())
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -175,20 +163,10 @@ def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for number, model in enumerate(models):
-        line, style = curve[curve["model"] == model], len(models) - 1 - number
-        error = [(line["top1"] - line["low"]).clip(lower=0), (line["high"] - line["top1"]).clip(lower=0)]
-        axes.errorbar(
-            line[factor],
-            line["top1"],
-            error,
-            label=model,
-            color=COLOURS[style],
-            marker=MARKERS[style],
-            markersize=5,
-            linewidth=1.4,
-            elinewidth=0.6,
-            capsize=2,
-        )
+        line = curve[curve["model"] == model]
+        # The last model has the first colour, alone or not.
+        style = len(models) - 1 - number
+        _draw_line(axes, line[factor], line["top1"], line["low"], line["high"], model, style)
     if len(models) > 1:
         axes.legend(frameon=False)
     _finish(axes, title, FACTOR_LABELS[factor], "top-1 accuracy (%)")
@@ -196,6 +174,24 @@ def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
     if len(ticks) <= MOST_TICKS:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     return figure
+
+
+def _draw_line(
+    axes: Axes, places: pd.Series, values: pd.Series, low: pd.Series, high: pd.Series, label: str, style: int
+) -> None:
+    """Draw a line with the interval of each of its points."""
+    axes.errorbar(
+        places,
+        values,
+        [(values - low).clip(lower=0), (high - values).clip(lower=0)],
+        label=label,
+        color=COLOURS[style % len(COLOURS)],
+        marker=MARKERS[style % len(MARKERS)],
+        markersize=5,
+        linewidth=1.2,
+        elinewidth=0.6,
+        capsize=2,
+    )
 
 
 def _over_places(curve: pd.DataFrame, model: str) -> pd.DataFrame:
