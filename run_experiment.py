@@ -26,11 +26,11 @@ def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS) -> Non
     folders = (arguments.data_dir, arguments.images_dir)
     if os.path.isdir(arguments.suite):
         own = SuiteFolder(arguments.suite, reading)
-        load = (lambda _, masks: own.training_pairs(masks), own.benchmark, own.validation_pairs, reading)
+        load = (lambda _, masks: own.training_pairs(masks), own.benchmark, own.validation_pairs)
     else:
         load = (lambda dataset, masks: load_training_pairs(dataset, *folders, masks),)
         load += (lambda name: load_benchmark_rows(name, arguments.data_dir),)
-    print(*experiment(arguments, *load), sep="\n")
+    print(*experiment(arguments, *load, reading=reading), sep="\n")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class SuiteFolder:
         own = {"is_own_folder": True, "reading": self.reading}
         if kind == PHOTOS:
             rows = load_image_mask_folder(os.path.join(self.folder, "test"), with_masks=False)
-            return BenchmarkRows(name, _side(rows, development), **own)
+            return BenchmarkRows(name, self._side(rows, development), **own)
         if kind == MASKED_PHOTOS:
             return BenchmarkRows(name, self._masked(development), tests_masks=True, **own)
         kept = self._kept_ids("test")
@@ -93,8 +93,19 @@ class SuiteFolder:
 
     def _masked(self, development: bool) -> datasets.Dataset:
         rows = load_image_mask_folder(os.path.join(self.folder, "test"), skip_missing_masks=True)
-        rows = _side(self._kept(rows, "test"), development)
+        rows = self._side(self._kept(rows, "test"), development)
         return check_pairs(rows, skip=("empty", "implausible"), reading=self.reading, use="test")
+
+    def _side(self, rows: datasets.Dataset, development: bool) -> datasets.Dataset:
+        names = enumerate(rows["image_id"])
+        chosen = [row for row, image_id in names if is_for_development(image_id) == development]
+        if not chosen:
+            side = "development" if development else "the test"
+            raise UserError(
+                f"--suite {self.folder}: by their names, none of the {len(rows)} photos of test that can be used is "
+                f"for {side}: add photos."
+            )
+        return rows.select(chosen)
 
     def _kept(self, rows: datasets.Dataset, part: str) -> datasets.Dataset:
         if not (kept := self._kept_ids(part)):
@@ -119,9 +130,3 @@ class SuiteFolder:
         if not kept:
             raise UserError(f"{path} keeps no mask at all: remove it, or set kept to 1 where a mask is good.")
         return kept
-
-
-def _side(rows: datasets.Dataset, development: bool) -> datasets.Dataset:
-    return rows.select(
-        [row for row, image_id in enumerate(rows["image_id"]) if is_for_development(image_id) == development]
-    )

@@ -40,6 +40,8 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(tmp_path)
     [
         (["table5"], "experiment: there is no 'table5'. Did you mean table4"),
         (["table1", "--quick"], "--quick is for --suite cutouts"),
+        (["table1", "--suite", "cutouts", "--development"], "--development is for a --suite that is a folder"),
+        (["table1", "--learning_rate", "1e-5"], "--learning_rate is for a --suite that is a folder"),
         (["table1", "--processes", "0"], "--processes is 0: give 1 or more"),
         (
             ["table3", "--suite", "cutouts", "--models", "google/vit-base-patch16-225"],
@@ -82,6 +84,8 @@ def test_a_folder_of_ones_own_is_a_suite(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     flags = ("--suite", "photos", "--models", str(model), "--output_dir", str(out))
+    with pytest.raises(UserError, match="--quick is for --suite cutouts"):
+        run_experiment.main(arguments("lr-search", *flags, "--quick"))
     run_experiment.main(arguments("lr-search", *flags))
     assert "| rate " in (out / "lr-search" / "lr-search.md").read_text()
     (*_, record) = [json.loads(path.read_text()) for path in out.glob("runs/*/model/robustvit.json")]

@@ -89,10 +89,15 @@ def experiment(
         raise UserError(f"--processes is {arguments.processes}: give 1 or more.")
     check_output_dir(arguments.output_dir)
     if load_validation:
+        if arguments.quick:
+            raise UserError("--quick is for --suite cutouts: leave it out.")
         labels = load_pairs(arguments.suite, "annotated")["label"]
         settings = arguments.learning_rate, arguments.development
         suite = folder_suite(arguments.suite, arguments.models or [], labels, *settings)
     else:
+        for flag in ("learning_rate", "development"):
+            if getattr(arguments, flag):
+                raise UserError(f"--{flag} is for a --suite that is a folder: leave it out.")
         suite = choose_suite(arguments.suite, arguments.quick).with_models(arguments.models)
     train = partial(finetune_with, reading=reading)
     sources = Sources(lambda masks: load_pairs(suite.dataset, masks), load_rows, train, load_validation)

@@ -194,11 +194,12 @@ def choose_images(
         pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
     )
     training = pairs.select(selection.training_indices)
-    chosen = [training, validation_pairs or pairs.select(selection.validation_indices)]
+    own_validation = validation_pairs is not None
+    chosen = [training, validation_pairs if own_validation else pairs.select(selection.validation_indices)]
     if arguments.masks == "tokencut":
-        count = 2 if validation_pairs is None else 1
-        made = with_tokencut_masks(chosen[:count], f"{config.output_dir}/tokencut", tokencut, gate, config.device)
-        chosen = [*made, *chosen[count:]]
+        parts = chosen[:1] if own_validation else chosen
+        made = with_tokencut_masks(parts, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
+        chosen[: len(made)] = made
     with config.main_process_first():
         # Validation images only measure: one without an object's outline in its mask is left out, and named.
         skips = arguments.skip_unreadable, arguments.skip_unreadable or ("empty", "implausible")

@@ -186,11 +186,12 @@ def folder_suite(
             f"--suite {folder}: train has usable photos of {len(counts)} class(es), and half of the classes are held "
             "out: give it two or more."
         )
+    named = short_names(models)
     half, fewest = len(counts) // 2, min(counts.values())
     ending = DEVELOPMENT if development else ""
     return Suite(
         dataset=os.path.join(os.path.abspath(folder), "train"),
-        models=short_names(models),
+        models=named,
         natural={"photos": PHOTOS + ending},
         synthetic={title: name + ending for title, name in COMPOSITES.items()},
         segmentation=MASKED_PHOTOS + ending,
@@ -213,8 +214,8 @@ def folder_suite(
         sample_counts=tuple(range(1, min(3, fewest) + 1)),
         class_counts=tuple(sorted({max(1, half // 2), half, half + half // 2})),
         learning_rates=(5e-6, 1e-5, 2e-5, 4e-5),
-        base_models=tuple(short_names(models)),
-        ablation_models=tuple(short_names(models)),
+        base_models=tuple(named),
+        ablation_models=tuple(named),
         num_workers=0,
         seeds_controls=True,
     )

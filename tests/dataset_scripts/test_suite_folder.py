@@ -86,3 +86,13 @@ def test_a_folder_needs_both_parts(tmp_path):
     save_photos(tmp_path / "train", CLASSES)
     with pytest.raises(UserError, match="has no folder 'test'"):
         SuiteFolder(tmp_path)
+
+
+def test_a_half_without_photos_is_refused(folder):
+    for path in (folder / "test" / "images").rglob("*.png"):
+        if is_for_development(f"{path.parent.name}/{path.name}"):
+            path.unlink()
+    suite = SuiteFolder(folder)
+    assert len(suite.benchmark("photos").rows) > 0
+    with pytest.raises(UserError, match="none of the . photos of test that can be used is for development"):
+        suite.validation_pairs()
