@@ -21,7 +21,7 @@ from dataset_scripts.listing import prepare
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
-from hf_robustvit.data import MASK_CONTROLS, NO_FLAGS, MaskReading
+from hf_robustvit.data import MASK_CONTROLS, NO_FLAGS, TRAINING_SETS, MaskReading
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError, unknown_name
@@ -193,7 +193,7 @@ def load_training_pairs(
             with_masks=masks not in ("tokencut", "whole"),
             skip_missing_masks=masks_dir is not None and _is_judged(masks_dir),
         )
-    raise unknown_name("--dataset", name, ["cutouts", "imagenet-s", "the path of a folder"])
+    raise unknown_name("--dataset", name, [*TRAINING_SETS, "the path of a folder"])
 
 
 def _is_judged(masks_dir: str) -> bool:

@@ -68,7 +68,7 @@ def load_from_hub(name: str, cache_dir: str | None = None) -> datasets.Dataset:
         UserError: There is no readable copy, the Hub cannot be reached, or the copy's labels are not the benchmark's.
     """
     if name not in COPIES:
-        raise UserError(f"--dataset {name} needs --data_dir: {WHY_NOT[name]}")
+        raise UserError(f"--dataset {name} needs --data_dir: {WHY_NOT.get(name, 'no copy on the Hub is known.')}")
     copy = COPIES[name]
     try:
         revision = latest_revision(copy.repository)

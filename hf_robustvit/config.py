@@ -15,6 +15,7 @@ from transformers.utils import ExplicitEnum, is_torch_xla_available
 
 from hf_robustvit import paper
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.losses import LOSSES
 
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class RobustViTConfig(TrainingArguments):
     of the model) and `label_names` (["labels"]). `bf16` sets `use_cpu` on a machine without an accelerator.
     """
 
-    method: Literal["robustvit", "gradmask", "rrr", "finetune"] = HfArg(
+    method: Literal[tuple(LOSSES)] = HfArg(
         default="robustvit", help="Loss to fine-tune with: robustvit (the paper's), gradmask, rrr or finetune."
     )
     lambda_relevance: float | None = HfArg(default=None, help="Weight of the relevance loss (Eq. 5). Paper: 0.8.")
@@ -149,7 +150,7 @@ class RobustViTConfig(TrainingArguments):
     label_names: list[str] | None = HfArg(default_factory=lambda: ["labels"], help="Names of the labels in a batch.")
 
     def __post_init__(self):
-        for name, value in paper.METHOD_DEFAULTS[self.method].items():
+        for name, value in paper.METHOD_DEFAULTS.get(self.method, {}).items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
         self._refuse_what_cannot_work()
@@ -225,7 +226,8 @@ class RobustViTConfig(TrainingArguments):
         """
         paper_model = paper.SHORT_NAMES.get(model_name, "ViT-B")
         settings = {"temperature": 1.0, "classification_target": "predicted"}
-        settings.update(paper.SETTINGS[self.method].get(paper_model, paper.SETTINGS[self.method]["ViT-B"]))
+        tuned = paper.SETTINGS.get(self.method, paper.SETTINGS["finetune"])  # a method that the paper does not have
+        settings.update(tuned.get(paper_model, tuned["ViT-B"]))
         source = f"the paper's for {paper_model}"
         if model_name not in paper.SHORT_NAMES:
             source += f", since {model_name} is not in its tables"
@@ -255,9 +257,11 @@ def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool 
         Trainer.get_optimizer_cls_and_kwargs(config, model)
     except (ImportError, ValueError, TypeError, NotImplementedError) as error:
         raise UserError(f"--optim {config.optim.value} cannot be used: {error}") from error
-    metric, known = config.metric_for_best_model, ("loss", *METRICS[config.method])
-    if metric is not None and not own_metrics and metric.removeprefix("eval_") not in known:
-        raise unknown_name("--metric_for_best_model", metric, known)
+    metric, known = config.metric_for_best_model, METRICS.get(config.method)
+    if metric is None or own_metrics or known is None:
+        return
+    if metric.removeprefix("eval_") not in ("loss", *known):
+        raise unknown_name("--metric_for_best_model", metric, ("loss", *known))
 
 
 def check_processes(config: RobustViTConfig) -> None:

@@ -5,6 +5,8 @@ import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import hf_robustvit
+
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("hf_robustvit", "dataset_scripts")
@@ -56,7 +58,10 @@ def imports(path: Path, known: dict[str, Path]) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} has a relative import: name the module in full"
             for alias in node.names:
+                if node.module == "hf_robustvit" and alias.name in hf_robustvit._HOMES:  # loaded on first use
+                    names.add(hf_robustvit._HOMES[alias.name])
                 submodule = f"{node.module}.{alias.name}"
                 names.add(submodule if submodule in known else node.module)
     return names & known.keys()
@@ -77,6 +82,12 @@ def test_nothing_imports_upward():
         for imported in imports(path, known) if own is not None else ():
             other, is_same_room = floor_of(known[imported]), known[imported].parent == path.parent
             assert other is None or own < other or (own == other and is_same_room), f"{name} imports {imported}"
+
+
+def test_nothing_imports_a_script():
+    known = modules()
+    for name, path in known.items():
+        assert not [other for other in imports(path, known) if "." not in other and other not in PACKAGES], name
 
 
 def test_the_data_sets_know_no_model():

@@ -17,6 +17,7 @@ from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
     MASK_CONTROLS,
     NO_FLAGS,
+    TRAINING_SETS,
     AugmentedPairs,
     EvalTransform,
     MaskReading,
@@ -248,7 +249,7 @@ def own_mask_reading(
             "with --masks tokencut."
         )
     if arguments.masks in ("annotated", "random", "other"):
-        is_own = arguments.dataset not in ("imagenet-s", "cutouts")
+        is_own = arguments.dataset not in TRAINING_SETS
     else:
         is_own = arguments.masks not in ("tokencut", "whole")
     if is_own:

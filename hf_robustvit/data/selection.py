@@ -8,6 +8,10 @@ import numpy as np
 from hf_robustvit.errors import UserError
 
 
+# The data sets that `--dataset` of run_finetune.py takes by name; their authors made the masks.
+TRAINING_SETS = ("cutouts", "imagenet-s")
+
+
 @dataclass(frozen=True)
 class Selection:
     """A choice of classes (names and labels, in label order) and images (row numbers of the data set)."""

@@ -18,7 +18,7 @@ class Figure:
             divided (the segmentation test).
         lower_is_better: Whether a fall is an improvement.
         tells_of_change: Whether it helps to tell a model that changed from a map that changed.
-        has_interval: Whether a single model's result gives it a 95 % interval.
+        has_interval: Whether a single model's result gives it a 95 % interval: top1 and those of kind "counts".
         hub_name: What the Hub's metadata call it, where a model's card tells it there.
     """
 

@@ -68,7 +68,7 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
         _metadata(record, name),
         template_path=str(TEMPLATE),
         title=as_text(name),
-        summary=f"{as_text(base)}, fine-tuned {METHODS[record.method]}.",
+        summary=f"{as_text(base)}, fine-tuned {METHODS.get(record.method, f'by the method {record.method}')}.",
         facts=_facts(record, base),
         hyper_parameters=markdown_table(
             ("setting", "value"), [[f"`{key}`", as_text(value)] for key, value in settings.items()]

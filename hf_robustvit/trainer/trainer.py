@@ -30,9 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
-    """The loss a completed config describes."""
+    """The loss a completed config describes; what that leaves open is the loss's own default."""
     loss = LOSSES[config.method]
-    return loss(**{item.name: getattr(config, item.name) for item in fields(loss)})
+    settings = {item.name: getattr(config, item.name) for item in fields(loss)}
+    return loss(**{name: value for name, value in settings.items() if value is not None})
 
 
 def check_labels(dataset: Any, num_labels: int) -> None:

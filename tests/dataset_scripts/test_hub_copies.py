@@ -156,3 +156,8 @@ def test_without_a_folder_and_without_the_hub_the_message_names_data_dir(name):
 def test_every_benchmark_can_be_taken_or_says_why_not():
     names = set(PUBLISHED)
     assert names == set(hub.COPIES) | set(hub.WHY_NOT) and not set(hub.COPIES) & set(hub.WHY_NOT)
+
+
+def test_a_data_set_of_which_nothing_is_known_there_needs_its_folder():
+    with pytest.raises(UserError, match="--dataset brand-new needs --data_dir: no copy on the Hub is known"):
+        hub.load_from_hub("brand-new")

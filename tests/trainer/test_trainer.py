@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -19,8 +20,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback, default_data_co
 from hf_robustvit.config import METRICS, RobustViTConfig, check_processes
 from hf_robustvit.data import AugmentedPairs
 from hf_robustvit.errors import UserError
-from hf_robustvit.losses import RobustViTLoss
-from hf_robustvit.trainer.trainer import RobustViTTrainer
+from hf_robustvit.losses import LOSSES, FinetuneLoss, RobustViTLoss
+from hf_robustvit.trainer.trainer import RobustViTTrainer, make_loss
 
 
 METHODS = ("robustvit", "gradmask", "rrr", "finetune")
@@ -426,3 +427,18 @@ def test_several_gpus_in_one_process_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(RobustViTConfig, "n_gpu", 2)
     with pytest.raises(UserError, match="One process sees 2 GPUs.*accelerate launch"):
         make_trainer(tmp_path)
+
+
+def test_a_new_loss_is_a_file_and_a_row(monkeypatch):
+    @dataclass(frozen=True)
+    class Doubled(FinetuneLoss):
+        factor: float = 2.0
+        lambda_background: float = 7.0
+
+    monkeypatch.setitem(LOSSES, "doubled", Doubled)
+    monkeypatch.setattr(RobustViTConfig, "factor", None, raising=False)
+    config = RobustViTConfig(method="doubled", output_dir="unused", learning_rate=1e-5, use_cpu=True)
+    config.complete("some/model")
+    assert make_loss(config) == Doubled(factor=2.0, lambda_background=7.0)  # None leaves the loss its own default
+    config.lambda_background = 0.0
+    assert make_loss(config).lambda_background == 0.0
