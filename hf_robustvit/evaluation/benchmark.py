@@ -61,7 +61,7 @@ def evaluate_benchmark(
         num_images=len(data.rows),
         protocol=run.protocol,
         weights=checkpoint.weights,
-        data=data.rows._fingerprint,  # changes with the cached files and with every transformation since
+        data=data.content,
     )
     measurements = [measurement for measurement in MEASUREMENTS if measurement.applies(run)]
     stored = _finished(output_dir, planned, run)

@@ -31,7 +31,7 @@ class BenchmarkResult(_Figures):
         num_images: Number of images that were scored.
         protocol: preprocessing, label_space, crop_border, precision.
         weights: Fingerprint of the model's weights.
-        data: Fingerprint of the data set.
+        data: Digest of the data set, see `content_digest`.
         per_class: Class name -> top1, top5, n.
         train_classes, held_out_classes: top1, top5, n of the classes the model was fine-tuned on, and of the others.
         oracle_headroom_ci95: Paired interval of top1_oracle minus top1.

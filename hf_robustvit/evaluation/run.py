@@ -1,6 +1,7 @@
 """One model over one benchmark, as the measurements are given it."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.benchmark_rows import BenchmarkRows, Render
+from hf_robustvit.data.content import content_digest
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.images import (
     BenchmarkImages,
@@ -56,6 +58,11 @@ class BenchmarkData:
             space = match_classes(found.name, class_names, found.imagenet_indices, config)
         same = ("name", "rows", "tests_masks", "is_own_folder", "reading", "render", "left_out")
         return cls(label_space=space, **{name: getattr(found, name) for name in same})
+
+    @functools.cached_property
+    def content(self) -> str:
+        """What its rows hold, see `content_digest`."""
+        return content_digest(self.rows)
 
     @property
     def has_masks(self) -> bool:

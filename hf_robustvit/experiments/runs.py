@@ -18,6 +18,7 @@ import pandas as pd
 from accelerate import Accelerator
 
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
+from hf_robustvit.data.content import content_digest
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.examples import evenly_spaced
@@ -106,14 +107,17 @@ class Workshop:
         self._training_pairs = cache(sources.training_pairs)
         self._load_benchmark, self._train = cache(sources.benchmark), sources.finetune
         self._validation_pairs = cache(sources.validation_pairs or (lambda: None))
+        self._training_content = cache(lambda masks: content_digest(self._training_pairs(masks)))
+        self._validation_content = cache(lambda: (pairs := self._validation_pairs()) and content_digest(pairs))
         self._benchmarks: dict[tuple[str, ...], BenchmarkData] = {}
         self._originals = cache(self._load_original)
 
     def folder(self, run: Run) -> Path:
-        """The run's folder. Its name changes with the settings, the original weights and the training images."""
-        decisive = [self.suite.dataset, run.settings, run.share, self._originals(run.model).weights]
+        """The run's folder. Its name changes with the settings, the original weights and the images."""
+        decisive = [run.settings, run.share, self._originals(run.model).weights]
         if not run.is_original:
-            decisive.append(self._training_pairs(dict(run.settings).get("masks", "annotated"))._fingerprint)
+            masks = dict(run.settings).get("masks", "annotated")
+            decisive += [self._training_content(masks), self._validation_content()]
         key = hashlib.sha256(json.dumps(decisive, default=str).encode()).hexdigest()[:10]
         return self.root / "runs" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', run.title)}-{key}"
 
@@ -144,7 +148,7 @@ class Workshop:
         checkpoint = self._originals(run.model)
         for name in benchmarks:
             stored = finished_result(self.folder(run) / "results", name)
-            if stored is None or stored.data != self.benchmark(name, checkpoint).rows._fingerprint:
+            if stored is None or stored.data != self.benchmark(name, checkpoint).content:
                 return False
             if self._wants_oracle(run, name) and stored.top1_oracle is None:
                 return False
