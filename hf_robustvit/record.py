@@ -34,7 +34,8 @@ class TrainingRecord:
         num_processes, precision: "no" (float32), "bf16" or "fp16".
         arguments: Flags of model, data and masks with the values that differ from their defaults.
         base_model, base_revision, base_licence: What was fine-tuned, its commit, and what its card says of a licence.
-        dataset, mask_source, swap_backgrounds: Where images and masks come from.
+        dataset, mask_source: Where images and masks come from.
+        swap_backgrounds, recombine_objects: How the images were shown.
         training_classes, held_out_classes: Names, no two alike.
         training_class_indices, held_out_class_indices: The same as indices of the model.
         training_class_wnids, held_out_class_wnids: The same, for a model of ImageNet's classes.
@@ -58,6 +59,7 @@ class TrainingRecord:
     dataset: str | None = None
     mask_source: str | None = None
     swap_backgrounds: bool | None = None
+    recombine_objects: bool | None = None
     training_classes: list[str] | None = None
     held_out_classes: list[str] | None = None
     training_class_indices: list[int] | None = None

@@ -133,7 +133,9 @@ def test_a_file_of_settings(folder, model_dir, tmp_path):
     assert (tmp_path / "out" / "robustvit.json").exists()
 
 
-@pytest.mark.parametrize("flags", [("--masks", "whole"), ("--masks", "other"), ("--swap_backgrounds",)])
+@pytest.mark.parametrize(
+    "flags", [("--masks", "whole"), ("--masks", "other"), ("--swap_backgrounds",), ("--recombine_objects",)]
+)
 def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypatch, flags):
     out = tmp_path / "out"
     arguments = ["--model", model_dir, "--dataset", folder, "--output_dir", out, "--num_train_epochs", 1, *flags]
@@ -141,7 +143,8 @@ def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypat
     run_finetune.main()
     record = json.loads((out / "robustvit.json").read_text())
     assert record["mask_source"] == (flags[1] if flags[0] == "--masks" else "annotated")
-    assert record["swap_backgrounds"] == (flags[0] == "--swap_backgrounds")
+    for flag in ("swap_backgrounds", "recombine_objects"):
+        assert record[flag] == (flags[0] == f"--{flag}")
     if "whole" in flags:
         last = json.loads((out / "trainer_state.json").read_text())["log_history"][-1]
         assert last["eval_relevance_in_mask"] == pytest.approx(1) and last["eval_background_loss"] == 0
@@ -254,6 +257,8 @@ def break_image(folder):
         (lambda folder: ("--samples_per_class", "9"), r"--samples_per_class 9: .*'ant' has 5"),
         (lambda folder: ("--dataset", "imagenet-s"), r"--data_dir"),
         (lambda folder: ("--masks", "random", "--swap_backgrounds"), r"--masks random marks none: leave one of them"),
+        (lambda folder: ("--masks", "whole", "--recombine_objects"), r"--recombine_objects cuts the objects out"),
+        (lambda folder: ("--swap_backgrounds", "--recombine_objects"), r"leave --swap_backgrounds out"),
     ],
 )
 def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sentence, monkeypatch, capsys):

@@ -21,6 +21,7 @@ from hf_robustvit.data import (
     AugmentedPairs,
     EvalTransform,
     MaskReading,
+    RecombineObjects,
     Selection,
     SwapBackgrounds,
     TrainTransform,
@@ -70,6 +71,10 @@ class FinetuneArguments:
         "whole (all is foreground), other (another image's mask).",
     )
     swap_backgrounds: bool = HfArg(default=False, help="Show each image on another one's background half of the time.")
+    recombine_objects: bool = HfArg(
+        default=False,
+        help="As --swap_backgrounds, and half of the objects on another background are moved, turned and scaled.",
+    )
     ignore_unlabelled: bool = HfArg(
         default=False, help="Leave pixels unlabelled in ImageNet-S out of both mask losses."
     )
@@ -110,9 +115,12 @@ def finetune(
         UserError: The settings do not fit the data or the model, images cannot be read, or the push failed, in which
             case everything is on disk.
     """
-    if arguments.swap_backgrounds and arguments.masks in MASK_CONTROLS:
+    shown = [kind for kind in (SwapBackgrounds, RecombineObjects) if getattr(arguments, kind.flag)]
+    if len(shown) > 1:
+        raise UserError("--recombine_objects swaps backgrounds too: leave --swap_backgrounds out.")
+    if shown and arguments.masks in MASK_CONTROLS:
         raise UserError(
-            f"--swap_backgrounds cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
+            f"--{shown[0].flag} cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
             "one of them out."
         )
     own_masks = own_mask_reading(arguments, pairs, reading)
@@ -142,8 +150,8 @@ def finetune(
     train_transform, eval_transform = (
         kind(image_processor, reading=how) for kind, how in zip((TrainTransform, EvalTransform), readings, strict=True)
     )
-    if arguments.swap_backgrounds:
-        train_transform = SwapBackgrounds(train_transform, training)
+    for kind in shown:
+        train_transform = kind(train_transform, training)
     record = {
         **described(arguments, tokencut, gate),
         "training_classes": selection.training_classes,
@@ -230,6 +238,7 @@ def described(arguments: FinetuneArguments, tokencut: TokenCutOptions, gate: Qua
         "dataset": arguments.dataset,
         "mask_source": arguments.masks,
         "swap_backgrounds": arguments.swap_backgrounds,
+        "recombine_objects": arguments.recombine_objects,
         "samples_per_class": arguments.samples_per_class,
         "class_seed": arguments.class_seed,
     }

@@ -12,6 +12,7 @@ from hf_robustvit.data.labels import (
 )
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading, foreground_mask
 from hf_robustvit.data.pairs import PairError, check_pairs, open_picture, read_pair, read_row
+from hf_robustvit.data.recombination import RecombineObjects
 from hf_robustvit.data.selection import TRAINING_SETS, Selection, choose_training_images
 from hf_robustvit.data.transforms import (
     AugmentedPairs,

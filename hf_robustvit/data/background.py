@@ -69,22 +69,27 @@ class SwapBackgrounds:
         UserError: There is only one image.
     """
 
+    flag = "swap_backgrounds"
+
     def __init__(self, transform: PairTransform, pairs: datasets.Dataset):
         if len(pairs) < 2:
-            raise UserError("--swap_backgrounds: there is only one training image; choose more images.")
+            raise UserError(f"--{self.flag}: there is only one training image; choose more images.")
         self.transform = transform
         self.pairs = undecoded(pairs.with_format(None)).select_columns(["image", "mask", "image_id"])
         self.rows = {image_id: row for row, image_id in enumerate(pairs["image_id"])}
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        return transform_rows(batch, lambda row: self.transform.apply(row, self._swap(row)))
+        return transform_rows(batch, lambda row: self.transform.apply(row, self._show(row)))
 
-    def _swap(self, row: Mapping[str, Any]) -> Pair:
+    def _show(self, row: Mapping[str, Any]) -> Pair:
         pair = self.transform.read(row)
         # torch's global generator, which `AugmentedPairs` seeds for each row.
         if torch.rand(()) >= SWAPPED_SHARE:
             return pair
         further = 1 + int(torch.randint(len(self.pairs) - 1, ()))
         other = self.transform.read(self.pairs[(self.rows[row["image_id"]] + further) % len(self.pairs)])
-        background = fill_object(other.image, other.mask)
+        return self._put_on(pair, fill_object(other.image, other.mask))
+
+    def _put_on(self, pair: Pair, background: PIL.Image.Image) -> Pair:
+        """The object of a pair on another image's background."""
         return pair._replace(image=swap_background(pair.image, pair.mask, background))

@@ -123,6 +123,14 @@ def _hash(name: str) -> np.uint64:
     return np.uint64(int.from_bytes(digest, "big"))
 
 
+def cut_out(pair: Pair) -> PIL.Image.Image:
+    """A photograph with all transparent but its object's largest piece, mode RGBA."""
+    values = np.asarray(pair.mask)
+    photo = pair.image.copy()
+    photo.putalpha(PIL.Image.fromarray(np.where(largest_piece(values), values, 0).astype(np.uint8)))
+    return photo
+
+
 def paste(
     cutout: PIL.Image.Image, size: tuple[int, int], area: float, rotation: float, x: float, y: float
 ) -> PIL.Image.Image:
@@ -188,21 +196,14 @@ class CompositeRenderer:
             {name: {"path": path, "bytes": None} for name, path in files.items()} | {"image_id": image}, self.reading
         )
 
-    def _photo(self, image: str, mask: str) -> PIL.Image.Image:
-        """A photograph with all transparent but its object's largest piece, mode RGBA."""
-        pair = self._read(image, mask)
-        values = np.asarray(pair.mask)
-        pair.image.putalpha(PIL.Image.fromarray(np.where(largest_piece(values), values, 0).astype(np.uint8)))
-        return pair.image
-
     # Rows of one object follow each other.
     @functools.lru_cache(maxsize=1)  # noqa: B019 (one renderer a data set)
     def _in_its_photo(self, image: str, mask: str, size: tuple[int, int]) -> PIL.Image.Image:
-        return self._photo(image, mask).resize(size[::-1], PIL.Image.Resampling.BILINEAR)
+        return cut_out(self._read(image, mask)).resize(size[::-1], PIL.Image.Resampling.BILINEAR)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
     def _cutout(self, image: str, mask: str, size: tuple[int, int]) -> PIL.Image.Image:
-        photo = self._photo(image, mask)
+        photo = cut_out(self._read(image, mask))
         cutout = photo.crop(photo.getchannel("A").getbbox())
         # Twice the input's size is as good as any larger one.
         return cutout.reduce(max(1, max(cutout.size) // (2 * max(size))))

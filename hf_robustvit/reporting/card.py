@@ -204,11 +204,9 @@ def _facts(record: TrainingRecord, base: str) -> str:
         f"Masks: {as_text(masks)}",
         f"Method: `{record.method}`",
     ]
-    lines += (
-        ["Each training image was shown on another one's background half of the time"]
-        if record.swap_backgrounds
-        else []
-    )
+    if record.swap_backgrounds or record.recombine_objects:
+        moved = ", and half of these times its object was moved, turned and scaled" if record.recombine_objects else ""
+        lines.append(f"Each training image was shown on another one's background half of the time{moved}")
     return "\n".join(f"- {line}" for line in lines)
 
 
