@@ -133,6 +133,22 @@ def test_a_file_of_settings(folder, model_dir, tmp_path):
     assert (tmp_path / "out" / "robustvit.json").exists()
 
 
+def test_a_share_of_the_fine_tuned_weights_is_saved_and_told(folder, tmp_path, monkeypatch):
+    model = save_model(tmp_path / "classifier", ("ant", "bee", "cow"))
+    weights = [load_file(model / "model.safetensors")]
+    for share in (1, 0.25):
+        out = tmp_path / f"out {share}"
+        flags = ("--model", model, "--dataset", folder, "--output_dir", out, "--learning_rate", 1e-2)
+        finetune(monkeypatch, *flags, "--finetuned_share", share)
+        weights.append(load_file(out / "model.safetensors"))
+    before, whole, mixed = weights
+    assert not torch.allclose(before["classifier.weight"], whole["classifier.weight"])
+    for name, weight in mixed.items():
+        torch.testing.assert_close(weight, 0.75 * before[name] + 0.25 * whole[name])
+    assert json.loads((out / "robustvit.json").read_text())["arguments"]["finetuned_share"] == 0.25
+    assert "Weights: 25% fine-tuned and 75% the base model's" in (out / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     "flags", [("--masks", "whole"), ("--masks", "other"), ("--swap_backgrounds",), ("--recombine_objects",)]
 )
@@ -259,6 +275,8 @@ def break_image(folder):
         (lambda folder: ("--masks", "random", "--swap_backgrounds"), r"--masks random marks none: leave one of them"),
         (lambda folder: ("--masks", "whole", "--recombine_objects"), r"--recombine_objects cuts the objects out"),
         (lambda folder: ("--swap_backgrounds", "--recombine_objects"), r"leave --swap_backgrounds out"),
+        (lambda folder: ("--finetuned_share", "1.5"), r"--finetuned_share is 1\.5: give a share above 0 and up to 1"),
+        (lambda folder: ("--finetuned_share", "0.5"), r"--finetuned_share mixes in .*head knows other classes"),
     ],
 )
 def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sentence, monkeypatch, capsys):

@@ -1,8 +1,8 @@
 """Fine-tuning from beginning to end: choose images, load the model, train, and show what changed."""
 
+import copy
 import logging
 import os
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from hf_robustvit.data import (
 )
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.pictures import NUM_SHOWN, ExplainedImages, denormalize, explain_batch
+from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
 from hf_robustvit.models.files import commit_of
@@ -74,6 +75,10 @@ class FinetuneArguments:
     recombine_objects: bool = HfArg(
         default=False,
         help="As --swap_backgrounds, and half of the objects on another background are moved, turned and scaled.",
+    )
+    finetuned_share: float = HfArg(
+        default=1.0,
+        help="Share of the fine-tuned weights in the model that is saved, the rest being the original's (WiSE-FT).",
     )
     ignore_unlabelled: bool = HfArg(
         default=False, help="Leave pixels unlabelled in ImageNet-S out of both mask losses."
@@ -123,6 +128,10 @@ def finetune(
             f"--{shown[0].flag} cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
             "one of them out."
         )
+    if not 0 < arguments.finetuned_share <= 1:
+        raise UserError(f"--finetuned_share is {arguments.finetuned_share:g}: give a share above 0 and up to 1.")
+    if config.fsdp and arguments.finetuned_share < 1:
+        raise UserError("--finetuned_share needs all weights in one place, and --fsdp shards them: leave one out.")
     own_masks = own_mask_reading(arguments, pairs, reading)
     if arguments.masks == "whole" and "mask" in pairs.column_names:
         pairs = pairs.remove_columns("mask")
@@ -130,9 +139,14 @@ def finetune(
     checkpoint = checkpoint_to_resume(config)
     repository = HubRepository.of(config)
     # Without the Trainer's own push, which takes all of the output folder and would come before the card.
-    config = copy(config)
+    config = copy.copy(config)
     config.push_to_hub = False
     model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
+    if new_head and arguments.finetuned_share < 1:
+        raise UserError(
+            f"--finetuned_share mixes in the weights of {arguments.model}, whose head knows other classes than these "
+            "images show: leave it out."
+        )
     check_settings(config, model)
     if repository and config.process_index == 0:
         repository.create(config.output_dir)
@@ -161,6 +175,7 @@ def finetune(
         "validation_images": validation["image_id"][:],
         **reading.settings(),
     }
+    original = copy.deepcopy(model) if arguments.finetuned_share < 1 else None
     trainer = RobustViTTrainer(
         model=model,
         args=config,
@@ -172,7 +187,7 @@ def finetune(
         processing_class=image_processor,
     )
     trainer.check_resumption(checkpoint)
-    before, after = train(trainer, checkpoint)
+    before, after = train(trainer, checkpoint, original, arguments.finetuned_share)
     if trainer.is_world_process_zero():
         write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
         if repository:
@@ -303,12 +318,24 @@ def recorded_classes(selection: Selection, config: PretrainedConfig) -> dict[str
     return record
 
 
-def train(trainer: RobustViTTrainer, checkpoint: str | None) -> tuple[dict[str, float], dict[str, float]]:
-    """Train and save, and show the validation images' figures and maps before and after."""
+def train(
+    trainer: RobustViTTrainer, checkpoint: str | None, original: PreTrainedModel | None, share: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Train and save, and show the validation images' figures and maps before and after.
+
+    Args:
+        trainer: Ready to train.
+        checkpoint: What it resumes from.
+        original: The model as it was, to interpolate with; None where all weights are to be the fine-tuned ones.
+        share: Of the fine-tuned weights.
+    """
     validation = trainer.eval_dataset
     shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
     before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.train(resume_from_checkpoint=checkpoint)
+    if original is not None:
+        mixed = interpolate_weights(original, trainer.model, share)
+        trainer.model.load_state_dict(mixed.state_dict())
     after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
     trainer.record.validation = {
         when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}

@@ -4,6 +4,7 @@ from operator import attrgetter
 
 from hf_robustvit.experiments.book import Experiment
 from hf_robustvit.experiments.figures import examples, per_class, sis
+from hf_robustvit.experiments.frontier import frontier, frontier_recipes
 from hf_robustvit.experiments.learning_rate import learning_rates
 from hf_robustvit.experiments.recipes import (
     ABLATIONS,
@@ -67,6 +68,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         recipes=lambda suite: [ORIGINAL, Recipe(OURS.label, suite.half_settings)],
         models=attrgetter("base_models"),
         show=class_groups,
+    ),
+    "frontier": Experiment(
+        title="What robustness costs on natural images",
+        recipes=lambda suite: [ORIGINAL, *frontier_recipes()],
+        models=attrgetter("first_model"),
+        benchmarks=lambda suite: [*suite.benchmarks.values()],
+        show=frontier,
     ),
     "sensitivity": Experiment(
         title="Samples per class and number of classes (Fig. 7)",

@@ -73,6 +73,11 @@ CONTROLS = (
     OURS,
 )
 
+RECOMBINED = Recipe("Objects recombined, no mask loss", {"method": "finetune", "recombine_objects": True})
+
+# What robustness costs is looked at for each with several shares of its weights.
+FRONTIER = (PLAIN, OURS, PLAIN_SWAPPED, OURS_SWAPPED, RECOMBINED)
+
 SEEDS = (0, 1, 2)
 
 

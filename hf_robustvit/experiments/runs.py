@@ -29,6 +29,7 @@ from hf_robustvit.experiments.claims import claim
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.files import replacing
+from hf_robustvit.record import TrainingRecord
 
 
 logger = logging.getLogger(__name__)
@@ -232,4 +233,7 @@ class Workshop:
         model = interpolate_weights(original.model, finetuned.model, run.share)
         model.save_pretrained(folder / "model")
         original.image_processor.save_pretrained(folder / "model")
+        record = TrainingRecord.read(self.folder(run.finetuned) / "model")
+        arguments = record.arguments | {"finetuned_share": run.share}
+        replace(record, arguments=arguments, validation=None).write(folder / "model")
         return {"share": run.share}

@@ -176,10 +176,11 @@ def oracle(book: Book) -> str:
 
 def maps_or_model(book: Book) -> str:
     """The section that every page with fine-tuned models has."""
-    figures = [name for name in CHANGE_FIGURES if (book.results["figure"] == name).any()]
-    if not figures or not book.results["difference"].notna().any():
+    results = book.results[book.results["dataset"] == book.workshop.suite.segmentation]
+    figures = [name for name in CHANGE_FIGURES if (results["figure"] == name).any()]
+    if not figures or not results["difference"].notna().any():
         return ""
-    cells = accuracy_cells(book.results, {"": book.workshop.suite.segmentation}, figures)
+    cells = accuracy_cells(results, {"": book.workshop.suite.segmentation}, figures)
     caption = (
         f"On {book.workshop.suite.segmentation}, percent. Relevance in the mask tells whether the map changed; the "
         "other columns whether the model did: the areas under the insertion curve (more is better) and the deletion "

@@ -207,6 +207,8 @@ def _facts(record: TrainingRecord, base: str) -> str:
     if record.swap_backgrounds or record.recombine_objects:
         moved = ", and half of these times its object was moved, turned and scaled" if record.recombine_objects else ""
         lines.append(f"Each training image was shown on another one's background half of the time{moved}")
+    if (share := record.arguments.get("finetuned_share", 1)) < 1:
+        lines.append(f"Weights: {share:.0%} fine-tuned and {1 - share:.0%} the base model's, interpolated (WiSE-FT)")
     return "\n".join(f"- {line}" for line in lines)
 
 

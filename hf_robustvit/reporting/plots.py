@@ -131,6 +131,29 @@ def plot_learning_rates(figures: pd.DataFrame, chosen: float | None, title: str)
     return figure
 
 
+def plot_frontier(table: pd.DataFrame, title: str) -> Figure:
+    """What natural data sets lose against what synthetic ones gain, a line for each way to fine-tune.
+
+    Args:
+        table: `recipe`, `share` (of the fine-tuned weights; a line starts at the original), and `natural` and
+            `synthetic`, the changes in points, with the interval of the latter, `synthetic_low` to `synthetic_high`.
+        title: Stands above.
+    """
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, line) in enumerate(table.groupby("recipe", sort=False)):
+        line = line.sort_values("share")
+        axes.plot([0, line["natural"].iloc[0]], [0, line["synthetic"].iloc[0]], color=COLOURS[number % len(COLOURS)])
+        _draw_line(
+            axes, line["natural"], line["synthetic"], line["synthetic_low"], line["synthetic_high"], name, number
+        )
+    for edge in (axes.axhline, axes.axvline):
+        edge(0, color="black", linewidth=0.8)
+    axes.legend(frameon=False, fontsize=8)
+    _finish(axes, title, "natural data sets, change (points)", "synthetic data sets, change (points)", "both")
+    return figure
+
+
 def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
     """The accuracy over the area, the angle or the place of objects; of places a heat map for each model.
 

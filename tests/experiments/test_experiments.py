@@ -16,10 +16,12 @@ from hf_robustvit.commands import experiment
 from hf_robustvit.evaluation.results import read_result
 from hf_robustvit.experiments import runs
 from hf_robustvit.experiments.catalogue import EXPERIMENTS
+from hf_robustvit.experiments.frontier import SHARES
 from hf_robustvit.experiments.pages import make_experiments, show_experiments
-from hf_robustvit.experiments.recipes import OURS
+from hf_robustvit.experiments.recipes import FRONTIER, OURS
 from hf_robustvit.experiments.runs import Run
 from hf_robustvit.masks.backbone import Backbone
+from hf_robustvit.record import TrainingRecord
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,33 @@ def test_interpolated_weights_lie_half_way(finished):
     )
     assert not np.allclose(original, ours)
     np.testing.assert_allclose(mixed, (original + ours) / 2, atol=1e-7)
+
+
+def test_an_interpolated_model_knows_what_it_was_trained_on(finished):
+    workshop, _ = finished
+    (half,) = {run for _, _, run in EXPERIMENTS["controls"].rows(workshop.suite) if run.share == 0.5}
+    records = [TrainingRecord.read(workshop.folder(run) / "model") for run in (half, half.finetuned)]
+    assert records[0].training_classes == records[1].training_classes
+    assert records[0].arguments == records[1].arguments | {"finetuned_share": 0.5} and records[0].validation is None
+
+
+def test_the_frontier_weighs_data_sets_alike(finished):
+    workshop, _ = finished
+    table = pd.read_csv(workshop.root / "frontier" / "frontier-Tiny.csv")
+    assert len(table) == len(FRONTIER) * len(SHARES)
+    assert list(table["share"].unique()) == list(SHARES)
+    rows = [row for row in EXPERIMENTS["frontier"].rows(workshop.suite) if not row[2].is_original]
+    for (_, recipe, run), (_, row) in zip(rows, table.iterrows(), strict=True):
+        assert recipe.label == f"{row['recipe']}, {row['share']:.0%}"
+        for name, sets in (("natural", ("near", "far")), ("synthetic", ("turned",))):
+            results = [(workshop.result(run, each), workshop.result(Run.of(run.model, None), each)) for each in sets]
+            expected = sum(after.top1 - before.top1 for after, before in results) / len(results)
+            assert row[name] == pytest.approx(expected, abs=1e-9)
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    # All three classes are trained on, so that none are held out.
+    assert table["natural_held_out"].equals(table["natural"])
+    page = (workshop.root / "frontier" / "frontier.md").read_text()
+    assert "| Ours" in page and "frontier-Tiny.png" in page
 
 
 @pytest.mark.parametrize("moment", ["before training", "after training", "second benchmark"])
