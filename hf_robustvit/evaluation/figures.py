@@ -15,15 +15,16 @@ class Figure:
         title: Its title in the tables of the experiments.
         kind: How it comes about: a "hit" is the share of images that were classified correctly in some way, a "share"
             the mean of a number of each image in [0, 1], and "counts" are added up over the images before they are
-            divided (the segmentation test).
+            divided (the segmentation test); a "ratio" is of such means (`ratios.RATIOS`), and a "sum" is one of
+            several data sets' accuracies (`combined.COMBINATIONS`).
         lower_is_better: Whether a fall is an improvement.
         tells_of_change: Whether it helps to tell a model that changed from a map that changed.
-        has_interval: Whether a single model's result gives it a 95 % interval: top1 and those of kind "counts".
+        has_interval: Whether a single model's result gives it a 95 % interval: top1, "counts", "ratio" and "sum".
         hub_name: What the Hub's metadata call it, where a model's card tells it there.
     """
 
     title: str
-    kind: Literal["hit", "share", "counts"]
+    kind: Literal["hit", "share", "counts", "ratio", "sum"]
     lower_is_better: bool = False
     tells_of_change: bool = False
     has_interval: bool = False
@@ -36,6 +37,12 @@ FIGURES: dict[str, Figure] = {
     "top1_subset": Figure("R@1, subset", "hit", hub_name="Top-1 accuracy among the benchmark's classes (%)"),
     "top5_subset": Figure("R@5, subset", "hit", hub_name="Top-5 accuracy among the benchmark's classes (%)"),
     "top1_any": Figure("R@1, any index", "hit"),
+    "shape_bias": Figure("shape bias", "ratio", has_interval=True),
+    "worst_group_top1": Figure("R@1, worst group", "ratio", has_interval=True),
+    "adjusted_top1": Figure("R@1, adjusted", "ratio", has_interval=True),
+    "bg_gap": Figure("BG-gap", "sum", lower_is_better=True, has_interval=True),
+    "mean_top1": Figure("mean R@1", "sum", has_interval=True),
+    "mean_corruption_error": Figure("mCE", "sum", lower_is_better=True, has_interval=True),
     "pixel_accuracy": Figure("pixel acc.", "counts", has_interval=True),
     "mean_iou": Figure("mIoU", "counts", has_interval=True),
     "mean_average_precision": Figure("mAP", "counts", has_interval=True),

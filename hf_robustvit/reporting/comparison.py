@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hf_robustvit.evaluation.combined import compare_combined
 from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
-from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES, figures_of_kind
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
@@ -65,6 +66,8 @@ def write_comparison(
         differences += compare(result.dataset, before, after)
         if result.top1 is not None:
             _write_class_changes(output_dir / "per_class", result.dataset, class_changes(before, after))
+    names = [result.dataset for result in results]
+    differences += compare_combined(output_dir / BASELINE_FOLDER, output_dir, names)
     adjust(differences)
 
     comparison = {
@@ -84,10 +87,10 @@ def write_comparison(
 
 
 def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> str:
-    """The table a run ends with: top-1 before and after and the segmentation test, or one model's figures."""
+    """The table a run ends with: top-1 before and after and what a data set has of its own, or one model's figures."""
     if not differences:
         return results_table(results)
-    figures = ("top1", *SEGMENTATION_FIGURES)
+    figures = ("top1", *SEGMENTATION_FIGURES, *figures_of_kind("ratio"), *figures_of_kind("sum"))
     return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
 
 
