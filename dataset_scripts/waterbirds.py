@@ -43,7 +43,7 @@ class WaterbirdsConfig(ClassFolderConfig):
             images = [self._image(row["img_filename"], row["y"], row["place"]) for row in table]
         except (OSError, KeyError, ValueError) as error:
             raise UserError(
-                f"--dataset {self.name}: {path} or one of its images cannot be read ({type(error).__name__}: {error}). "
+                f"--dataset {self.name}: {path} or an image in it cannot be read ({type(error).__name__}: {error}). "
                 f"Expected {self.expected}; --data_dir names this folder or the one that holds it."
             ) from error
         if not images:

@@ -27,7 +27,7 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
         data set's classes, each by its first index, only where the model has more classes; `training_class` (bool),
         only where the checkpoint records its training classes. Where the first index does not decide, see
         `LabelSpace.guess`, there is `right_indices`, all of the class, instead of `labels`, and `predicted`, the class
-        of the first guess (None where the data set has no such class); neither of the two last columns.
+        of the first guess (missing where the data set has no such class); neither of the two last columns.
 
     Raises:
         UserError: An image cannot be read, and `run.options.skip_unreadable` is off.

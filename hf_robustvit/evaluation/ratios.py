@@ -40,7 +40,7 @@ def decisions(frame: pd.DataFrame) -> np.ndarray:
 
 
 def group_hits(frame: pd.DataFrame) -> np.ndarray:
-    """(images, 3, groups): whether an image is of a group and right, whether it is of it, and the group's weight if so."""
+    """(images, 3, groups): whether an image is of a group and right, whether it is of it, and then its weight."""
     is_member = pd.get_dummies(frame["group"]).to_numpy(dtype=float)  # (images, groups)
     hits, weights = outcomes(frame)["top1"].to_numpy(), frame["group_weight"].to_numpy()
     return np.stack([is_member * hits[:, None], is_member, is_member * weights[:, None]], axis=1)
@@ -52,17 +52,17 @@ def _shape_share(means: np.ndarray) -> float:
 
 
 def _worst(means: np.ndarray) -> float:
-    hits, members, _ = means[:, :, means[1] > 0]
+    hits, members, _ = means[:, means[1] > 0]
     return (hits / members).min()
 
 
 def _adjusted(means: np.ndarray) -> float:
-    hits, members, weights = means[:, :, means[1] > 0]
+    hits, members, weights = means[:, means[1] > 0]
     return np.average(hits / members, weights=weights / members)
 
 
-#: Shape bias is the share of shape among the decisions for shape or texture (Geirhos et al., ICLR 2019). The accuracy of
-#: the worst group, and the mean of all groups' weighted by their training images, are as in Sagawa et al. (ICLR 2020).
+#: Shape bias is the share of shape among the decisions for shape or texture (Geirhos et al., ICLR 2019). The worst
+#: group's accuracy, and the mean of the groups' weighted by their training images: Sagawa et al., ICLR 2020.
 RATIOS = {
     "shape_bias": Ratio("texture", decisions, _shape_share),
     "worst_group_top1": Ratio("group", group_hits, _worst),
