@@ -13,6 +13,7 @@ import datasets
 from dataset_scripts.composites import Composites, load_composites
 from dataset_scripts.cue_conflict import SIXTEEN_CLASSES, CueConflict
 from dataset_scripts.cutouts import Cutouts
+from dataset_scripts.hard_imagenet import HardImageNet
 from dataset_scripts.hub_copies import load_from_hub
 from dataset_scripts.image_mask_folder import load_evaluation_folder, load_image_mask_folder
 from dataset_scripts.imagenet import ImageNet
@@ -46,9 +47,8 @@ class Benchmark:
         tests_masks: Whether its masks are for testing maps: the segmentation test, insertion and deletion, and so on.
         imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's; or what
             reads them from the data set's folder. None: the names are matched with the model's own label names.
-        decision, whole: As in `BenchmarkRows`.
-        group: The name that asks for it and others together; None for what stands alone, and for the paper's ImageNet
-            benchmarks, which "all" asks for.
+        decision, whole, ablates: As in `BenchmarkRows`.
+        group: The name that asks for it and others together; "all" for the paper's ImageNet benchmarks.
     """
 
     builder: type[datasets.GeneratorBasedBuilder]
@@ -57,6 +57,7 @@ class Benchmark:
     tests_masks: bool = False
     decision: Decision = "first"
     whole: bool = False
+    ablates: bool = False
     group: str | None = None
 
 
@@ -68,11 +69,18 @@ BENCHMARKS: dict[str, Benchmark] = {
         f"cutouts-{split}": Benchmark(Cutouts, split, tests_masks=split == "segmentation", group="cutouts")
         for split in BENCHMARK_SPLITS
     },
-    **{config.name: Benchmark(ImageNet, config.name, WNID_INDICES) for config in ImageNet.BUILDER_CONFIGS},
-    "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices),
-    "imagenet-segmentation": Benchmark(ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES, tests_masks=True),
-    "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES),
-    **{config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES) for config in SIScore.BUILDER_CONFIGS},
+    **{
+        config.name: Benchmark(ImageNet, config.name, WNID_INDICES, group="all") for config in ImageNet.BUILDER_CONFIGS
+    },
+    "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices, group="all"),
+    "imagenet-segmentation": Benchmark(
+        ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES, tests_masks=True, group="all"
+    ),
+    "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES, group="all"),
+    **{
+        config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES, group="all")
+        for config in SIScore.BUILDER_CONFIGS
+    },
     **{config.name: Benchmark(Composites, config.name, group="composites") for config in Composites.BUILDER_CONFIGS},
     **{
         config.name: Benchmark(ImageNet9, config.name, IN9_INDICES, decision="any", whole=True, group="imagenet-9")
@@ -93,6 +101,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         for config in ImageNetD.BUILDER_CONFIGS
     },
     "waterbirds": Benchmark(Waterbirds, "waterbirds"),
+    "hard-imagenet": Benchmark(HardImageNet, "hard-imagenet", WNID_INDICES, tests_masks=True, ablates=True),
 }
 
 
@@ -143,8 +152,8 @@ def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
     """
     groups: dict[str, list[str]] = {}
     for name, found in BENCHMARKS.items():
-        if found.group or found.imagenet_indices:
-            groups.setdefault(found.group or "all", []).append(name)
+        if found.group:
+            groups.setdefault(found.group, []).append(name)
     if not for_imagenet:
         groups["all"] = groups["cutouts"]
     names = [name for request in requested for name in groups.get(request, [request])]
@@ -172,7 +181,8 @@ def load_benchmark_rows(
         return load_composites(name, data_dir, backgrounds, reading)
     if name in BENCHMARKS:
         rows, indices, found = load_benchmark(name, data_dir), imagenet_indices(name, data_dir), BENCHMARKS[name]
-        return BenchmarkRows(name, rows, indices, found.tests_masks, decision=found.decision, whole=found.whole)
+        same = {field: getattr(found, field) for field in ("tests_masks", "decision", "whole", "ablates")}
+        return BenchmarkRows(name, rows, indices, **same)
     folder = os.path.basename(os.path.realpath(name))
     rows = load_evaluation_folder(name)
     return BenchmarkRows(folder, rows, tests_masks=True, is_own_folder=True, reading=reading)

@@ -61,6 +61,8 @@ WHY_NOT = {
     "unpack objectnet-1.0.zip of objectnet.dev and name the folder objectnet-1.0.",
     "imagenet-s": "there is no copy on the Hub; unpack the authors' zip of masks and name the folder ImageNetS919.",
     "imagenet-segmentation": "there is no copy on the Hub; download gtsegs_ijcv.mat and name its folder.",
+    "hard-imagenet": "there is no copy on the Hub; unpack the authors' hardImageNet.zip beside ImageNet's val and "
+    "name the folder that holds both.",
     "waterbirds": "copies on the Hub are not its authors'; unpack waterbird_complete95_forest2water2.tar.gz and name "
     "that folder.",
     **{config.name: why for builder, why in WHY_NONE_OF.items() for config in builder.BUILDER_CONFIGS},

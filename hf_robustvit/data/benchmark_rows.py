@@ -41,6 +41,7 @@ class BenchmarkRows:
         decision: What the model decides where a class is several of ImageNet's: its likeliest class, of which the
             "first" one of the class is right (the paper), or "any"; or the class of the highest "mean" probability,
             so that it chooses among the data set's classes alone.
+        ablates: Whether accuracy without the object is one of its figures; then it has masks.
         whole: Whether its authors show models the whole image: it is squashed to the input's size, nothing is cropped.
     """
 
@@ -54,3 +55,4 @@ class BenchmarkRows:
     left_out: Mapping[str, int] = field(default_factory=dict)
     decision: Decision = "first"
     whole: bool = False
+    ablates: bool = False

@@ -51,6 +51,8 @@ FIGURES: dict[str, Figure] = {
     "deletion": Figure("deletion", "share", lower_is_better=True, tells_of_change=True),
     "top1_grey_background": Figure("R@1, grey background", "hit", tells_of_change=True),
     "top1_swapped_background": Figure("R@1, swapped background", "hit", tells_of_change=True),
+    "top1_grey_object": Figure("R@1, grey object", "hit", lower_is_better=True),
+    "top1_grey_box": Figure("R@1, grey box", "hit", lower_is_better=True),
     "top1_oracle": Figure("R@1, oracle", "hit"),
 }
 CHANGE_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.tells_of_change)

@@ -48,6 +48,7 @@ class BenchmarkResult(_Figures):
         pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with intervals from the bootstrap.
         relevance_in_mask, insertion, deletion: See `maps.measure`; for sets with masks.
         top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `backgrounds.measure`.
+        top1_grey_object, top1_grey_box: Top-1 without the object, see `ablations.measure`; for Hard ImageNet.
         top1_oracle: Top-1 when the CLS token is forbidden to attend to the background, where that was asked for.
         group: The column of the predictions that says which images show the same "object", where some do.
         interval: How the intervals were made: "group bootstrap", of whole objects, where there is a group. Elsewhere

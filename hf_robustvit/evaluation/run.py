@@ -31,7 +31,7 @@ class BenchmarkData:
 
     Attributes:
         label_space: How its classes meet the model's; None where it has no labels.
-        name, rows, tests_masks, is_own_folder, reading, render, left_out, whole: As in `BenchmarkRows`.
+        name, rows, tests_masks, is_own_folder, reading, render, left_out, whole, ablates: As in `BenchmarkRows`.
     """
 
     name: str
@@ -43,6 +43,7 @@ class BenchmarkData:
     render: Render | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     whole: bool = False
+    ablates: bool = False
 
     @classmethod
     def for_model(cls, found: BenchmarkRows, config: PretrainedConfig) -> "BenchmarkData":
@@ -55,7 +56,7 @@ class BenchmarkData:
         if "label" in found.rows.column_names:
             class_names = found.rows.features["label"].names
             space = match_classes(found.name, class_names, found.imagenet_indices, config, found.decision)
-        same = ("name", "rows", "tests_masks", "is_own_folder", "reading", "render", "left_out", "whole")
+        same = ("name", "rows", "tests_masks", "is_own_folder", "reading", "render", "left_out", "whole", "ablates")
         return cls(label_space=space, **{name: getattr(found, name) for name in same})
 
     @property
