@@ -25,6 +25,7 @@ from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from dataset_scripts.listing import prepare
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
+from dataset_scripts.spurious_imagenet import SpuriousImageNet
 from dataset_scripts.waterbirds import Waterbirds
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
 from hf_robustvit.data import MASK_CONTROLS, NO_FLAGS, TRAINING_SETS, MaskReading
@@ -102,6 +103,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     },
     "waterbirds": Benchmark(Waterbirds, "waterbirds"),
     "hard-imagenet": Benchmark(HardImageNet, "hard-imagenet", WNID_INDICES, tests_masks=True, ablates=True),
+    "spurious-imagenet": Benchmark(SpuriousImageNet, "spurious-imagenet", whole=True),
 }
 
 

@@ -63,6 +63,8 @@ WHY_NOT = {
     "imagenet-segmentation": "there is no copy on the Hub; download gtsegs_ijcv.mat and name its folder.",
     "hard-imagenet": "there is no copy on the Hub; unpack the authors' hardImageNet.zip beside ImageNet's val and "
     "name the folder that holds both.",
+    "spurious-imagenet": "no copy on the Hub is read; unpack the authors' images_100_classes.zip and name the folder "
+    "that holds its folder images.",
     "waterbirds": "copies on the Hub are not its authors'; unpack waterbird_complete95_forest2water2.tar.gz and name "
     "that folder.",
     **{config.name: why for builder, why in WHY_NONE_OF.items() for config in builder.BUILDER_CONFIGS},

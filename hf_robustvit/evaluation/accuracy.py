@@ -23,22 +23,26 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
     Returns:
         One row for each readable image. All class indices are the model's. Columns:
         `image_id`; `class_name`; `label`, the class's first index; `labels`, all of them, only where some class has
-        several; `top5_indices` and `top5_probabilities`, over all the model's classes; `subset_top5_indices`, over the
-        data set's classes, each by its first index, only where the model has more classes; `training_class` (bool),
-        only where the checkpoint records its training classes. Where the first index does not decide, see
-        `LabelSpace.guess`, there is `right_indices`, all of the class, instead of `labels`, and `predicted`, the class
-        of the first guess (missing where the data set has no such class); neither of the two last columns.
+        several; `top5_indices` and `top5_probabilities`, over all the model's classes; `class_probability`, the
+        label's; `subset_top5_indices`, over the data set's classes, each by its first index, only where the model has
+        more classes; `training_class` (bool), only where the checkpoint records its training classes.
+        Where the first index does not decide (see `LabelSpace.guess`) the columns after `top5_probabilities` and
+        `labels` are replaced by `right_indices`, all of the class, and `predicted`, the class of the first guess,
+        missing where the data set has no such class.
 
     Raises:
         UserError: An image cannot be read, and `run.options.skip_unreadable` is off.
     """
     checkpoint, label_space = run.checkpoint, run.data.label_space
     first_indices = torch.tensor(label_space.first_indices, device=run.accelerator.device)
+    labels = first_indices[torch.tensor(run.data.rows["label"][:], device=run.accelerator.device)]  # (images,)
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         logits = checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()  # (batch, model classes)
         indices, probabilities = label_space.guess(logits, GUESSES)  # (batch, 5) each
         outputs = {"top5_indices": indices, "top5_probabilities": probabilities}
+        if label_space.decision == "first":
+            outputs["class_probability"] = logits.softmax(dim=1).gather(1, labels[batch["index"], None])[:, 0]
         if label_space.is_subset:
             restricted = label_space.restrict(logits)  # (batch, classes of the data set)
             best = restricted.topk(min(GUESSES, restricted.shape[1])).indices

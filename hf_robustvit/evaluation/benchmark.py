@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
-from hf_robustvit.evaluation import ablations, accuracy, backgrounds, maps
+from hf_robustvit.evaluation import ablations, accuracy, backgrounds, maps, spurious
 from hf_robustvit.evaluation import oracle as oracle_test
 from hf_robustvit.evaluation.accuracy import accuracies, outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -40,7 +40,7 @@ DESCRIPTION = (
     "group_weight",
 )
 #: Each tells whether it `applies` to a run, and gives a column for each of its figures when it is asked to `measure`.
-MEASUREMENTS = (accuracy, maps, backgrounds, ablations, oracle_test)
+MEASUREMENTS = (accuracy, spurious, maps, backgrounds, ablations, oracle_test)
 
 
 def evaluate_benchmark(

@@ -1,12 +1,14 @@
-"""Official figures of several data sets together: ImageNet-9's gap between backgrounds, ImageNet-C's mean error."""
+"""Official figures of several data sets together: ImageNet-9's gap, ImageNet-C's mean error, the spurious score."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import average_precision_score
 
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.comparison import FEWEST_FOR_INTERVAL, Difference, pair_predictions
@@ -20,6 +22,9 @@ from hf_robustvit.evaluation.statistics import (
 
 
 logger = logging.getLogger(__name__)
+
+# Data set -> a model's predictions.
+Frames = Mapping[str, pd.DataFrame]
 
 # AlexNet's error under each corruption, by which the authors divide a model's: the mean over five severities, as in
 # AugMix (by the same author, github.com/google-research/augmix) and in OpenMMLab's mmpretrain.
@@ -42,8 +47,22 @@ ALEXNET_ERRORS = {
 }
 
 
+class Estimate(NamedTuple):
+    """A figure of several data sets, or how it changed; in [0, 1].
+
+    Attributes:
+        value: The figure.
+        bounds: Its 95 % interval.
+        paired: Whether that is from resampling what all the data sets have in common: photographs, or classes.
+    """
+
+    value: float
+    bounds: tuple[float, float]
+    paired: bool
+
+
 @dataclass(frozen=True)
-class Combination:
+class WeightedSum:
     """A figure that is a weighted sum of data sets' top-1 accuracies.
 
     Attributes:
@@ -58,32 +77,95 @@ class Combination:
     weights: Mapping[str, float]
     constant: float = 0.0
 
+    @property
+    def names(self) -> list[str]:
+        """The data sets."""
+        return list(self.weights)
+
+    def estimate(self, frames: Frames, baselines: Frames | None = None) -> Estimate:
+        """The figure by a model's predictions, or its change from a baseline's about the same images.
+
+        Where all data sets have the same photographs, each equally often, the sums of single photographs are
+        resampled. Elsewhere the data sets are taken for independent, and their own intervals are put together (MOVER:
+        Zou and Donner, Statistics in Medicine 27, 2008).
+        """
+        terms, photos, reaches = [], [], []
+        for name, weight in self.weights.items():
+            frame, top1 = frames[name], outcomes(frames[name])["top1"].to_numpy()
+            values, interval = top1.astype(float), (accuracy_interval, top1)
+            if baselines:
+                before = outcomes(baselines[name])["top1"].to_numpy()
+                values, interval = values - before, (difference_interval, before, top1)
+            bounds = interval[0](*interval[1:], object_groups(frame))
+            terms.append(weight * values.mean())
+            photos.append(pd.Series(weight * values).groupby(frame["object"].to_numpy()).agg(["mean", "size"]))
+            reaches.append(sorted(weight * (bound - values.mean()) for bound in bounds))
+        value = float(sum(terms))
+        index = photos[0].index
+        paired = all(each.index.equals(index) and each["size"].nunique() == 1 for each in photos)
+        if paired:
+            low, high = bootstrap_interval(np.mean, sum(each["mean"].to_numpy() for each in photos))
+        else:
+            logger.warning(
+                "%s: its data sets differ in their photographs, so the interval of %s takes them for independent",
+                self.group,
+                self.figure,
+            )
+            below, above = np.sqrt(np.sum(np.square(reaches), axis=0))
+            low, high = float(value - below), float(value + above)
+        constant = 0.0 if baselines else self.constant
+        return Estimate(constant + value, (constant + low, constant + high), paired)
+
 
 @dataclass(frozen=True)
-class Part:
-    """One data set's share in a sum.
+class SpuriousScore:
+    """How well a class's probability tells photographs of the class from those of what often goes with it.
 
-    Attributes:
-        photos: (images,) the photograph that each image is made of.
-        values: (images,) what is averaged: whether each is right, or how that changed.
-        bounds: The 95 % interval of their mean.
+    For each class the average precision (the area under the precision-recall curve, as in the code of Neuhaus et al.,
+    ICCV 2023, whose paper calls it AUC) of ImageNet's validation images of the class against Spurious ImageNet's; the
+    figure is the mean over the classes, and its interval is from resampling them.
     """
 
-    photos: pd.Series
-    values: np.ndarray
-    bounds: tuple[float, float]
+    group: str = "spurious-score"
+    figure: str = "spurious_score"
+    absent: str = "spurious-imagenet"
+    shown: str = "imagenet-val"
+
+    @property
+    def names(self) -> list[str]:
+        """The data sets."""
+        return [self.absent, self.shown]
+
+    def estimate(self, frames: Frames, baselines: Frames | None = None) -> Estimate:
+        """The figure by a model's predictions, or its change from a baseline's about the same images."""
+        scores = self.by_class(frames)
+        if baselines:
+            scores = scores - self.by_class(baselines)
+        return Estimate(float(scores.mean()), bootstrap_interval(np.mean, scores.to_numpy()), True)
+
+    def by_class(self, frames: Frames) -> pd.Series:
+        """The average precision of every class that both data sets have, in [0, 1]."""
+        both = pd.concat([frames[name].assign(is_shown=name == self.shown) for name in self.names])
+        classes = {name: rows for name, rows in both.groupby("class_name") if rows["is_shown"].nunique() == 2}
+        return pd.Series(
+            {
+                name: average_precision_score(rows["is_shown"], rows["class_probability"])
+                for name, rows in classes.items()
+            }
+        )
 
 
 _SHARES = {f"imagenet-c-{name}": 1 / (len(ALEXNET_ERRORS) * error) for name, error in ALEXNET_ERRORS.items()}
-COMBINATIONS = (
-    Combination("imagenet-9", "bg_gap", {"imagenet-9-mixed_same": 1.0, "imagenet-9-mixed_rand": -1.0}),
-    Combination("imagenet-c", "mean_top1", dict.fromkeys(_SHARES, 1 / len(_SHARES))),
-    Combination(
+COMBINED = (
+    WeightedSum("imagenet-9", "bg_gap", {"imagenet-9-mixed_same": 1.0, "imagenet-9-mixed_rand": -1.0}),
+    WeightedSum("imagenet-c", "mean_top1", dict.fromkeys(_SHARES, 1 / len(_SHARES))),
+    WeightedSum(
         "imagenet-c",
         "mean_corruption_error",
         {name: -share for name, share in _SHARES.items()},
         constant=sum(_SHARES.values()),
     ),
+    SpuriousScore(),
 )
 
 
@@ -95,39 +177,31 @@ def combine(folder: Path, results: Sequence[BenchmarkResult]) -> list[BenchmarkR
         results: Of one model.
 
     Returns:
-        One result for each group, with the figures of kind "sum" alone. `protocol["paired"]` tells whether the same
-        photographs are in all its data sets, so that intervals are from resampling photographs.
+        One result for each group, with the figures of kind "combined" alone. `protocol["paired"]` tells whether their
+        intervals are from resampling what all the data sets have in common.
     """
-    combined: dict[str, BenchmarkResult] = {}
+    results_of: dict[str, BenchmarkResult] = {}
     by_name = {result.dataset: result for result in results}
-    for combination in COMBINATIONS:
-        if not combination.weights.keys() <= by_name.keys():
-            continue
-        parts = {}
-        for name in combination.weights:
-            frame = read_predictions(folder, name)
-            top1 = outcomes(frame)["top1"].to_numpy()
-            parts[name] = Part(frame["object"], top1, accuracy_interval(top1, object_groups(frame)))
-        value, (low, high), paired = _weighted_sum(combination, parts)
-        first = by_name[next(iter(parts))]
+    for combined in (each for each in COMBINED if by_name.keys() >= set(each.names)):
+        value, bounds, paired = combined.estimate({name: read_predictions(folder, name) for name in combined.names})
+        parts = [by_name[name] for name in combined.names]
         planned = BenchmarkResult(
-            dataset=combination.group,
-            model=first.model,
-            revision=first.revision,
-            num_images=sum(by_name[name].num_images for name in parts),
-            protocol=first.protocol | {"paired": paired},
-            weights=first.weights,
-            data=" ".join(by_name[name].data for name in parts),
+            dataset=combined.group,
+            model=parts[0].model,
+            revision=parts[0].revision,
+            num_images=sum(part.num_images for part in parts),
+            protocol=parts[0].protocol | {"paired": paired},
+            weights=parts[0].weights,
+            data=" ".join(part.data for part in parts),
             group="object" if paired else None,
             interval="group bootstrap" if paired else "score",
         )
-        result = combined.setdefault(combination.group, planned)
-        setattr(result, combination.figure, 100 * (combination.constant + value))
-        bounds = [100 * (combination.constant + bound) for bound in (low, high)]
-        setattr(result, f"{combination.figure}_ci95", bounds)
-    for result in combined.values():
+        result = results_of.setdefault(combined.group, planned)
+        setattr(result, combined.figure, 100 * value)
+        setattr(result, f"{combined.figure}_ci95", [100 * bound for bound in bounds])
+    for result in results_of.values():
         write_result(folder, result, None)
-    return list(combined.values())
+    return list(results_of.values())
 
 
 def compare_combined(baseline_folder: Path, folder: Path, names: Sequence[str]) -> list[Difference]:
@@ -138,27 +212,22 @@ def compare_combined(baseline_folder: Path, folder: Path, names: Sequence[str]) 
         names: The data sets that were run.
     """
     differences = []
-    for combination in COMBINATIONS:
-        if not combination.weights.keys() <= set(names):
-            continue
-        parts, means = {}, []
-        for name, weight in combination.weights.items():
-            frames = pair_predictions(name, *(read_predictions(each, name) for each in (baseline_folder, folder)))
-            before, after = (outcomes(frame)["top1"].to_numpy() for frame in frames)
-            bounds = difference_interval(before, after, object_groups(frames[1]))
-            parts[name] = Part(frames[1]["object"], after.astype(float) - before, bounds)
-            means.append([weight * before.mean(), weight * after.mean()])
-        before, after = 100 * (combination.constant + np.sum(means, axis=0))
-        change, (low, high), paired = _weighted_sum(combination, parts)
-        count = sum(len(part.values) for part in parts.values())
+    for combined in (each for each in COMBINED if set(names) >= set(each.names)):
+        baselines, frames = {}, {}
+        for name in combined.names:
+            both = (read_predictions(each, name) for each in (baseline_folder, folder))
+            baselines[name], frames[name] = pair_predictions(name, *both)
+        after = combined.estimate(frames).value
+        change, (low, high), paired = combined.estimate(frames, baselines)
+        count = sum(map(len, frames.values()))
         differences.append(
             Difference(
-                dataset=combination.group,
-                figure=combination.figure,
+                dataset=combined.group,
+                figure=combined.figure,
                 classes="all",
                 n=count,
-                before=float(before),
-                after=float(after),
+                before=100 * (after - change),
+                after=100 * after,
                 difference=100 * change,
                 interval95=(100 * low, 100 * high),
                 significant=count >= FEWEST_FOR_INTERVAL and bool(low > 0 or high < 0),
@@ -166,33 +235,3 @@ def compare_combined(baseline_folder: Path, folder: Path, names: Sequence[str]) 
             )
         )
     return differences
-
-
-def _weighted_sum(combination: Combination, parts: Mapping[str, Part]) -> tuple[float, tuple[float, float], bool]:
-    """The weighted sum of the data sets' means without its constant, its 95 % interval, and whether that is paired.
-
-    Where all data sets have the same photographs, each equally often, the sums of single photographs are resampled.
-    Elsewhere the data sets are taken for independent, and their own intervals are put together (MOVER: Zou and
-    Donner, Statistics in Medicine 27, 2008).
-    """
-    weights = combination.weights
-    value = float(sum(weight * parts[name].values.mean() for name, weight in weights.items()))
-    photos = {
-        name: pd.Series(part.values, dtype=float).groupby(part.photos.to_numpy()).agg(["mean", "size"])
-        for name, part in parts.items()
-    }
-    index = next(iter(photos.values())).index
-    if all(each.index.equals(index) and each["size"].nunique() == 1 for each in photos.values()):
-        sums = sum(weight * photos[name]["mean"].to_numpy() for name, weight in weights.items())  # (photographs,)
-        return value, bootstrap_interval(np.mean, sums), True
-    logger.warning(
-        "%s: its data sets differ in their photographs, so the interval of %s takes them for independent",
-        combination.group,
-        combination.figure,
-    )
-    reaches = [
-        sorted(weight * (bound - parts[name].values.mean()) for bound in parts[name].bounds)
-        for name, weight in weights.items()
-    ]
-    below, above = np.sqrt(np.sum(np.square(reaches), axis=0))
-    return value, (float(value - below), float(value + above)), False

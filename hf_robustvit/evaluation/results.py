@@ -43,7 +43,8 @@ class BenchmarkResult(_Figures):
         top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
         top1_any: Over all classes, any of the class's indices counting (ObjectNet).
         shape_bias, worst_group_top1, adjusted_top1: See `ratios`, with intervals from the bootstrap.
-        bg_gap, mean_top1, mean_corruption_error: Of several data sets together, see `combined`.
+        bg_gap, mean_top1, mean_corruption_error, spurious_score: Of several data sets together, see `combined`.
+        spurious_top1: See `spurious.measure`.
         top1_ci95: The 95 % interval of top1, see `interval`.
         pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with intervals from the bootstrap.
         relevance_in_mask, insertion, deletion: See `maps.measure`; for sets with masks.

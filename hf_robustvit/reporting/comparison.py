@@ -90,7 +90,7 @@ def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Dif
     """The table a run ends with: top-1 before and after and what a data set has of its own, or one model's figures."""
     if not differences:
         return results_table(results)
-    figures = ("top1", *SEGMENTATION_FIGURES, *figures_of_kind("ratio"), *figures_of_kind("sum"))
+    figures = ("top1", *SEGMENTATION_FIGURES, *figures_of_kind("ratio"), *figures_of_kind("combined"))
     return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
 
 

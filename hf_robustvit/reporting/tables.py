@@ -77,7 +77,10 @@ def results_table(results: Iterable[BenchmarkResult]) -> str:
     results = list(results)
     figures = [name for name in FIGURES if name not in ("top1", "top1_oracle", *CHANGE_FIGURES)]
     figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
-    own = {*figures_of_kind("ratio"), *figures_of_kind("sum")}  # a data set's official figures have their intervals
+    own = {
+        *figures_of_kind("ratio"),
+        *figures_of_kind("combined"),
+    }  # a data set's official figures have their intervals
     header = ["dataset", "images", "top1", "95 % interval"]
     header += [title for name in figures for title in ([name, "95 % interval"] if name in own else [name])]
     rows = []

@@ -85,3 +85,34 @@ def test_alexnet_itself_has_a_mean_corruption_error_of_100(tmp_path):
     assert combined.mean_top1 == pytest.approx(100 - 100 * np.mean(list(ALEXNET_ERRORS.values())), abs=0.02)
     low, high = combined.mean_corruption_error_ci95
     assert low < 100 < high < low + 10
+
+
+def test_a_change_of_the_spurious_score_is_resampled_by_class(tmp_path):
+    rng, names = np.random.default_rng(0), [f"n{number:08d}" for number in range(20)]
+    shift = {"before": 0.5, "after": 1.0}
+    noise = {name: rng.normal(size=40) for name in names}
+    for folder, gain in shift.items():
+        for dataset, first, up in (("spurious-imagenet", 0, 0.0), ("imagenet-val", 20, gain)):
+            frame = pd.DataFrame(
+                {
+                    "image_id": [f"{name}/{number}" for name in names for number in range(20)],
+                    "class_name": np.repeat(names, 20),
+                    "class_probability": np.concatenate([noise[name][first : first + 20] + up for name in names]),
+                }
+            )
+            write_result(tmp_path / folder, BenchmarkResult(dataset, "m", None, 400, {}, "w", "d"), frame)
+    (change,) = compare_combined(tmp_path / "before", tmp_path / "after", ["spurious-imagenet", "imagenet-val"])
+    means = {}
+    for folder, gain in shift.items():
+        scores = []
+        for name in names:
+            absent, shown = noise[name][:20], noise[name][20:] + gain
+            precisions = [(shown >= t).sum() / ((shown >= t).sum() + (absent >= t).sum()) for t in shown]
+            scores.append(np.mean(precisions))
+        means[folder] = np.array(scores)
+    assert change.before == pytest.approx(100 * means["before"].mean())
+    assert change.after == pytest.approx(100 * means["after"].mean())
+    gains = 100 * (means["after"] - means["before"])
+    spread = 1.96 * gains.std() / np.sqrt(20)
+    assert change.interval95 == pytest.approx([gains.mean() - spread, gains.mean() + spread], abs=0.4)
+    assert change.significant and (change.dataset, change.n) == ("spurious-score", 800)
