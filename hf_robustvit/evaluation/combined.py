@@ -89,28 +89,33 @@ class WeightedSum:
         resampled. Elsewhere the data sets are taken for independent, and their own intervals are put together (MOVER:
         Zou and Donner, Statistics in Medicine 27, 2008).
         """
-        terms, photos, reaches = [], [], []
-        for name, weight in self.weights.items():
-            frame, top1 = frames[name], outcomes(frames[name])["top1"].to_numpy()
-            values, interval = top1.astype(float), (accuracy_interval, top1)
-            if baselines:
-                before = outcomes(baselines[name])["top1"].to_numpy()
-                values, interval = values - before, (difference_interval, before, top1)
-            bounds = interval[0](*interval[1:], object_groups(frame))
-            terms.append(weight * values.mean())
-            photos.append(pd.Series(weight * values).groupby(frame["object"].to_numpy()).agg(["mean", "size"]))
-            reaches.append(sorted(weight * (bound - values.mean()) for bound in bounds))
-        value = float(sum(terms))
-        index = photos[0].index
-        paired = all(each.index.equals(index) and each["size"].nunique() == 1 for each in photos)
+        hits = {name: outcomes(frame)["top1"].to_numpy() for name, frame in frames.items()}
+        before = {name: outcomes(frame)["top1"].to_numpy() for name, frame in (baselines or {}).items()}
+        values = {name: top1.astype(float) - before.get(name, 0) for name, top1 in hits.items()}  # (images,) each
+        value = float(sum(weight * values[name].mean() for name, weight in self.weights.items()))
+        photos = {
+            name: pd.Series(each).groupby(frames[name]["object"].to_numpy()).agg(["mean", "size"])
+            for name, each in values.items()
+        }
+        index = photos[self.names[0]].index
+        paired = all(each.index.equals(index) and each["size"].nunique() == 1 for each in photos.values())
         if paired:
-            low, high = bootstrap_interval(np.mean, sum(each["mean"].to_numpy() for each in photos))
+            sums = sum(weight * photos[name]["mean"].to_numpy() for name, weight in self.weights.items())
+            low, high = bootstrap_interval(np.mean, sums)
         else:
             logger.warning(
                 "%s: its data sets differ in their photographs, so the interval of %s takes them for independent",
                 self.group,
                 self.figure,
             )
+            reaches = []
+            for name, weight in self.weights.items():
+                groups = object_groups(frames[name])
+                if baselines:
+                    bounds = difference_interval(before[name], hits[name], groups)
+                else:
+                    bounds = accuracy_interval(hits[name], groups)
+                reaches.append(sorted(weight * (bound - values[name].mean()) for bound in bounds))
             below, above = np.sqrt(np.sum(np.square(reaches), axis=0))
             low, high = float(value - below), float(value + above)
         constant = 0.0 if baselines else self.constant
