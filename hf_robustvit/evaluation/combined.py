@@ -23,7 +23,7 @@ from hf_robustvit.evaluation.statistics import (
 
 logger = logging.getLogger(__name__)
 
-# Data set -> a model's predictions.
+# Data set -> what `_read` gives.
 Frames = Mapping[str, pd.DataFrame]
 
 # AlexNet's error under each corruption, by which the authors divide a model's: the mean over five severities, as in
@@ -89,8 +89,8 @@ class WeightedSum:
         resampled. Elsewhere the data sets are taken for independent, and their own intervals are put together (MOVER:
         Zou and Donner, Statistics in Medicine 27, 2008).
         """
-        hits = {name: outcomes(frame)["top1"].to_numpy() for name, frame in frames.items()}
-        before = {name: outcomes(frame)["top1"].to_numpy() for name, frame in (baselines or {}).items()}
+        hits = {name: frame["top1"].to_numpy() for name, frame in frames.items()}
+        before = {name: frame["top1"].to_numpy() for name, frame in (baselines or {}).items()}
         values = {name: top1.astype(float) - before.get(name, 0) for name, top1 in hits.items()}  # (images,) each
         value = float(sum(weight * values[name].mean() for name, weight in self.weights.items()))
         photos = {
@@ -182,13 +182,13 @@ def combine(folder: Path, results: Sequence[BenchmarkResult]) -> list[BenchmarkR
         results: Of one model.
 
     Returns:
-        One result for each group, with the figures of kind "combined" alone. `protocol["paired"]` tells whether their
+        One result for each group, with these figures alone. `protocol["paired"]` tells whether their
         intervals are from resampling what all the data sets have in common.
     """
     results_of: dict[str, BenchmarkResult] = {}
     by_name = {result.dataset: result for result in results}
     for combined in (each for each in COMBINED if by_name.keys() >= set(each.names)):
-        value, bounds, paired = combined.estimate({name: read_predictions(folder, name) for name in combined.names})
+        value, bounds, paired = combined.estimate({name: _read(folder, name) for name in combined.names})
         parts = [by_name[name] for name in combined.names]
         planned = BenchmarkResult(
             dataset=combined.group,
@@ -220,7 +220,7 @@ def compare_combined(baseline_folder: Path, folder: Path, names: Sequence[str]) 
     for combined in (each for each in COMBINED if set(names) >= set(each.names)):
         baselines, frames = {}, {}
         for name in combined.names:
-            both = (read_predictions(each, name) for each in (baseline_folder, folder))
+            both = (_read(each, name) for each in (baseline_folder, folder))
             baselines[name], frames[name] = pair_predictions(name, *both)
         after = combined.estimate(frames).value
         change, (low, high), paired = combined.estimate(frames, baselines)
@@ -240,3 +240,10 @@ def compare_combined(baseline_folder: Path, folder: Path, names: Sequence[str]) 
             )
         )
     return differences
+
+
+def _read(folder: Path, name: str) -> pd.DataFrame:
+    """What the figures need of a data set's predictions: ImageNet-C has millions. `top1` where it has labels."""
+    frame = read_predictions(folder, name)
+    kept = frame[frame.columns.intersection(["image_id", "object", "class_name", "class_probability"])]
+    return kept.assign(top1=outcomes(frame)["top1"]) if "top5_indices" in frame else kept

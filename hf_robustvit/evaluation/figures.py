@@ -15,17 +15,17 @@ class Figure:
         title: Its title in the tables of the experiments.
         kind: How it comes about: a "hit" is the share of images that were classified correctly in some way, a "share"
             the mean of a number of each image in [0, 1], and "counts" are added up over the images before they are
-            divided (the segmentation test); a "ratio" is of such means (`ratios.RATIOS`), and a "combined" one is of
-            several data sets together (see `combined`).
+            divided (the segmentation test); a "summary" is a function of such means (`ratios.RATIOS`), or of several
+            data sets (`combined.COMBINED`).
         lower_is_better: Whether a fall is an improvement.
         tells_of_change: Whether it helps to tell a model that changed from a map that changed.
-        has_interval: Whether a single model's result gives it a 95 % interval: top1, "counts", "ratio" and
-            "combined" ones.
+        has_interval: Whether a single model's result gives it a 95 % interval: top1, and those of kind "counts" and
+            "summary".
         hub_name: What the Hub's metadata call it, where a model's card tells it there.
     """
 
     title: str
-    kind: Literal["hit", "share", "counts", "ratio", "combined"]
+    kind: Literal["hit", "share", "counts", "summary"]
     lower_is_better: bool = False
     tells_of_change: bool = False
     has_interval: bool = False
@@ -38,13 +38,13 @@ FIGURES: dict[str, Figure] = {
     "top1_subset": Figure("R@1, subset", "hit", hub_name="Top-1 accuracy among the benchmark's classes (%)"),
     "top5_subset": Figure("R@5, subset", "hit", hub_name="Top-5 accuracy among the benchmark's classes (%)"),
     "top1_any": Figure("R@1, any index", "hit"),
-    "shape_bias": Figure("shape bias", "ratio", has_interval=True),
-    "worst_group_top1": Figure("R@1, worst group", "ratio", has_interval=True),
-    "adjusted_top1": Figure("R@1, adjusted", "ratio", has_interval=True),
-    "bg_gap": Figure("BG-gap", "combined", lower_is_better=True, has_interval=True),
-    "mean_top1": Figure("mean R@1", "combined", has_interval=True),
-    "mean_corruption_error": Figure("mCE", "combined", lower_is_better=True, has_interval=True),
-    "spurious_score": Figure("spurious score", "combined", has_interval=True),
+    "shape_bias": Figure("shape bias", "summary", has_interval=True),
+    "worst_group_top1": Figure("R@1, worst group", "summary", has_interval=True),
+    "adjusted_top1": Figure("R@1, adjusted", "summary", has_interval=True),
+    "bg_gap": Figure("BG-gap", "summary", lower_is_better=True, has_interval=True),
+    "mean_top1": Figure("mean R@1", "summary", has_interval=True),
+    "mean_corruption_error": Figure("mCE", "summary", lower_is_better=True, has_interval=True),
+    "spurious_score": Figure("spurious score", "summary", has_interval=True),
     "spurious_top1": Figure("taken for the class", "share", lower_is_better=True),
     "pixel_accuracy": Figure("pixel acc.", "counts", has_interval=True),
     "mean_iou": Figure("mIoU", "counts", has_interval=True),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from hf_robustvit.evaluation.combined import compare_combined
+from hf_robustvit.evaluation.combined import COMBINED, compare_combined
 from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
-from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES, figures_of_kind
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
+from hf_robustvit.evaluation.ratios import RATIOS
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
@@ -90,7 +91,7 @@ def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Dif
     """The table a run ends with: top-1 before and after and what a data set has of its own, or one model's figures."""
     if not differences:
         return results_table(results)
-    figures = ("top1", *SEGMENTATION_FIGURES, *figures_of_kind("ratio"), *figures_of_kind("combined"))
+    figures = ("top1", *SEGMENTATION_FIGURES, *RATIOS, *(combined.figure for combined in COMBINED))
     return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
 
 

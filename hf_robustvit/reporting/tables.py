@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference
-from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES, figures_of_kind
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.files import replacing
 
@@ -77,20 +77,19 @@ def results_table(results: Iterable[BenchmarkResult]) -> str:
     results = list(results)
     figures = [name for name in FIGURES if name not in ("top1", "top1_oracle", *CHANGE_FIGURES)]
     figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
-    own = {
-        *figures_of_kind("ratio"),
-        *figures_of_kind("combined"),
-    }  # a data set's official figures have their intervals
-    header = ["dataset", "images", "top1", "95 % interval"]
-    header += [title for name in figures for title in ([name, "95 % interval"] if name in own else [name])]
-    rows = []
-    for result in results:
-        row = [result.dataset, result.num_images, result.top1, interval(result.top1_ci95)]
-        for name in figures:
-            bounds = [interval(getattr(result, f"{name}_ci95"))] if name in own else []
-            row += [getattr(result, name), *bounds]
-        rows.append(row)
-    return markdown_table(header, rows)
+    rows = [
+        [result.dataset, result.num_images, result.top1, interval(result.top1_ci95)]
+        + [_figure(result, name) for name in figures]
+        for result in results
+    ]
+    return markdown_table(["dataset", "images", "top1", "95 % interval", *figures], rows)
+
+
+def _figure(result: BenchmarkResult, name: str) -> float | str | None:
+    """A figure, a summary with its interval."""
+    value = getattr(result, name)
+    bounds = getattr(result, f"{name}_ci95", None)
+    return f"{value:.2f} {interval(bounds)}" if bounds and FIGURES[name].kind == "summary" else value
 
 
 def figures_table(results: Iterable[BenchmarkResult], figures: Sequence[str]) -> str:
