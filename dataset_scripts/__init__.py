@@ -11,18 +11,25 @@ from dataclasses import dataclass
 import datasets
 
 from dataset_scripts.composites import Composites, load_composites
+from dataset_scripts.cue_conflict import SIXTEEN_CLASSES, CueConflict
 from dataset_scripts.cutouts import Cutouts
+from dataset_scripts.hard_imagenet import HardImageNet
 from dataset_scripts.hub_copies import load_from_hub
 from dataset_scripts.image_mask_folder import load_evaluation_folder, load_image_mask_folder
 from dataset_scripts.imagenet import ImageNet
+from dataset_scripts.imagenet_9 import IN9_INDICES, ImageNet9
+from dataset_scripts.imagenet_c import ImageNetC
+from dataset_scripts.imagenet_d import IMAGENET_D_INDICES, ImageNetD
 from dataset_scripts.imagenet_s import ImageNetS
 from dataset_scripts.imagenet_segmentation import ImageNetSegmentation
 from dataset_scripts.listing import prepare
 from dataset_scripts.objectnet import ObjectNet, read_imagenet_indices
 from dataset_scripts.si_score import SIScore
+from dataset_scripts.spurious_imagenet import SpuriousImageNet
+from dataset_scripts.waterbirds import Waterbirds
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
 from hf_robustvit.data import MASK_CONTROLS, NO_FLAGS, TRAINING_SETS, MaskReading
-from hf_robustvit.data.benchmark_rows import BenchmarkRows
+from hf_robustvit.data.benchmark_rows import BenchmarkRows, Decision
 from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.imagenet_classes import SI_SCORE, WNIDS
@@ -41,12 +48,18 @@ class Benchmark:
         tests_masks: Whether its masks are for testing maps: the segmentation test, insertion and deletion, and so on.
         imagenet_indices: Class name -> indices among ImageNet's 1000 classes, the first being the paper's; or what
             reads them from the data set's folder. None: the names are matched with the model's own label names.
+        decision, whole, ablates: As in `BenchmarkRows`.
+        group: The name that asks for it and others together; "all" for the paper's ImageNet benchmarks.
     """
 
     builder: type[datasets.GeneratorBasedBuilder]
     config_name: str
     imagenet_indices: ImageNetIndices | Callable[[str | None], ImageNetIndices] | None = None
     tests_masks: bool = False
+    decision: Decision = "first"
+    whole: bool = False
+    ablates: bool = False
+    group: str | None = None
 
 
 SI_SCORE_INDICES = {name: (index,) for name, index in SI_SCORE.items()}
@@ -54,15 +67,43 @@ WNID_INDICES = {wnid: (index,) for index, wnid in enumerate(WNIDS)}
 
 BENCHMARKS: dict[str, Benchmark] = {
     **{
-        f"cutouts-{split}": Benchmark(Cutouts, split, tests_masks=split == "segmentation")
+        f"cutouts-{split}": Benchmark(Cutouts, split, tests_masks=split == "segmentation", group="cutouts")
         for split in BENCHMARK_SPLITS
     },
-    **{config.name: Benchmark(ImageNet, config.name, WNID_INDICES) for config in ImageNet.BUILDER_CONFIGS},
-    "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices),
-    "imagenet-segmentation": Benchmark(ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES, tests_masks=True),
-    "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES),
-    **{config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES) for config in SIScore.BUILDER_CONFIGS},
-    **{config.name: Benchmark(Composites, config.name) for config in Composites.BUILDER_CONFIGS},
+    **{
+        config.name: Benchmark(ImageNet, config.name, WNID_INDICES, group="all") for config in ImageNet.BUILDER_CONFIGS
+    },
+    "objectnet": Benchmark(ObjectNet, "objectnet", read_imagenet_indices, group="all"),
+    "imagenet-segmentation": Benchmark(
+        ImageNetSegmentation, "imagenet-segmentation", WNID_INDICES, tests_masks=True, group="all"
+    ),
+    "imagenet-s": Benchmark(ImageNetS, "validation", WNID_INDICES, group="all"),
+    **{
+        config.name: Benchmark(SIScore, config.name, SI_SCORE_INDICES, group="all")
+        for config in SIScore.BUILDER_CONFIGS
+    },
+    **{config.name: Benchmark(Composites, config.name, group="composites") for config in Composites.BUILDER_CONFIGS},
+    **{
+        config.name: Benchmark(ImageNet9, config.name, IN9_INDICES, decision="any", whole=True, group="imagenet-9")
+        for config in ImageNet9.BUILDER_CONFIGS
+    },
+    **{
+        config.name: Benchmark(
+            CueConflict, config.name, SIXTEEN_CLASSES, decision="mean", whole=True, group="shape-texture"
+        )
+        for config in CueConflict.BUILDER_CONFIGS
+    },
+    **{
+        config.name: Benchmark(ImageNetC, config.name, WNID_INDICES, whole=True, group="imagenet-c")
+        for config in ImageNetC.BUILDER_CONFIGS
+    },
+    **{
+        config.name: Benchmark(ImageNetD, config.name, IMAGENET_D_INDICES, group="imagenet-d")
+        for config in ImageNetD.BUILDER_CONFIGS
+    },
+    "waterbirds": Benchmark(Waterbirds, "waterbirds"),
+    "hard-imagenet": Benchmark(HardImageNet, "hard-imagenet", WNID_INDICES, tests_masks=True, ablates=True),
+    "spurious-imagenet": Benchmark(SpuriousImageNet, "spurious-imagenet", whole=True),
 }
 
 
@@ -104,22 +145,19 @@ def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
     """Replace the groups by their members, and check that every name is a benchmark or a folder.
 
     Args:
-        requested: Names, paths of folders, and groups: "cutouts" is the embedded benchmark, "composites" is made of a
-            folder of one's own, "all" are the ImageNet benchmarks or the embedded one.
+        requested: Names, paths of folders, and groups: those of `BENCHMARKS`, and "all" for the paper's ImageNet
+            benchmarks or, for any other model, the embedded one.
         for_imagenet: Whether the model has ImageNet's 1000 classes.
 
     Raises:
         UserError: There is no such benchmark, group or folder.
     """
-    groups = {
-        "cutouts": [name for name in BENCHMARKS if name.startswith("cutouts-")],
-        "composites": [name for name, found in BENCHMARKS.items() if found.builder is Composites],
-    }
-    groups["all"] = (
-        [name for name, found in BENCHMARKS.items() if found.imagenet_indices is not None]
-        if for_imagenet
-        else groups["cutouts"]
-    )
+    groups: dict[str, list[str]] = {}
+    for name, found in BENCHMARKS.items():
+        if found.group:
+            groups.setdefault(found.group, []).append(name)
+    if not for_imagenet:
+        groups["all"] = groups["cutouts"]
     names = [name for request in requested for name in groups.get(request, [request])]
     for name in names:
         if name not in BENCHMARKS and not os.path.isdir(name):
@@ -144,8 +182,9 @@ def load_benchmark_rows(
     if name in BENCHMARKS and BENCHMARKS[name].builder is Composites:
         return load_composites(name, data_dir, backgrounds, reading)
     if name in BENCHMARKS:
-        rows, indices = load_benchmark(name, data_dir), imagenet_indices(name, data_dir)
-        return BenchmarkRows(name, rows, indices, BENCHMARKS[name].tests_masks)
+        rows, indices, found = load_benchmark(name, data_dir), imagenet_indices(name, data_dir), BENCHMARKS[name]
+        same = {field: getattr(found, field) for field in ("tests_masks", "decision", "whole", "ablates")}
+        return BenchmarkRows(name, rows, indices, **same)
     folder = os.path.basename(os.path.realpath(name))
     rows = load_evaluation_folder(name)
     return BenchmarkRows(folder, rows, tests_masks=True, is_own_folder=True, reading=reading)

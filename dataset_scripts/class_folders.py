@@ -58,6 +58,15 @@ class ClassFolderConfig(datasets.BuilderConfig):
         """Folders that belong to the data set and have no class."""
         return ()
 
+    @property
+    def extra_features(self) -> Mapping[str, Any]:
+        """The features of further columns."""
+        return {}
+
+    def extra(self, folder: str, image: File) -> Mapping[str, Any]:
+        """The further columns of an image."""
+        return {}
+
     @functools.cached_property
     def folders(self) -> dict[str, list[File]]:
         """The folders that have images; folders and files sorted by name."""
@@ -90,7 +99,7 @@ class ClassFolderConfig(datasets.BuilderConfig):
                 empty[0],
             )
         return [
-            LabelledImage(f"{folder}/{file_name(image)}", class_name, image)
+            LabelledImage(f"{folder}/{file_name(image)}", class_name, image, self.extra(folder, image))
             for folder, class_name in self.classes.items()
             for image in self.folders.get(folder, [])
         ]
@@ -119,8 +128,9 @@ class ClassFolders(datasets.GeneratorBasedBuilder):
     def _features(self) -> dict[str, Any]:
         return {
             "image": datasets.Image(),
-            "label": datasets.ClassLabel(names=list(self.config.classes.values())),
+            "label": datasets.ClassLabel(names=list(dict.fromkeys(self.config.classes.values()))),
             "image_id": datasets.Value("string"),
+            **self.config.extra_features,
         }
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
@@ -130,3 +140,9 @@ class ClassFolders(datasets.GeneratorBasedBuilder):
         for row in images:
             columns = {"image": row.image.path, "label": row.class_name, "image_id": row.image_id}
             yield row.image_id, columns | dict(row.extra)
+
+
+def index_ranges(text: str) -> tuple[int, ...]:
+    """The numbers of a text such as "3 7-9", ranges with both ends."""
+    ends = [[int(end) for end in part.split("-")] for part in text.split()]
+    return tuple(number for first, *last in ends for number in range(first, (last or [first])[0] + 1))

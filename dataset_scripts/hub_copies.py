@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import datasets
 from huggingface_hub import HfApi
 
+from dataset_scripts.cue_conflict import CueConflict
 from dataset_scripts.imagenet import ImageNet
+from dataset_scripts.imagenet_9 import ImageNet9
+from dataset_scripts.imagenet_c import ImageNetC
+from dataset_scripts.imagenet_d import ImageNetD
+from dataset_scripts.si_score import SIScore
 from hf_robustvit.errors import UserError
 
 
@@ -39,7 +44,16 @@ COPIES = {
     "imagenet-v2": HubCopy("clip-benchmark/wds_imagenetv2", "test", "MIT (by its authors)", "cls"),
 }
 
-NO_SI_SCORE = "there is no copy on the Hub; unpack the authors' zip and name the folder that holds <class name>/*.jpg."
+# For all the configurations of a builder.
+WHY_NONE_OF = {
+    SIScore: "there is no copy on the Hub; unpack the authors' zip and name the folder that holds <class name>/*.jpg.",
+    ImageNet9: "no copy on the Hub is read; unpack backgrounds_challenge_data.tar.gz of the authors' release and "
+    "name the folder that holds original, mixed_same and the others.",
+    CueConflict: "no copy on the Hub is read; clone github.com/rgeirhos/texture-vs-shape and name its folder stimuli.",
+    ImageNetC: "no copy on the Hub is read; unpack the archives of zenodo.org/records/2235448 and name their folder.",
+    ImageNetD: "the Hub's copy, zcs15/ImageNet-D, has no labels that `datasets` can read; download it whole, unpack "
+    "ImageNet-D.tar if it holds one, and name the folder ImageNet-D.",
+}
 WHY_NOT = {
     "imagenet-val": "the Hub's copy, ILSVRC/imagenet-1k, is gated; accept its terms, sort the validation images into "
     "val/<wnid>/*.JPEG and name that folder.",
@@ -47,9 +61,13 @@ WHY_NOT = {
     "unpack objectnet-1.0.zip of objectnet.dev and name the folder objectnet-1.0.",
     "imagenet-s": "there is no copy on the Hub; unpack the authors' zip of masks and name the folder ImageNetS919.",
     "imagenet-segmentation": "there is no copy on the Hub; download gtsegs_ijcv.mat and name its folder.",
-    "si-score-location": NO_SI_SCORE,
-    "si-score-rotation": NO_SI_SCORE,
-    "si-score-size": NO_SI_SCORE,
+    "hard-imagenet": "there is no copy on the Hub; unpack the authors' hardImageNet.zip beside ImageNet's val and "
+    "name the folder that holds both.",
+    "spurious-imagenet": "no copy on the Hub is read; unpack the authors' images_100_classes.zip and name the folder "
+    "that holds its folder images.",
+    "waterbirds": "copies on the Hub are not its authors'; unpack waterbird_complete95_forest2water2.tar.gz and name "
+    "that folder.",
+    **{config.name: why for builder, why in WHY_NONE_OF.items() for config in builder.BUILDER_CONFIGS},
 }
 
 

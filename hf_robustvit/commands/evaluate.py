@@ -15,6 +15,7 @@ from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.combined import combine
 from hf_robustvit.evaluation.curves import varied_columns
 from hf_robustvit.evaluation.images import input_size
 from hf_robustvit.evaluation.loop import LoopOptions
@@ -36,8 +37,9 @@ class EvaluationArguments:
     model: str = HfArg(help='Hub id, local folder, "timm/<name>" or "cutouts-vit".')
     dataset: list[str] = HfArg(
         help="Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the embedded "
-        "benchmark), composites (made of the images and masks of --data_dir), all (the ImageNet benchmarks for a "
-        "model of its 1000 classes, the embedded one for any other model)."
+        "benchmark), composites (made of the images and masks of --data_dir), imagenet-9, shape-texture, imagenet-c, "
+        "imagenet-d, all (the paper's ImageNet benchmarks for a model of its 1000 classes, the embedded one for any "
+        "other model)."
     )
     output_dir: str = HfArg(help="Where results go; finished ones there are not run again.")
     baseline: str | None = HfArg(default=None, help="A second model, to compare with on the same images.")
@@ -127,6 +129,7 @@ def evaluate(
     if not accelerator.is_main_process:
         return ""
     differences = write_comparison(output_dir, results[1], results[0]) if arguments.baseline else []
+    results = [[*own, *combine(folder, own)] for folder, own in zip(folders, results, strict=True)]
     write_report(output_dir, results[-1], differences)
     titles = ["before", "after"] if arguments.baseline else ["model"]
     curves = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 
@@ -12,6 +12,8 @@ from hf_robustvit.data.pairs import Pair
 
 # From a row and a model's input size (height, width) to its pictures.
 Render = Callable[[Mapping[str, Any], tuple[int, int]], Pair]
+# What a model decides where a class of the data set is several of ImageNet's.
+Decision = Literal["first", "any", "mean"]
 
 
 # Of an experiment's folder: its test photos, and those of them with masks.
@@ -36,6 +38,11 @@ class BenchmarkRows:
         reading: How its masks are read, where they are the user's own.
         render: Makes the pictures of a row; None where rows hold them.
         left_out: Reason -> number of objects that were not rendered for it.
+        decision: What the model decides where a class is several of ImageNet's: its likeliest class, of which the
+            "first" one of the class is right (the paper), or "any"; or the class of the highest "mean" probability,
+            so that it chooses among the data set's classes alone.
+        ablates: Whether accuracy without the object is one of its figures; then it has masks.
+        whole: Whether its authors show models the whole image: it is squashed to the input's size, nothing is cropped.
     """
 
     name: str
@@ -46,3 +53,6 @@ class BenchmarkRows:
     reading: MaskReading = NO_FLAGS
     render: Render | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    decision: Decision = "first"
+    whole: bool = False
+    ablates: bool = False

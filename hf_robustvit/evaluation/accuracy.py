@@ -23,21 +23,26 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
     Returns:
         One row for each readable image. All class indices are the model's. Columns:
         `image_id`; `class_name`; `label`, the class's first index; `labels`, all of them, only where some class has
-        several; `top5_indices` and `top5_probabilities`, over all the model's classes; `subset_top5_indices`, over the
-        data set's classes, each by its first index, only where the model has more classes; `training_class` (bool),
-        only where the checkpoint records its training classes.
+        several; `top5_indices` and `top5_probabilities`, over all the model's classes; `class_probability`, the
+        label's; `subset_top5_indices`, over the data set's classes, each by its first index, only where the model has
+        more classes; `training_class` (bool), only where the checkpoint records its training classes.
+        Where the first index does not decide (see `LabelSpace.guess`) the columns after `top5_probabilities` and
+        `labels` are replaced by `right_indices`, all of the class, and `predicted`, the class of the first guess,
+        missing where the data set has no such class.
 
     Raises:
         UserError: An image cannot be read, and `run.options.skip_unreadable` is off.
     """
     checkpoint, label_space = run.checkpoint, run.data.label_space
     first_indices = torch.tensor(label_space.first_indices, device=run.accelerator.device)
+    labels = first_indices[torch.tensor(run.data.rows["label"][:], device=run.accelerator.device)]  # (images,)
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         logits = checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()  # (batch, model classes)
-        # Ranked by logits: small probabilities underflow to equal zeros.
-        indices = logits.topk(min(GUESSES, logits.shape[1])).indices  # (batch, 5)
-        outputs = {"top5_indices": indices, "top5_probabilities": logits.softmax(dim=1).gather(1, indices)}
+        indices, probabilities = label_space.guess(logits, GUESSES)  # (batch, 5) each
+        outputs = {"top5_indices": indices, "top5_probabilities": probabilities}
+        if label_space.decision == "first":
+            outputs["class_probability"] = logits.softmax(dim=1).gather(1, labels[batch["index"], None])[:, 0]
         if label_space.is_subset:
             restricted = label_space.restrict(logits)  # (batch, classes of the data set)
             best = restricted.topk(min(GUESSES, restricted.shape[1])).indices
@@ -54,6 +59,12 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
         }
         | {name: list(values) for name, values in columns.items()}
     )
+    if label_space.decision != "first":
+        frame["right_indices"] = [list(label_space.right_indices[position]) for position in label]
+        classes = zip(label_space.class_names, label_space.model_indices, strict=True)
+        class_of = {index: name for name, indices in classes for index in indices}
+        frame["predicted"] = [class_of.get(guesses[0]) for guesses in frame["top5_indices"]]
+        return frame
     if label_space.has_several_indices:
         frame["labels"] = [list(label_space.model_indices[position]) for position in label]
     if checkpoint.training_classes is not None:
@@ -68,7 +79,11 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
         Bool columns: the figures of kind "hit" that have a meaning here.
     """
     label = frame["label"].to_numpy()[:, None]
-    hits = np.stack(frame["top5_indices"]) == label  # (images, guesses)
+    guesses = np.stack(frame["top5_indices"])  # (images, guesses)
+    if "right_indices" in frame:
+        hits = np.stack([np.isin(*pair) for pair in zip(guesses, frame["right_indices"], strict=True)])
+    else:
+        hits = guesses == label
     correct = {"top1": hits[:, 0], "top5": hits.any(axis=1)}
     if "subset_top5_indices" in frame:
         hits = np.stack(frame["subset_top5_indices"]) == label
@@ -92,6 +107,8 @@ def accuracies(frame: pd.DataFrame) -> dict:
     figures["top1_ci95"] = [100 * low, 100 * high]
     groups = correct.groupby(frame["class_name"])
     figures["per_class"] = {name: _group_accuracy(group) for name, group in groups}
+    if "group" in frame:
+        figures["per_group"] = {name: _group_accuracy(group) for name, group in correct.groupby(frame["group"])}
     trained = frame.get("training_class")
     figures["train_classes"] = None if trained is None else _group_accuracy(correct[trained])
     figures["held_out_classes"] = None if trained is None else _group_accuracy(correct[~trained])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
-from hf_robustvit.evaluation import accuracy, backgrounds, maps
+from hf_robustvit.evaluation import ablations, accuracy, backgrounds, maps, spurious
 from hf_robustvit.evaluation import oracle as oracle_test
 from hf_robustvit.evaluation.accuracy import accuracies, outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -17,6 +17,7 @@ from hf_robustvit.evaluation.figures import figures_of_kind
 from hf_robustvit.evaluation.images import Preprocessing
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.maps import map_figures
+from hf_robustvit.evaluation.ratios import ratio_figures
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, write_result
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.evaluation.statistics import difference_interval, object_groups
@@ -25,9 +26,21 @@ from hf_robustvit.evaluation.statistics import difference_interval, object_group
 logger = logging.getLogger(__name__)
 
 # What rows tell of an image beside its class; kept with the predictions, where the data set has it.
-DESCRIPTION = ("object", "factor", "value", "area", "rotation", "x", "y", "background")
+DESCRIPTION = (
+    "object",
+    "factor",
+    "value",
+    "area",
+    "rotation",
+    "x",
+    "y",
+    "background",
+    "texture",
+    "group",
+    "group_weight",
+)
 #: Each tells whether it `applies` to a run, and gives a column for each of its figures when it is asked to `measure`.
-MEASUREMENTS = (accuracy, maps, backgrounds, oracle_test)
+MEASUREMENTS = (accuracy, spurious, maps, backgrounds, ablations, oracle_test)
 
 
 def evaluate_benchmark(
@@ -92,7 +105,7 @@ def _descriptions(rows: datasets.Dataset) -> pd.DataFrame:
 
 def _figures(run: BenchmarkRun, frame: pd.DataFrame) -> dict:
     """All figures of a result, from the rows of all its measurements."""
-    figures = accuracies(frame) if accuracy.applies(run) else {}
+    figures = accuracies(frame) | ratio_figures(frame) if accuracy.applies(run) else {}
     if maps.applies(run):
         figures |= map_figures(frame)
     figures |= {name: 100 * float(frame[name].mean()) for name in figures_of_kind("share") if name in frame}

@@ -12,6 +12,7 @@ import pandas as pd
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
+from hf_robustvit.evaluation.ratios import RATIOS
 from hf_robustvit.evaluation.statistics import (
     bootstrap_interval,
     difference_interval,
@@ -102,6 +103,10 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
                 pair = correct_before.loc[rows, figure].to_numpy(), correct_after.loc[rows, figure].to_numpy()
                 differences.append(_accuracy_difference(dataset, figure, classes, *pair, groups))
     groups = object_groups(after)
+    for figure, ratio in RATIOS.items():
+        if ratio.column in after:
+            counts = np.stack([ratio.counts(before), ratio.counts(after)], axis=1)  # (images, 2, ...)
+            differences.append(_resampled_difference(dataset, figure, counts, ratio.of_sample, groups))
     if COUNTS[0] in after:
         counts = np.stack([before[list(COUNTS)], after[list(COUNTS)]], axis=1)  # (images, 2, 7)
         for figure in SEGMENTATION_FIGURES:

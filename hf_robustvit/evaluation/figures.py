@@ -15,15 +15,17 @@ class Figure:
         title: Its title in the tables of the experiments.
         kind: How it comes about: a "hit" is the share of images that were classified correctly in some way, a "share"
             the mean of a number of each image in [0, 1], and "counts" are added up over the images before they are
-            divided (the segmentation test).
+            divided (the segmentation test); a "summary" is a function of such means (`ratios.RATIOS`), or of several
+            data sets (`combined.COMBINED`).
         lower_is_better: Whether a fall is an improvement.
         tells_of_change: Whether it helps to tell a model that changed from a map that changed.
-        has_interval: Whether a single model's result gives it a 95 % interval: top1 and those of kind "counts".
+        has_interval: Whether a single model's result gives it a 95 % interval: top1, and those of kind "counts" and
+            "summary".
         hub_name: What the Hub's metadata call it, where a model's card tells it there.
     """
 
     title: str
-    kind: Literal["hit", "share", "counts"]
+    kind: Literal["hit", "share", "counts", "summary"]
     lower_is_better: bool = False
     tells_of_change: bool = False
     has_interval: bool = False
@@ -36,6 +38,14 @@ FIGURES: dict[str, Figure] = {
     "top1_subset": Figure("R@1, subset", "hit", hub_name="Top-1 accuracy among the benchmark's classes (%)"),
     "top5_subset": Figure("R@5, subset", "hit", hub_name="Top-5 accuracy among the benchmark's classes (%)"),
     "top1_any": Figure("R@1, any index", "hit"),
+    "shape_bias": Figure("shape bias", "summary", has_interval=True),
+    "worst_group_top1": Figure("R@1, worst group", "summary", has_interval=True),
+    "adjusted_top1": Figure("R@1, adjusted", "summary", has_interval=True),
+    "bg_gap": Figure("BG-gap", "summary", lower_is_better=True, has_interval=True),
+    "mean_top1": Figure("mean R@1", "summary", has_interval=True),
+    "mean_corruption_error": Figure("mCE", "summary", lower_is_better=True, has_interval=True),
+    "spurious_score": Figure("spurious score", "summary", has_interval=True),
+    "spurious_top1": Figure("taken for the class", "share", lower_is_better=True),
     "pixel_accuracy": Figure("pixel acc.", "counts", has_interval=True),
     "mean_iou": Figure("mIoU", "counts", has_interval=True),
     "mean_average_precision": Figure("mAP", "counts", has_interval=True),
@@ -44,6 +54,8 @@ FIGURES: dict[str, Figure] = {
     "deletion": Figure("deletion", "share", lower_is_better=True, tells_of_change=True),
     "top1_grey_background": Figure("R@1, grey background", "hit", tells_of_change=True),
     "top1_swapped_background": Figure("R@1, swapped background", "hit", tells_of_change=True),
+    "top1_grey_object": Figure("R@1, grey object", "hit", lower_is_better=True),
+    "top1_grey_box": Figure("R@1, grey box", "hit", lower_is_better=True),
     "top1_oracle": Figure("R@1, oracle", "hit"),
 }
 CHANGE_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.tells_of_change)

@@ -185,9 +185,13 @@ def explain_rows(
         explained[title], labels = explain_batch(checkpoint.model, pixel_values), [""] * len(shown)
         if data.label_space:
             names, all_labels = distinct_class_names(checkpoint.model.config), data.rows["label"][:]
-            classes = [data.label_space.first_indices[all_labels[item["index"]]] for item in shown]
-            labels = [names[index] for index in classes]
-            is_right = [guess == label for guess, label in zip(explained[title].predictions, labels, strict=True)]
+            space, own = data.label_space, [all_labels[item["index"]] for item in shown]
+            right = [[names[index] for index in space.right_indices[label]] for label in own]
+            labels = [
+                space.class_names[label] if space.decision != "first" else names[space.first_indices[label]]
+                for label in own
+            ]
+            is_right = [guess in each for guess, each in zip(explained[title].predictions, right, strict=True)]
             explained[title] = replace(explained[title], is_right=is_right)
     return ExplainedImages(
         denormalize(pixel_values, images.image_processor),

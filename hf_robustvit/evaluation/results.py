@@ -33,17 +33,23 @@ class BenchmarkResult(_Figures):
         weights: Fingerprint of the model's weights.
         data: Digest of the data set, see `content_digest`.
         per_class: Class name -> top1, top5, n.
+        per_group: Group -> top1, top5, n, where the data set has groups.
         train_classes, held_out_classes: top1, top5, n of the classes the model was fine-tuned on, and of the others.
         oracle_headroom_ci95: Paired interval of top1_oracle minus top1.
         unreadable: Names of the images left out because they could not be read.
         versions: Package versions.
-        top1, top5: Over all classes the model knows, the first ImageNet index of each class counting (the paper).
+        top1, top5: Over all classes the model knows, the first ImageNet index of each class counting (the paper), or
+            as the data set's authors decide, see `LabelSpace.guess`; `protocol` tells which.
         top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
         top1_any: Over all classes, any of the class's indices counting (ObjectNet).
+        shape_bias, worst_group_top1, adjusted_top1: See `ratios`, with intervals from the bootstrap.
+        bg_gap, mean_top1, mean_corruption_error, spurious_score: Of several data sets together, see `combined`.
+        spurious_top1: See `spurious.measure`.
         top1_ci95: The 95 % interval of top1, see `interval`.
         pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with intervals from the bootstrap.
         relevance_in_mask, insertion, deletion: See `maps.measure`; for sets with masks.
         top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `backgrounds.measure`.
+        top1_grey_object, top1_grey_box: Top-1 without the object, see `ablations.measure`; for Hard ImageNet.
         top1_oracle: Top-1 when the CLS token is forbidden to attend to the background, where that was asked for.
         group: The column of the predictions that says which images show the same "object", where some do.
         interval: How the intervals were made: "group bootstrap", of whole objects, where there is a group. Elsewhere
@@ -59,6 +65,7 @@ class BenchmarkResult(_Figures):
     weights: str
     data: str
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_group: dict[str, dict[str, float]] = field(default_factory=dict)
     train_classes: dict[str, float] | None = None
     held_out_classes: dict[str, float] | None = None
     oracle_headroom_ci95: list[float] | None = None
@@ -73,14 +80,18 @@ class BenchmarkResult(_Figures):
         return all(getattr(self, name) == getattr(other, name) for name in made_by)
 
 
-def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFrame) -> None:
-    """Write `<dataset>.predictions.parquet`, then `<dataset>.json`, which marks the data set as finished."""
+def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFrame | None) -> None:
+    """Write `<dataset>.predictions.parquet`, then `<dataset>.json`, which marks the data set as finished.
+
+    Predictions are None where a result is of several data sets together.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     json_path, parquet_path = _paths(folder, result.dataset)
     # An old JSON beside new predictions would call them finished.
     json_path.unlink(missing_ok=True)
-    with replacing(parquet_path) as path:
-        predictions.to_parquet(path, index=False)
+    if predictions is not None:
+        with replacing(parquet_path) as path:
+            predictions.to_parquet(path, index=False)
     content = asdict(result)
     content = {name: content[name] for name in (*BenchmarkResult.__annotations__, *content)}  # the figures come last
     with replacing(json_path) as path:

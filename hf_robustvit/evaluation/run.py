@@ -33,7 +33,7 @@ class BenchmarkData:
 
     Attributes:
         label_space: How its classes meet the model's; None where it has no labels.
-        name, rows, tests_masks, is_own_folder, reading, render, left_out: As in `BenchmarkRows`.
+        name, rows, tests_masks, is_own_folder, reading, render, left_out, whole, ablates: As in `BenchmarkRows`.
     """
 
     name: str
@@ -44,6 +44,8 @@ class BenchmarkData:
     reading: MaskReading = NO_FLAGS
     render: Render | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    whole: bool = False
+    ablates: bool = False
 
     @classmethod
     def for_model(cls, found: BenchmarkRows, config: PretrainedConfig) -> "BenchmarkData":
@@ -55,8 +57,8 @@ class BenchmarkData:
         space = None
         if "label" in found.rows.column_names:
             class_names = found.rows.features["label"].names
-            space = match_classes(found.name, class_names, found.imagenet_indices, config)
-        same = ("name", "rows", "tests_masks", "is_own_folder", "reading", "render", "left_out")
+            space = match_classes(found.name, class_names, found.imagenet_indices, config, found.decision)
+        same = ("name", "rows", "tests_masks", "is_own_folder", "reading", "render", "left_out", "whole", "ablates")
         return cls(label_space=space, **{name: getattr(found, name) for name in same})
 
     @functools.cached_property
@@ -87,7 +89,7 @@ class BenchmarkData:
 
         Rendered images are of the input's size already: nothing is left to squash or crop.
         """
-        squashed = squashed or self.render is not None
+        squashed = squashed or self.whole or self.render is not None
         processor_for = segmentation_image_processor if squashed else benchmark_image_processor
         processor = processor_for(preprocessing, checkpoint.image_processor, checkpoint.model.config)
         own = {"turned": self.is_own_folder, "reading": self.reading, "render": self.render}
@@ -127,6 +129,8 @@ class BenchmarkRun:
         }
         if self.data.is_own_folder and self.data.has_masks:
             protocol |= self.data.reading.settings()
+        if self.data.whole:
+            protocol["images"] = "whole"
         if self.data.render:
             protocol |= {"objects": len(self.data.rows.unique("object")), "left_out": dict(self.data.left_out)}
         return protocol
@@ -175,14 +179,18 @@ class BenchmarkRun:
             `image_id` and the column `figure`; one row for each readable image.
         """
 
+        space = self.data.label_space
+
         def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             with around(batch) if around else contextlib.nullcontext():
-                return {"guess": self.checkpoint.model(pixel_values=batch["pixel_values"]).logits.argmax(dim=1)}
+                logits = self.checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()
+            return {"guess": space.guess(logits, 1)[0][:, 0]}
 
         columns = self.over(images, step, what)
         labels = np.asarray(self.data.rows["label"][:])[columns["index"]]
-        expected = np.asarray(self.data.label_space.first_indices)[labels]
-        return pd.DataFrame({"image_id": columns["image_id"], figure: columns["guess"] == expected})
+        pairs = zip(columns["guess"], labels, strict=True)
+        hits = [guess in space.right_indices[label] for guess, label in pairs]
+        return pd.DataFrame({"image_id": columns["image_id"], figure: hits})
 
 
 @contextlib.contextmanager

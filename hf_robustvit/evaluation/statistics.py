@@ -13,6 +13,7 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 PERMUTATIONS = 10_000
+_RESAMPLES_AT_ONCE = 100  # ImageNet-C has 50,000 groups, too many for all resamples at once
 
 
 def object_groups(frame: pd.DataFrame) -> np.ndarray | None:
@@ -145,9 +146,13 @@ def group_bootstrap_interval(
     """
     sums, sizes = _group_sums(values, groups), _group_sums(np.ones(len(values)), groups)
     count = len(sizes)
-    # How often each group is drawn: (resamples, groups).
-    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    means = (np.tensordot(times, sums, axes=1).T / (times @ sizes)).T  # (resamples, ...)
+    rng, means = np.random.default_rng(seed), []
+    for first in range(0, resamples, _RESAMPLES_AT_ONCE):
+        block = min(_RESAMPLES_AT_ONCE, resamples - first)
+        # How often each group is drawn: (block, groups).
+        times = rng.multinomial(count, np.full(count, 1 / count), size=block)
+        means.append((np.tensordot(times, sums, axes=1).T / (times @ sizes)).T)
+    means = np.concatenate(means)  # (resamples, ...)
     # The mean of a mean is itself.
     figures = means if statistic is np.mean and values.ndim == 1 else [statistic(mean[None]) for mean in means]
     quantile = np.sqrt(count / (count - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, count - 1)

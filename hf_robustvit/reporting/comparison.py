@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from hf_robustvit.evaluation.combined import COMBINED, compare_combined
 from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
 from hf_robustvit.evaluation.per_class import class_changes, most_changed
+from hf_robustvit.evaluation.ratios import RATIOS
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
@@ -65,6 +67,8 @@ def write_comparison(
         differences += compare(result.dataset, before, after)
         if result.top1 is not None:
             _write_class_changes(output_dir / "per_class", result.dataset, class_changes(before, after))
+    names = [result.dataset for result in results]
+    differences += compare_combined(output_dir / BASELINE_FOLDER, output_dir, names)
     adjust(differences)
 
     comparison = {
@@ -84,10 +88,10 @@ def write_comparison(
 
 
 def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> str:
-    """The table a run ends with: top-1 before and after and the segmentation test, or one model's figures."""
+    """The table a run ends with: top-1 before and after and what a data set has of its own, or one model's figures."""
     if not differences:
         return results_table(results)
-    figures = ("top1", *SEGMENTATION_FIGURES)
+    figures = ("top1", *SEGMENTATION_FIGURES, *RATIOS, *(combined.figure for combined in COMBINED))
     return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
 
 

@@ -79,10 +79,17 @@ def results_table(results: Iterable[BenchmarkResult]) -> str:
     figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
     rows = [
         [result.dataset, result.num_images, result.top1, interval(result.top1_ci95)]
-        + [getattr(result, name) for name in figures]
+        + [_figure(result, name) for name in figures]
         for result in results
     ]
     return markdown_table(["dataset", "images", "top1", "95 % interval", *figures], rows)
+
+
+def _figure(result: BenchmarkResult, name: str) -> float | str | None:
+    """A figure, a summary with its interval."""
+    value = getattr(result, name)
+    bounds = getattr(result, f"{name}_ci95", None)
+    return f"{value:.2f} {interval(bounds)}" if bounds and FIGURES[name].kind == "summary" else value
 
 
 def figures_table(results: Iterable[BenchmarkResult], figures: Sequence[str]) -> str:

@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
 from accelerate import Accelerator
 from PIL import Image
 from planted_benchmarks import photographs, plain_logits
+from transformers import PreTrainedModel
 
 from dataset_scripts import load_benchmark_rows
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.imagenet_classes import IMAGENET_A, IMAGENET_R, WNIDS
 
@@ -116,6 +120,24 @@ def check_accuracies(
     if any(len(indices) > 1 for indices in classes):
         top1_any = [best in indices for best, indices in zip(order[:, 0], truth.values(), strict=True)]
         assert np.isclose(result.top1_any, 100 * np.mean(top1_any))
+
+
+@torch.no_grad()
+def whole_logits(model: PreTrainedModel, paths: Sequence[Path]) -> np.ndarray:
+    """The logits of the raw model for images that are squashed to its input, with the paper's mean and deviation."""
+    pixels = [
+        np.asarray(Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)) for path in paths
+    ]
+    values = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) / 127.5 - 1
+    return model(values.float()).logits.numpy()
+
+
+def evaluate_set(name: str, data_dir: Path, checkpoint: Checkpoint) -> tuple[BenchmarkResult, pd.DataFrame]:
+    """run_eval's result and predictions of a data set, with the paper's colours; written to data_dir/out."""
+    data = BenchmarkData.for_model(load_benchmark_rows(name, str(data_dir)), checkpoint.model.config)
+    accelerator, options = Accelerator(cpu=True), LoopOptions(batch_size=7)
+    result = evaluate_benchmark(checkpoint, data, data_dir / "out", accelerator, options, "paper")
+    return result, read_predictions(data_dir / "out", name)
 
 
 def save_image(path: Path, value: int = 100, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> Path:

@@ -71,3 +71,34 @@ def test_restriction_takes_the_best_of_a_classs_indices():
     )
     logits = torch.tensor([[0.0, 7.0, 5.0, 1.0, 2.0, 3.0, 99.0]])
     assert space.restrict(logits).tolist() == [[7.0, 5.0, 3.0]]
+
+
+@pytest.fixture
+def zoo():
+    """A class of two, one of three, one alone; index 6 is in none."""
+    return lambda decision: match_classes(
+        "zoo", ["cat", "dog", "emu"], {"cat": (4, 1), "dog": (2, 0, 5), "emu": (3,)}, IMAGENET_CONFIG, decision
+    )
+
+
+LOGITS = torch.tensor([[1.0, 2.0, 1.5, 2.1, 0.0, 1.4, 3.0]])
+
+
+def test_any_index_of_a_class_is_right_and_others_are_wrong(zoo):
+    space = zoo("any")
+    guesses, probabilities = space.guess(LOGITS, 2)
+    assert guesses.tolist() == [[6, 3]] and space.right_indices == ((4, 1), (2, 0, 5), (3,))
+    assert probabilities[0].tolist() == pytest.approx(LOGITS.softmax(1)[0, [6, 3]].tolist())
+    assert not space.is_subset and zoo("first").is_subset and zoo("first").right_indices == ((4,), (2,), (3,))
+    assert (space.name, zoo("first").name) == ("ImageNet indices, any of a class", "ImageNet indices")
+
+
+def test_the_mean_probability_of_a_class_decides(zoo):
+    space = zoo("mean")
+    guesses, probabilities = space.guess(LOGITS, 5)
+    odds = LOGITS.exp()[0].tolist()
+    means = [(odds[4] + odds[1]) / 2, (odds[2] + odds[0] + odds[5]) / 3, odds[3]]
+    # The emu, then the cat by index 1 and the dog by index 2, although the three dogs are likeliest in sum.
+    assert sum(odds[index] for index in (2, 0, 5)) > odds[3] and means[2] > means[0] > means[1]
+    assert guesses.tolist() == [[3, 1, 2]]
+    assert probabilities[0].tolist() == pytest.approx([mean / sum(means) for mean in (means[2], means[0], means[1])])
