@@ -63,6 +63,11 @@ class EvaluationArguments:
         help="On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
         "forbidden to attend to the background.",
     )
+    faithfulness: bool = HfArg(
+        default=False,
+        help="On sets with masks, also judge maps by occlusion and SaCo, and the model by noise on the object and "
+        "around it: about 80 more forward passes an image.",
+    )
     report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
     batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")
     num_workers: int = HfArg(default=min(8, os.cpu_count() or 1), help="Processes that read images, for each process.")
@@ -119,7 +124,8 @@ def evaluate(
         for own in (one for one in data[-1] if one.is_own_folder and one.has_masks and not one.render):
             check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading, use="evaluation")
 
-    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border, "oracle": arguments.oracle}
+    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
+    run |= {"oracle": arguments.oracle, "faithfulness": arguments.faithfulness}
     results = [
         [evaluate_benchmark(checkpoint, one, folder, accelerator, options, **run) for one in sets]
         for checkpoint, sets, folder in zip(checkpoints, data, folders, strict=True)

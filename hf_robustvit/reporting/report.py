@@ -8,12 +8,10 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from hf_robustvit.evaluation.accuracy import outcomes
-from hf_robustvit.evaluation.calibration import NUM_BINS, Calibration, calibrate
+from hf_robustvit.evaluation.calibration import NUM_BINS, calibrate, predictions_of
 from hf_robustvit.evaluation.comparison import Difference, pair_predictions
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
 from hf_robustvit.evaluation.per_class import class_changes
@@ -74,7 +72,7 @@ def write_html_report(
         note=statistics_note(differences) if differences else intervals_note(models[-1].results),
         changes=[item for item in differences if item.figure in CHANGE_FIGURES],
         classes={name: list(class_changes(each[0], each[-1]).itertuples()) for name, each in frames.items()},
-        calibration={name: list(map(_calibration, each)) for name, each in frames.items()},
+        calibration={name: [calibrate(*predictions_of(frame)) for frame in each] for name, each in frames.items()},
         num_bins=NUM_BINS,
         examples=examples,
         curves={name: picture for name, picture in curves.items() if picture},
@@ -99,11 +97,6 @@ def _figures(results: Sequence[BenchmarkResult]) -> list[dict]:
         for figure in FIGURES
         if getattr(result, figure) is not None
     ]
-
-
-def _calibration(frame: pd.DataFrame) -> Calibration:
-    confidence = np.stack(frame["top5_probabilities"])[:, 0].astype(float)
-    return calibrate(np.minimum(confidence, 1), outcomes(frame)["top1"].to_numpy())
 
 
 def data_uri(image: np.ndarray) -> str:

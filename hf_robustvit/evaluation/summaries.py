@@ -1,0 +1,98 @@
+"""Figures that are no mean over the images: calibration, the worst classes and group, relative foreground sensitivity.
+
+Each function of `SUMMARIES` takes the rows of a result, and gives the figure as a function of the rows' weights, which
+the bootstrap draws; None where the rows do not tell it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from hf_robustvit.evaluation.accuracy import outcomes
+from hf_robustvit.evaluation.calibration import NUM_BINS, bins_of, predictions_of
+from hf_robustvit.evaluation.statistics import basic_bootstrap_interval, object_groups
+
+
+# From (images,) weights to the figure.
+Summary = Callable[[np.ndarray], float]
+
+# A class or group of fewer images is left out: the worst of many such is worst by chance.
+FEWEST_IMAGES = 10
+WORST_SHARE = 0.1
+
+
+def calibration_error(frame: pd.DataFrame) -> Summary | None:
+    """The expected calibration error in [0, 1], as `calibrate` gives it."""
+    if "top5_probabilities" not in frame:
+        return None
+    confidence, correct = predictions_of(frame)
+    bins, excess = bins_of(confidence), correct - confidence
+    return lambda weights: np.abs(np.bincount(bins, weights * excess, NUM_BINS)).sum() / weights.sum()
+
+
+def worst_classes(frame: pd.DataFrame) -> Summary | None:
+    """The mean top-1 accuracy of the tenth of the classes where it is lowest, of one class at least."""
+    return _lowest_accuracies(frame, "class_name", WORST_SHARE)
+
+
+def worst_group(frame: pd.DataFrame) -> Summary | None:
+    """The top-1 accuracy of the group where it is lowest (Sagawa et al., ICLR 2020), by the rows' column `group`."""
+    return _lowest_accuracies(frame, "group", 0)
+
+
+def _lowest_accuracies(frame: pd.DataFrame, column: str, share: float) -> Summary | None:
+    if column not in frame or "top5_indices" not in frame:
+        return None
+    codes, names = pd.factorize(frame[column])
+    large = np.flatnonzero(np.bincount(codes) >= FEWEST_IMAGES)
+    if len(large) < 2:
+        return None
+    correct, count = outcomes(frame)["top1"].to_numpy(), max(1, round(share * len(large)))
+
+    def lowest(weights: np.ndarray) -> float:
+        hits, totals = (np.bincount(codes, values, len(names))[large] for values in (weights * correct, weights))
+        with np.errstate(invalid="ignore"):  # one that was not drawn is nan, and sorted last
+            return float(np.sort(hits / totals)[:count].mean())
+
+    return lowest
+
+
+def foreground_sensitivity(frame: pd.DataFrame) -> Summary | None:
+    """Relative foreground sensitivity (Moayeri et al., CVPR 2022, Sec. 4), in [-1, 1].
+
+    RFS = (b - f) / (2 min(m, 1 - m)), where f and b are the accuracies under noise on the foreground and on the
+    background, over the images, and m is their mean; 0 where both are 0 or both 1, as in the authors' code. Above 0,
+    noise on the object does more harm than the same noise around it.
+    """
+    if "foreground_noise" not in frame:
+        return None
+    foreground, background = (frame[f"{part}_noise"].to_numpy() for part in ("foreground", "background"))
+
+    def sensitivity(weights: np.ndarray) -> float:
+        under_foreground, under_background = (weights @ hits / weights.sum() for hits in (foreground, background))
+        mean = (under_foreground + under_background) / 2
+        room = 2 * min(mean, 1 - mean)
+        return float((under_background - under_foreground) / room) if room > 1e-9 else 0.0
+
+    return sensitivity
+
+
+SUMMARIES: dict[str, Callable[[pd.DataFrame], Summary | None]] = {
+    "ece": calibration_error,
+    "top1_worst_classes": worst_classes,
+    "top1_worst_group": worst_group,
+    "foreground_sensitivity": foreground_sensitivity,
+}
+
+
+def summary_figures(frame: pd.DataFrame) -> dict[str, float | list[float]]:
+    """The summaries that a result's rows tell (percent), and their intervals."""
+    figures, groups = {}, object_groups(frame)
+    for name, summary_of in SUMMARIES.items():
+        if summary := summary_of(frame):
+            lowest = -1 if name == "foreground_sensitivity" else 0
+            bounds = np.clip(basic_bootstrap_interval(summary, len(frame), groups), lowest, 1)
+            figures[name] = 100 * float(summary(np.ones(len(frame))))
+            figures[f"{name}_ci95"] = [100 * float(bound) for bound in bounds]
+    return figures
