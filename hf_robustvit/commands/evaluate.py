@@ -23,7 +23,13 @@ from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.reporting.card import add_results
-from hf_robustvit.reporting.comparison import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.comparison import (
+    BASELINE_FOLDER,
+    changed_confusions,
+    headline_table,
+    write_comparison,
+    write_report,
+)
 from hf_robustvit.reporting.curves import composite_sheet, write_curve
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.report import write_html_report
@@ -150,7 +156,8 @@ def evaluate(
         reported = [EvaluatedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
         write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported), curves)
     if card_folder:
-        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
+        confusions = changed_confusions(output_dir, results[-1]) if arguments.baseline else {}
+        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline, confusions)
     if arguments.push_to_hub:
         repository_of(arguments).push(card_folder, "Results of an evaluation")
     return headline_table(results[-1], differences)

@@ -27,7 +27,7 @@ from hf_robustvit.evaluation.summaries import summary_figures
 logger = logging.getLogger(__name__)
 
 # What rows tell of an image beside its class; kept with the predictions, where the data set has it.
-DESCRIPTION = ("object", "factor", "value", "area", "rotation", "x", "y", "background", "group")
+DESCRIPTION = ("object", "factor", "value", "area", "rotation", "x", "y", "background")
 #: Each tells whether it `applies` to a run, and gives a column for each of its figures when it is asked to `measure`.
 MEASUREMENTS = (accuracy, maps, faithfulness_test, backgrounds, oracle_test)
 

@@ -13,8 +13,8 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
 from hf_robustvit.evaluation.statistics import (
-    basic_bootstrap_interval,
     bootstrap_interval,
+    corrected_bootstrap_interval,
     difference_interval,
     holm,
     mcnemar_p,
@@ -181,8 +181,8 @@ def _resampled_difference(
 def _summary_difference(
     dataset: str, figure: str, before: Summary, after: Summary, count: int, groups: np.ndarray | None
 ) -> Difference:
-    """A difference with the paired basic-bootstrap interval."""
-    bounds = basic_bootstrap_interval(lambda weights: after(weights) - before(weights), count, groups)
+    """A difference with the paired interval of `corrected_bootstrap_interval`."""
+    bounds = corrected_bootstrap_interval(lambda weights: after(weights) - before(weights), count, groups)
     scores = (float(summary(np.ones(count))) for summary in (before, after))
     return _bootstrapped(dataset, figure, count, *scores, bounds, groups)
 

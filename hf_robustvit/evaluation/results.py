@@ -42,8 +42,7 @@ class BenchmarkResult(_Figures):
         top1_any: Over all classes, any of the class's indices counting (ObjectNet).
         top1_ci95: The 95 % interval of top1, see `interval`.
         pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with intervals from the bootstrap.
-        ece, top1_worst_classes, top1_worst_group: See `summaries`; the last two where there are classes or groups of
-            ten images or more.
+        ece, worst_classes_top1: See `summaries`; the latter where there are classes of ten images or more.
         relevance_in_mask, relevance_in_mask_rollout, rank_accuracy, pointing_game, insertion, deletion: See
             `maps.measure`; for sets with masks.
         relevance_in_mask_occlusion, saco, foreground_sensitivity: See `faithfulness.measure`, where they were asked

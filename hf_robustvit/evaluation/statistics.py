@@ -153,18 +153,19 @@ def group_bootstrap_interval(
     return _percentiles(np.array(figures), _expanded_tail(count))
 
 
-def basic_bootstrap_interval(
+def corrected_bootstrap_interval(
     statistic: Callable[[np.ndarray], float],
     count: int,
     groups: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = 1000,
 ) -> tuple[float, float]:
-    """The basic bootstrap 95 % interval of a figure that chance makes larger, or smaller, in few images.
+    """The bootstrap 95 % interval of a figure that noise makes larger, or smaller, in few images.
 
-    A calibration error is an example: noise never cancels in it, and there is more of it in a resample than in the
-    sample, so percentiles may lie above the truth, all of them. The distance of the resamples from the figure, turned
-    around, takes that away (Davison and Hinkley, 1997, Eq. 5.6); the interval reaches to the figure itself at least.
+    A calibration error is an example: noise adds up in it, and a resample has more of it than the sample, so that all
+    percentiles may lie above the truth. Here they are centred on the figure first. Then the interval is widened, on
+    the truth's side, by the bias that the figure itself may have: where it is nothing but noise, resamples have
+    sqrt(2) times as much, so the bias is at most what they add, divided by sqrt(2) - 1.
 
     Args:
         statistic: From (images,) weights, which say how often each image was drawn, to the figure.
@@ -177,10 +178,11 @@ def basic_bootstrap_interval(
     num_units, rng = units.max() + 1, np.random.default_rng(seed)
     draws = (rng.integers(num_units, size=num_units) for _ in range(resamples))
     figures = np.array([statistic(np.bincount(draw, minlength=num_units)[units].astype(float)) for draw in draws])
+    added = figures.mean() - statistic(np.ones(count))
     tail = (1 - CONFIDENCE) / 2 if groups is None else _expanded_tail(num_units)
-    low, high = _percentiles(figures, tail)
-    figure = statistic(np.ones(count))
-    return float(min(2 * figure - high, figure)), float(max(2 * figure - low, figure))
+    low, high = _percentiles(figures - added, tail)
+    bias = added / (np.sqrt(2) - 1)
+    return float(min(low, low - bias)), float(max(high, high - bias))
 
 
 def mcnemar_p(before: np.ndarray, after: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Figures that are no mean over the images: calibration, the worst classes and group, relative foreground sensitivity.
+"""Figures that are no mean over the images: calibration, the worst classes, relative foreground sensitivity.
 
 Each function of `SUMMARIES` takes the rows of a result, and gives the figure as a function of the rows' weights, which
 the bootstrap draws; None where the rows do not tell it.
@@ -11,13 +11,13 @@ import pandas as pd
 
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.calibration import NUM_BINS, bins_of, predictions_of
-from hf_robustvit.evaluation.statistics import basic_bootstrap_interval, object_groups
+from hf_robustvit.evaluation.statistics import corrected_bootstrap_interval, object_groups
 
 
 # From (images,) weights to the figure.
 Summary = Callable[[np.ndarray], float]
 
-# A class or group of fewer images is left out: the worst of many such is worst by chance.
+# A class of fewer images is left out: the worst of many such is worst by chance.
 FEWEST_IMAGES = 10
 WORST_SHARE = 0.1
 
@@ -33,26 +33,17 @@ def calibration_error(frame: pd.DataFrame) -> Summary | None:
 
 def worst_classes(frame: pd.DataFrame) -> Summary | None:
     """The mean top-1 accuracy of the tenth of the classes where it is lowest, of one class at least."""
-    return _lowest_accuracies(frame, "class_name", WORST_SHARE)
-
-
-def worst_group(frame: pd.DataFrame) -> Summary | None:
-    """The top-1 accuracy of the group where it is lowest (Sagawa et al., ICLR 2020), by the rows' column `group`."""
-    return _lowest_accuracies(frame, "group", 0)
-
-
-def _lowest_accuracies(frame: pd.DataFrame, column: str, share: float) -> Summary | None:
-    if column not in frame or "top5_indices" not in frame:
+    if "top5_indices" not in frame:
         return None
-    codes, names = pd.factorize(frame[column])
+    codes, names = pd.factorize(frame["class_name"])
     large = np.flatnonzero(np.bincount(codes) >= FEWEST_IMAGES)
     if len(large) < 2:
         return None
-    correct, count = outcomes(frame)["top1"].to_numpy(), max(1, round(share * len(large)))
+    correct, count = outcomes(frame)["top1"].to_numpy(), max(1, round(WORST_SHARE * len(large)))
 
     def lowest(weights: np.ndarray) -> float:
         hits, totals = (np.bincount(codes, values, len(names))[large] for values in (weights * correct, weights))
-        with np.errstate(invalid="ignore"):  # one that was not drawn is nan, and sorted last
+        with np.errstate(invalid="ignore"):  # a class that was not drawn is nan, and sorted last
             return float(np.sort(hits / totals)[:count].mean())
 
     return lowest
@@ -80,19 +71,21 @@ def foreground_sensitivity(frame: pd.DataFrame) -> Summary | None:
 
 SUMMARIES: dict[str, Callable[[pd.DataFrame], Summary | None]] = {
     "ece": calibration_error,
-    "top1_worst_classes": worst_classes,
-    "top1_worst_group": worst_group,
+    "worst_classes_top1": worst_classes,
     "foreground_sensitivity": foreground_sensitivity,
 }
 
 
-def summary_figures(frame: pd.DataFrame) -> dict[str, float | list[float]]:
-    """The summaries that a result's rows tell (percent), and their intervals."""
+def summary_figures(frame: pd.DataFrame) -> dict[str, float | list[float] | None]:
+    """The summaries that a result's rows tell (percent), and their intervals.
+
+    An interval is None where all resamples are alike, as those of a class without a single hit: they tell nothing.
+    """
     figures, groups = {}, object_groups(frame)
     for name, summary_of in SUMMARIES.items():
         if summary := summary_of(frame):
             lowest = -1 if name == "foreground_sensitivity" else 0
-            bounds = np.clip(basic_bootstrap_interval(summary, len(frame), groups), lowest, 1)
+            low, high = corrected_bootstrap_interval(summary, len(frame), groups)
             figures[name] = 100 * float(summary(np.ones(len(frame))))
-            figures[f"{name}_ci95"] = [100 * float(bound) for bound in bounds]
+            figures[f"{name}_ci95"] = [100 * max(low, lowest), 100 * min(high, 1)] if high - low > 1e-9 else None
     return figures

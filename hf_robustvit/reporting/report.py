@@ -14,11 +14,11 @@ from PIL import Image
 from hf_robustvit.evaluation.calibration import NUM_BINS, calibrate, predictions_of
 from hf_robustvit.evaluation.comparison import Difference, pair_predictions
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
-from hf_robustvit.evaluation.per_class import class_changes
+from hf_robustvit.evaluation.per_class import changed_confusion, class_changes, lowest_classes
 from hf_robustvit.evaluation.pictures import NUM_EXAMPLES, EvaluatedModel, Example
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
-from hf_robustvit.reporting.comparison import READABLE
+from hf_robustvit.reporting.comparison import CONFUSION_NOTE, readable
 from hf_robustvit.reporting.pictures import heat_overlay
 from hf_robustvit.reporting.tables import interval, intervals_note, p_value, statistics_note
 
@@ -54,10 +54,11 @@ def write_html_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals["zip"] = zip
     templates.filters |= {
         "interval": interval,
         "p_value": p_value,
-        "readable": lambda name: READABLE.get(name, name),
+        "readable": readable,
         "overlay": heat_overlay,
         "data_uri": data_uri,
         "file_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}",
@@ -72,6 +73,11 @@ def write_html_report(
         note=statistics_note(differences) if differences else intervals_note(models[-1].results),
         changes=[item for item in differences if item.figure in CHANGE_FIGURES],
         classes={name: list(class_changes(each[0], each[-1]).itertuples()) for name, each in frames.items()},
+        lowest_classes={
+            result.dataset: lowest for result in models[-1].results if (lowest := lowest_classes(result.per_class))
+        },
+        confusion_note=CONFUSION_NOTE,
+        confusions={name: found for name, each in frames.items() if (found := changed_confusion(each[0], each[-1]))},
         calibration={name: [calibrate(*predictions_of(frame)) for frame in each] for name, each in frames.items()},
         num_bins=NUM_BINS,
         examples=examples,
