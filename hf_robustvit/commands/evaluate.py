@@ -72,7 +72,7 @@ class EvaluationArguments:
     faithfulness: bool = HfArg(
         default=False,
         help="On sets with masks, also judge maps by occlusion and SaCo, and the model by noise on the object and "
-        "around it: about 80 more forward passes an image.",
+        "around it; takes about four times as long.",
     )
     report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
     batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")

@@ -1,6 +1,6 @@
 """Maps and models judged by more than the rule they may have been trained on: occlusion, SaCo, and noise.
 
-None of it uses the gradients that the maps come from. It costs some 80 forward passes an image, so a flag asks for it.
+None of it uses the gradients that the maps come from. It costs some 70 forward passes an image, so a flag asks for it.
 """
 
 import pandas as pd
@@ -28,7 +28,7 @@ def applies(run: BenchmarkRun) -> bool:
 
 
 def measure(run: BenchmarkRun) -> pd.DataFrame:
-    """Explain every image by occlusion, test the order of its map by SaCo, and put noise on its object and around it.
+    """Explain every image by occlusion, test its usual map by SaCo, and put noise on its object and around it.
 
     Returns:
         One row for each readable image: `image_id`; `relevance_in_mask_occlusion`, of the predicted class's occlusion

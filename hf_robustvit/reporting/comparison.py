@@ -17,7 +17,6 @@ from hf_robustvit.reporting.plots import plot_class_changes, plot_class_groups, 
 from hf_robustvit.reporting.tables import (
     class_changes_table,
     comparison_table,
-    confusion_table,
     figures_table,
     intervals_note,
     lowest_classes_table,
@@ -33,8 +32,8 @@ CHANGE_NOTE = (
     "that this worked. The model itself changed for the better if its top-1 with a greyed or swapped background rose "
     "too; and the map tells what the model decides by if `insertion` is high and `deletion` low (the mean probability "
     "of the class while its most relevant patches are put on an empty image, or taken from the whole one). Rules that "
-    "fine-tuning did not train say the same in `relevance_in_mask_rollout` and, with --faithfulness, "
-    "`relevance_in_mask_occlusion`; docs/evaluation.md explains every figure."
+    "it was not trained on should agree: `relevance_in_mask_rollout` and, with --faithfulness, "
+    "`relevance_in_mask_occlusion`. docs/evaluation.md explains every figure."
 )
 LOWEST_NOTE = "The classes with the lowest top-1 of the model, in percent, among those of ten images or more."
 CONFUSION_NOTE = (
@@ -74,8 +73,7 @@ def write_comparison(
         before, after = _paired(output_dir, result.dataset)
         differences += compare(result.dataset, before, after)
         if result.top1 is not None:
-            confusion = changed_confusion(before, after)
-            _write_class_changes(output_dir / "per_class", result.dataset, class_changes(before, after), confusion)
+            _write_class_changes(output_dir / "per_class", result.dataset, class_changes(before, after))
     adjust(differences)
 
     comparison = {
@@ -148,14 +146,12 @@ def _paired(output_dir: Path, dataset: str) -> list[pd.DataFrame]:
     )
 
 
-def _write_class_changes(folder: Path, dataset: str, changes: pd.DataFrame, confusion: Confusion | None) -> None:
+def _write_class_changes(folder: Path, dataset: str, changes: pd.DataFrame) -> None:
     changes["class_name"] = changes["class_name"].map(readable)
     improved, harmed = most_changed(changes)
     with replacing(folder / f"{dataset}.csv") as path:
         changes.to_csv(path, index=False)
     tables = ["## Most improved", class_changes_table(improved), "## Most harmed", class_changes_table(harmed)]
-    if confusion:
-        tables += ["## Which classes are taken for which", CONFUSION_NOTE, confusion_table(confusion, readable)]
     _write_text(folder / f"{dataset}.md", "\n\n".join([f"# {dataset}: top-1 accuracy per class", *tables]))
     save_figure(plot_class_changes(improved, harmed, dataset), folder / dataset, ".png")
 
