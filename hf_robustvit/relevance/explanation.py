@@ -103,7 +103,8 @@ def explain(
             patch_relevance = occlusion(model, pixel_values, target, layout.patch_size)
         else:
             if method == "rollout":
-                token_relevance = rollout(attentions)  # (batch, tokens)
+                with torch.set_grad_enabled(keep_graph):  # else every layer's map would be kept
+                    token_relevance = rollout(attentions)  # (batch, tokens)
             else:
                 token_relevance = _gae(logits, target, attentions, second_order and keep_graph, keep_graph)
             patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, grid)

@@ -24,14 +24,17 @@ def rollout(attentions: Attentions) -> torch.Tensor:
     relevance, rows = e_cls.expand(last.shape[0], -1), slice(0, 1)  # (batch, tokens), all of it in one row
     for attention in reversed(attentions):
         with torch.autocast(example.device.type, enabled=False):
-            layer = _map_of(attention)[:, :, rows].to(dtype).mean(dim=1)  # (batch, rows, tokens)
+            layer = _mean_map(attention, rows, dtype)  # (batch, rows, tokens)
             relevance = (relevance + torch.bmm(relevance[:, None, rows], layer)[:, 0]) / 2
         rows = slice(None)
     return relevance
 
 
-def _map_of(attention: torch.Tensor | LeanAttention) -> torch.Tensor:
+def _mean_map(attention: torch.Tensor | LeanAttention, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+    """Some rows of the mean over the heads of a layer's maps; under lean attention of one head at a time."""
     if not isinstance(attention, LeanAttention):
-        return attention
-    scores = (attention.query * attention.scaling) @ attention.key.transpose(2, 3)
-    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        return attention[:, :, rows].to(dtype).mean(dim=1)
+    heads = zip(
+        (attention.query[:, :, rows] * attention.scaling).unbind(dim=1), attention.key.unbind(dim=1), strict=True
+    )
+    return sum((query @ key.transpose(1, 2)).softmax(dim=-1, dtype=dtype) for query, key in heads) / attention.shape[1]
