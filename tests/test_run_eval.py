@@ -141,6 +141,35 @@ def test_a_folder_with_masks_tells_whether_the_model_changed(workshop, tmp_path,
     assert f"{result['deletion']:.2f}" in section and "perfect map" not in section
 
 
+def test_faithfulness_is_measured_where_it_is_asked_for_and_then_kept(workshop, tmp_path, caplog, monkeypatch):
+    folder = with_masks(workshop, tmp_path / "masked")
+    caplog.set_level("INFO")
+    flags = ("--dataset", folder, workshop / "pets", "--model", workshop / "after", "--batch_size", 60)
+    figures = ("relevance_in_mask_occlusion", "saco", "foreground_sensitivity")
+    evaluate(workshop, tmp_path / "out", *flags)
+    plain = json.loads((tmp_path / "out" / "masked.json").read_text())
+    assert [plain[figure] for figure in figures] == [None] * 3 and plain["ece_ci95"][0] <= plain["ece"]
+    assert 0 <= plain["rank_accuracy"] <= 100 and 0 <= plain["pointing_game"] <= 100
+
+    evaluate(workshop, tmp_path / "out", *flags, "--faithfulness")
+    assert "masked has no SaCo" in caplog.text and "pets has no" not in caplog.text
+    asked = json.loads((tmp_path / "out" / "masked.json").read_text())
+    predictions = pd.read_parquet(tmp_path / "out" / "masked.predictions.parquet")
+    assert asked["saco"] == pytest.approx(100 * predictions["saco"].mean())
+    foreground, background = (100 * predictions[f"{part}_noise"].mean() for part in ("foreground", "background"))
+    room = min(foreground + background, 200 - foreground - background)
+    assert asked["foreground_sensitivity"] == pytest.approx(100 * (background - foreground) / room)
+    low, high = asked["foreground_sensitivity_ci95"]
+    assert -100 <= low < asked["foreground_sensitivity"] < high <= 100
+    section = (tmp_path / "out" / "results.md").read_text().split("## Did the model change, or only its map?")[1]
+    assert f"{asked['foreground_sensitivity']:.2f} [{low:.2f}, {high:.2f}]" in section
+
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
+    monkeypatch.setattr("hf_robustvit.commands.evaluate._draw_overlays", lambda *_: None)
+    for flags_again in (flags, (*flags, "--faithfulness")):
+        evaluate(workshop, tmp_path / "out", *flags_again)
+
+
 def test_class_folders_themselves_are_evaluated_without_masks(workshop, tmp_path, caplog):
     evaluate(workshop, tmp_path / "out", "--dataset", workshop / "pets" / "images")
     assert "images is evaluated without masks: it has no folder 'masks'" in caplog.text

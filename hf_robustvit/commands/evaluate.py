@@ -24,7 +24,13 @@ from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.reporting.card import add_results
-from hf_robustvit.reporting.comparison import BASELINE_FOLDER, headline_table, write_comparison, write_report
+from hf_robustvit.reporting.comparison import (
+    BASELINE_FOLDER,
+    changed_confusions,
+    headline_table,
+    write_comparison,
+    write_report,
+)
 from hf_robustvit.reporting.curves import composite_sheet, write_curve
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.report import write_html_report
@@ -64,6 +70,11 @@ class EvaluationArguments:
         default=False,
         help="On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
         "forbidden to attend to the background.",
+    )
+    faithfulness: bool = HfArg(
+        default=False,
+        help="On sets with masks, also judge maps by occlusion and SaCo, and the model by noise on the object and "
+        "around it; takes about four times as long.",
     )
     report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
     batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")
@@ -121,7 +132,8 @@ def evaluate(
         for own in (one for one in data[-1] if one.is_own_folder and one.has_masks and not one.render):
             check_pairs(own.rows, skip=arguments.skip_unreadable, reading=own.reading, use="evaluation")
 
-    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border, "oracle": arguments.oracle}
+    run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
+    run |= {"oracle": arguments.oracle, "faithfulness": arguments.faithfulness}
     results = [
         [evaluate_benchmark(checkpoint, one, folder, accelerator, options, **run) for one in sets]
         for checkpoint, sets, folder in zip(checkpoints, data, folders, strict=True)
@@ -147,7 +159,8 @@ def evaluate(
         reported = [EvaluatedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
         write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported), curves)
     if card_folder:
-        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline)
+        confusions = changed_confusions(output_dir, results[-1]) if arguments.baseline else {}
+        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline, confusions)
     if arguments.push_to_hub:
         repository_of(arguments).push(card_folder, "Results of an evaluation")
     return headline_table(results[-1], differences)

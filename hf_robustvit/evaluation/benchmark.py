@@ -10,6 +10,7 @@ import pandas as pd
 from accelerate import Accelerator
 
 from hf_robustvit.evaluation import ablations, accuracy, backgrounds, maps, spurious
+from hf_robustvit.evaluation import faithfulness as faithfulness_test
 from hf_robustvit.evaluation import oracle as oracle_test
 from hf_robustvit.evaluation.accuracy import accuracies, outcomes
 from hf_robustvit.evaluation.checkpoint import Checkpoint
@@ -17,10 +18,10 @@ from hf_robustvit.evaluation.figures import figures_of_kind
 from hf_robustvit.evaluation.images import Preprocessing
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.maps import map_figures
-from hf_robustvit.evaluation.ratios import ratio_figures
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, write_result
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.evaluation.statistics import difference_interval, object_groups
+from hf_robustvit.evaluation.summaries import summary_figures
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ DESCRIPTION = (
     "group_weight",
 )
 #: Each tells whether it `applies` to a run, and gives a column for each of its figures when it is asked to `measure`.
-MEASUREMENTS = (accuracy, spurious, maps, backgrounds, ablations, oracle_test)
+MEASUREMENTS = (accuracy, spurious, maps, faithfulness_test, backgrounds, ablations, oracle_test)
 
 
 def evaluate_benchmark(
@@ -52,6 +53,7 @@ def evaluate_benchmark(
     preprocessing: Preprocessing = "checkpoint",
     crop_border: int = 0,
     oracle: bool = False,
+    faithfulness: bool = False,
 ) -> BenchmarkResult:
     """Evaluate a model on a benchmark and write `<name>.json` and `<name>.predictions.parquet`.
 
@@ -61,12 +63,12 @@ def evaluate_benchmark(
         checkpoint: The model.
         data: The benchmark.
         output_dir: Where the files go.
-        accelerator, options, preprocessing, crop_border, oracle: As for `BenchmarkRun`.
+        accelerator, options, preprocessing, crop_border, oracle, faithfulness: As for `BenchmarkRun`.
 
     Raises:
         UserError: An image cannot be read and `options.skip_unreadable` is off, or none can be read.
     """
-    run = BenchmarkRun(checkpoint, data, accelerator, options, preprocessing, crop_border, oracle)
+    run = BenchmarkRun(checkpoint, data, accelerator, options, preprocessing, crop_border, oracle, faithfulness)
     planned = BenchmarkResult(
         dataset=data.name,
         model=checkpoint.name,
@@ -105,10 +107,11 @@ def _descriptions(rows: datasets.Dataset) -> pd.DataFrame:
 
 def _figures(run: BenchmarkRun, frame: pd.DataFrame) -> dict:
     """All figures of a result, from the rows of all its measurements."""
-    figures = accuracies(frame) | ratio_figures(frame) if accuracy.applies(run) else {}
+    figures = accuracies(frame) if accuracy.applies(run) else {}
     if maps.applies(run):
         figures |= map_figures(frame)
     figures |= {name: 100 * float(frame[name].mean()) for name in figures_of_kind("share") if name in frame}
+    figures |= summary_figures(frame)
     groups = object_groups(frame)
     if oracle_test.applies(run):
         correct = outcomes(frame)
@@ -131,10 +134,12 @@ def _finished(output_dir: Path, planned: BenchmarkResult, run: BenchmarkRun) -> 
     if stored is None:
         return None
     if stored.same_run(planned) and (run.options.skip_unreadable or not stored.unreadable):
-        if stored.top1_oracle is not None or not oracle_test.applies(run):
+        optional = {"oracle": (oracle_test, stored.top1_oracle), "SaCo": (faithfulness_test, stored.saco)}
+        missing = [name for name, (test, figure) in optional.items() if test.applies(run) and figure is None]
+        if not missing:
             logger.info("%s is finished in %s and not run again", planned.dataset, output_dir)
             return stored
-        logger.info("%s has no oracle in %s and is run again", planned.dataset, output_dir)
+        logger.info("%s has no %s in %s and is run again", planned.dataset, " and no ".join(missing), output_dir)
         return None
     logger.warning(
         "%s in %s was made by another model, data set or protocol and is run again", planned.dataset, output_dir

@@ -12,15 +12,16 @@ import pandas as pd
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES, figures_of_kind
-from hf_robustvit.evaluation.ratios import RATIOS
 from hf_robustvit.evaluation.statistics import (
     bootstrap_interval,
+    corrected_bootstrap_interval,
     difference_interval,
     holm,
     mcnemar_p,
     object_groups,
     sign_flip_p,
 )
+from hf_robustvit.evaluation.summaries import SUMMARIES, Summary
 from hf_robustvit.metrics import segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
 
@@ -103,10 +104,6 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
                 pair = correct_before.loc[rows, figure].to_numpy(), correct_after.loc[rows, figure].to_numpy()
                 differences.append(_accuracy_difference(dataset, figure, classes, *pair, groups))
     groups = object_groups(after)
-    for figure, ratio in RATIOS.items():
-        if ratio.column in after:
-            counts = np.stack([ratio.counts(before), ratio.counts(after)], axis=1)  # (images, 2, ...)
-            differences.append(_resampled_difference(dataset, figure, counts, ratio.of_sample, groups))
     if COUNTS[0] in after:
         counts = np.stack([before[list(COUNTS)], after[list(COUNTS)]], axis=1)  # (images, 2, 7)
         for figure in SEGMENTATION_FIGURES:
@@ -115,6 +112,10 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
     for figure in after.columns.intersection(before.columns).intersection(figures_of_kind("share"), sort=False):
         values = np.stack([before[figure], after[figure]], axis=1)  # (images, 2)
         differences.append(_resampled_difference(dataset, figure, values, np.mean, groups))
+    for figure, summary_of in SUMMARIES.items():
+        summaries = summary_of(before), summary_of(after)
+        if None not in summaries:
+            differences.append(_summary_difference(dataset, figure, *summaries, len(after), groups))
     return differences
 
 
@@ -173,16 +174,39 @@ def _resampled_difference(
     def change(sample: np.ndarray) -> float:
         return score(sample[:, 1]) - score(sample[:, 0])
 
-    low, high = bootstrap_interval(change, pairs, groups)
-    count = len(pairs if groups is None else np.unique(groups))
+    scores = (float(score(pairs[:, model])) for model in (0, 1))
+    return _bootstrapped(dataset, figure, len(pairs), *scores, bootstrap_interval(change, pairs, groups), groups)
+
+
+def _summary_difference(
+    dataset: str, figure: str, before: Summary, after: Summary, count: int, groups: np.ndarray | None
+) -> Difference:
+    """A difference with the paired interval of `corrected_bootstrap_interval`."""
+    bounds = corrected_bootstrap_interval(lambda weights: after(weights) - before(weights), count, groups)
+    scores = (float(summary(np.ones(count))) for summary in (before, after))
+    return _bootstrapped(dataset, figure, count, *scores, bounds, groups)
+
+
+def _bootstrapped(
+    dataset: str,
+    figure: str,
+    n: int,
+    before: float,
+    after: float,
+    bounds: tuple[float, float],
+    groups: np.ndarray | None,
+) -> Difference:
+    """A difference without a test, significant by its interval."""
+    low, high = bounds
+    count = n if groups is None else len(np.unique(groups))
     return Difference(
         dataset=dataset,
         figure=figure,
         classes="all",
-        n=len(pairs),
-        before=100 * float(score(pairs[:, 0])),
-        after=100 * float(score(pairs[:, 1])),
-        difference=100 * float(change(pairs)),
+        n=n,
+        before=100 * before,
+        after=100 * after,
+        difference=100 * (after - before),
         interval95=(100 * low, 100 * high),
         significant=count >= FEWEST_FOR_INTERVAL and bool(low > 0 or high < 0),
         interval="bootstrap" if groups is None else "group bootstrap",

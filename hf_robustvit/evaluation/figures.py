@@ -14,9 +14,9 @@ class Figure:
     Attributes:
         title: Its title in the tables of the experiments.
         kind: How it comes about: a "hit" is the share of images that were classified correctly in some way, a "share"
-            the mean of a number of each image in [0, 1], and "counts" are added up over the images before they are
-            divided (the segmentation test); a "summary" is a function of such means (`ratios.RATIOS`), or of several
-            data sets (`combined.COMBINED`).
+            the mean of a number of each image in [0, 1] (saco's is in [-1, 1]), "counts" are added up over the images
+            before they are divided (the segmentation test), and a "summary" is one of `summaries.SUMMARIES`, or of
+            several data sets (`combined.COMBINED`).
         lower_is_better: Whether a fall is an improvement.
         tells_of_change: Whether it helps to tell a model that changed from a map that changed.
         has_interval: Whether a single model's result gives it a 95 % interval: top1, and those of kind "counts" and
@@ -46,16 +46,24 @@ FIGURES: dict[str, Figure] = {
     "mean_corruption_error": Figure("mCE", "summary", lower_is_better=True, has_interval=True),
     "spurious_score": Figure("spurious score", "summary", has_interval=True),
     "spurious_top1": Figure("taken for the class", "share", lower_is_better=True),
+    "ece": Figure("ECE", "summary", lower_is_better=True, has_interval=True),
+    "worst_classes_top1": Figure("R@1, worst classes", "summary", has_interval=True),
     "pixel_accuracy": Figure("pixel acc.", "counts", has_interval=True),
     "mean_iou": Figure("mIoU", "counts", has_interval=True),
     "mean_average_precision": Figure("mAP", "counts", has_interval=True),
     "relevance_in_mask": Figure("relevance in mask", "share", tells_of_change=True),
+    "relevance_in_mask_rollout": Figure("rollout in mask", "share", tells_of_change=True),
+    "relevance_in_mask_occlusion": Figure("occlusion in mask", "share", tells_of_change=True),
+    "rank_accuracy": Figure("rank acc.", "share", tells_of_change=True),
+    "pointing_game": Figure("pointing game", "share", tells_of_change=True),
+    "saco": Figure("SaCo", "share", tells_of_change=True),
     "insertion": Figure("insertion", "share", tells_of_change=True),
     "deletion": Figure("deletion", "share", lower_is_better=True, tells_of_change=True),
     "top1_grey_background": Figure("R@1, grey background", "hit", tells_of_change=True),
     "top1_swapped_background": Figure("R@1, swapped background", "hit", tells_of_change=True),
     "top1_grey_object": Figure("R@1, grey object", "hit", lower_is_better=True),
     "top1_grey_box": Figure("R@1, grey box", "hit", lower_is_better=True),
+    "foreground_sensitivity": Figure("RFS", "summary", tells_of_change=True, has_interval=True),
     "top1_oracle": Figure("R@1, oracle", "hit"),
 }
 CHANGE_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.tells_of_change)

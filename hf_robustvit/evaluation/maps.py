@@ -1,7 +1,7 @@
 """Relevance maps against masks and against the model: the segmentation test, insertion and deletion, in one pass.
 
-The segmentation test is the paper's Tab. 3. Relevance inside the mask, insertion and deletion tell whether a map says
-what the model decides by.
+The segmentation test is the paper's Tab. 3. How much of a map, and of attention rollout's, is inside the mask, and
+insertion and deletion tell whether a map says what the model decides by.
 """
 
 import numpy as np
@@ -15,6 +15,7 @@ from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
 from hf_robustvit.metrics import segmentation_counts, segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
 from hf_robustvit.relevance import explain
+from hf_robustvit.relevance.occlusion import class_probability
 
 
 # Every image costs twice as many forward passes.
@@ -31,8 +32,8 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
 
     Returns:
         One row for each readable image: `image_id`; the seven counts of `segmentation_counts`; `relevance_in_mask`,
-        the share of the map's mass inside the mask (0 for a constant map), ignored pixels left out; `insertion` and
-        `deletion`, in [0, 1], see `perturbation_areas`.
+        see there, and `relevance_in_mask_rollout`, the same of attention rollout's map; `rank_accuracy`;
+        `pointing_game`; `insertion` and `deletion`, in [0, 1], see `perturbation_areas`.
 
     Raises:
         UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
@@ -44,22 +45,60 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
         maps = explanation.relevance[:, 0]  # (batch, height, width)
         pairs = zip(maps.cpu(), batch["mask"].cpu(), strict=True)
         counts = np.stack([segmentation_counts(relevance, mask) for relevance, mask in pairs])  # (batch, 7)
-        in_mask, total = ((maps * part).sum(dim=(1, 2)) for part in (batch["mask"] == 1, batch["mask"] >= 0))
         insertion, deletion = perturbation_areas(
             model, batch["pixel_values"], explanation.patch_relevance, explanation.target
         )
         return {
             "counts": torch.from_numpy(counts).to(maps.device),
-            "relevance_in_mask": in_mask / total.clamp(min=1e-12),
+            "relevance_in_mask": relevance_in_mask(maps, batch["mask"]),
+            "relevance_in_mask_rollout": relevance_in_mask(
+                explain(model, batch["pixel_values"], method="rollout").relevance[:, 0], batch["mask"]
+            ),
+            "rank_accuracy": rank_accuracy(maps, batch["mask"]),
+            "pointing_game": pointing_game(maps, batch["mask"]),
             "insertion": insertion,
             "deletion": deletion,
         }
 
     # Lean attention gives the same maps, and makes the many other forward passes as fast as SDPA.
     columns = run.over(run.images(squashed=True, with_masks=True), step, "maps", attention="lean")
-    counts = dict(zip(COUNTS, columns["counts"].T, strict=True))
-    shares = ("relevance_in_mask", "insertion", "deletion")
-    return pd.DataFrame({name: columns[name] for name in ("image_id", *shares)} | counts)
+    counts = dict(zip(COUNTS, columns.pop("counts").T, strict=True))
+    del columns["index"]
+    return pd.DataFrame(columns | counts)
+
+
+def relevance_in_mask(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The share of a map's mass inside the mask: relevance mass accuracy (Arras et al. 2022, Eq. 1).
+
+    Args:
+        maps: (batch, height, width), not negative.
+        masks: (batch, height, width) in {0, 1, -1 ignored}; ignored pixels are left out.
+
+    Returns:
+        (batch,) in [0, 1]; 0 for a map of zeros.
+    """
+    in_mask, total = ((maps * part).sum(dim=(1, 2)) for part in (masks == 1, masks >= 0))
+    return in_mask / total.clamp(min=1e-12)
+
+
+def rank_accuracy(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The share of the K most relevant pixels that are in a mask of K pixels (Arras, Osman and Samek, "CLEVR-XAI",
+    Information Fusion 2022, Eq. 2); arguments and return value as for `relevance_in_mask`, 0 for an empty mask.
+    """
+    order = maps.masked_fill(masks < 0, -1).flatten(1).argsort(dim=1, descending=True, stable=True)
+    in_mask = (masks == 1).flatten(1)
+    size = in_mask.sum(dim=1, keepdim=True)
+    is_top = torch.arange(order.shape[1], device=order.device) < size  # (batch, pixels), in the map's order
+    return (in_mask.gather(1, order) & is_top).sum(dim=1) / size[:, 0].clamp(min=1)
+
+
+def pointing_game(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Whether a pixel with the largest relevance is in the mask (Zhang et al., IJCV 2018, without their tolerance of
+    15 pixels); arguments as for `relevance_in_mask`, and the result is 0 or 1, 0 for a map of zeros.
+    """
+    maps = maps.masked_fill(masks < 0, 0)
+    is_largest = (maps == maps.amax(dim=(1, 2), keepdim=True)) & (maps > 0)
+    return (is_largest & (masks == 1)).any(dim=2).any(dim=1).float()
 
 
 def map_figures(frame: pd.DataFrame) -> dict[str, float | list[float]]:
@@ -107,8 +146,7 @@ def perturbation_areas(
     def probability(is_visible: torch.Tensor) -> torch.Tensor:
         scale = [side // patches for side, patches in zip(pixel_values.shape[-2:], is_visible.shape[-2:], strict=True)]
         pixels = is_visible.repeat_interleave(scale[0], 1).repeat_interleave(scale[1], 2)[:, None]
-        logits = model(pixel_values=pixel_values * pixels).logits.float()  # (batch, classes)
-        return logits.softmax(dim=1).gather(1, target[:, None])[:, 0]
+        return class_probability(model, pixel_values * pixels, target)
 
     counts = [round(step * num_patches / steps) for step in range(steps + 1)]
     empty, whole = probability(places < 0), probability(places >= 0)

@@ -42,19 +42,23 @@ class BenchmarkResult(_Figures):
             as the data set's authors decide, see `LabelSpace.guess`; `protocol` tells which.
         top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
         top1_any: Over all classes, any of the class's indices counting (ObjectNet).
-        shape_bias, worst_group_top1, adjusted_top1: See `ratios`, with intervals from the bootstrap.
+        shape_bias, worst_group_top1, adjusted_top1: See `summaries`.
         bg_gap, mean_top1, mean_corruption_error, spurious_score: Of several data sets together, see `combined`.
         spurious_top1: See `spurious.measure`.
         top1_ci95: The 95 % interval of top1, see `interval`.
         pixel_accuracy, mean_iou, mean_average_precision: The segmentation test, with intervals from the bootstrap.
-        relevance_in_mask, insertion, deletion: See `maps.measure`; for sets with masks.
+        ece, worst_classes_top1: See `summaries`; the latter where there are classes of ten images or more.
+        relevance_in_mask, relevance_in_mask_rollout, rank_accuracy, pointing_game, insertion, deletion: See
+            `maps.measure`; for sets with masks.
+        relevance_in_mask_occlusion, saco, foreground_sensitivity: See `faithfulness.measure`, where they were asked
+            for.
         top1_grey_background, top1_swapped_background: Top-1 with other surroundings, see `backgrounds.measure`.
         top1_grey_object, top1_grey_box: Top-1 without the object, see `ablations.measure`; for Hard ImageNet.
         top1_oracle: Top-1 when the CLS token is forbidden to attend to the background, where that was asked for.
         group: The column of the predictions that says which images show the same "object", where some do.
         interval: How the intervals were made: "group bootstrap", of whole objects, where there is a group. Elsewhere
             "score" for the accuracies (Wilson's, and Tango's paired one for the headroom), or "bootstrap" where there
-            are none; those of the segmentation test are always from the bootstrap.
+            are none; those of the segmentation test and of the summaries are always from the bootstrap.
     """
 
     dataset: str

@@ -108,6 +108,7 @@ class BenchmarkRun:
         preprocessing: "checkpoint" or "paper"; see `benchmark_image_processor`.
         crop_border: Pixels cut from each side of an image first.
         oracle: Whether the oracle is asked for, where the set has masks and labels.
+        faithfulness: Whether the costly tests of maps are asked for, where the set gets the tests that need masks.
     """
 
     checkpoint: Checkpoint
@@ -117,6 +118,7 @@ class BenchmarkRun:
     preprocessing: Preprocessing = "checkpoint"
     crop_border: int = 0
     oracle: bool = False
+    faithfulness: bool = False
 
     @property
     def protocol(self) -> dict[str, Any]:

@@ -17,6 +17,11 @@ from hf_robustvit.models.families import layers_of, reads_cls_alone
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
+from hf_robustvit.relevance.occlusion import occlusion
+from hf_robustvit.relevance.rollout import rollout
+
+
+METHODS = ("gae", "rollout", "occlusion")
 
 
 @dataclass
@@ -55,20 +60,21 @@ def explain(
             the patch size. (3, height, width) is a batch of one.
         target: The class to explain, an integer for each image, (batch,) or (batch, 1), or one for all; the predicted
             one if `None`.
-        method: "gae", Generic Attention Explainability.
+        method: "gae", Generic Attention Explainability. Or a rule to hold it against: "rollout", attention rollout,
+            which knows no class; "occlusion", which needs many forward passes and is never differentiable.
         second_order: Whether the gradients inside the map stay differentiable, which needs eager attention. If not
             they are constants, as in the authors' released code, and the map moves the weights through the attentions
             alone.
-        start_layer: The first layer that counts. The paper counts all; on models with many layers or large patch
-            grids the last layers alone give sharper maps.
+        start_layer: The first layer that counts (occlusion looks at none). The paper counts all; on models with many
+            layers or large patch grids the last layers alone give sharper maps.
 
     Raises:
         UserError: The method is not known, `pixel_values` are not images, `target` is not a class for each of them,
             `start_layer` is not a layer, the model gives no attentions, the image does not fit its patches, or
             `second_order` meets lean attention.
     """
-    if method != "gae":
-        raise unknown_name("method", method, ["gae"])
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
     keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         bare_model = bare_classifier(model)
@@ -90,17 +96,18 @@ def explain(
             raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
         attentions = attentions[start_layer:]
         target = logits.argmax(dim=-1) if target is None else target.to(logits.device)
-        score = logits.gather(1, target[:, None]).sum()
-        gradients = torch.autograd.grad(
-            score,
-            _explained(attentions),
-            create_graph=second_order and keep_graph,
-            retain_graph=keep_graph,
-        )
-        token_relevance = cls_relevance(attentions, gradients)  # (batch, tokens)
         height, width = pixel_values.shape[-2:]
         layout = patch_layout(bare_model.config)
-        patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, layout.grid(height, width))
+        grid = layout.grid(height, width)
+        if method == "occlusion":
+            patch_relevance = occlusion(model, pixel_values, target, layout.patch_size)
+        else:
+            if method == "rollout":
+                with torch.set_grad_enabled(keep_graph):  # else every layer's map would be kept
+                    token_relevance = rollout(attentions)  # (batch, tokens)
+            else:
+                token_relevance = _gae(logits, target, attentions, second_order and keep_graph, keep_graph)
+            patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, grid)
         explanation = Explanation(
             relevance=min_max_normalize(upscale(patch_relevance, (height, width))),  # (batch, 1, height, width)
             patch_relevance=patch_relevance,  # (batch, rows, columns)
@@ -164,6 +171,17 @@ def _forward(
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs
     return output.logits, attentions_of(backbone_output, bare_model.config)
+
+
+def _gae(
+    logits: torch.Tensor, target: torch.Tensor, attentions: Attentions, create_graph: bool, retain_graph: bool
+) -> torch.Tensor:
+    """`cls_relevance` for the target's score, whose gradient is computed here."""
+    score = logits.gather(1, target[:, None]).sum()
+    gradients = torch.autograd.grad(
+        score, _explained(attentions), create_graph=create_graph, retain_graph=retain_graph
+    )
+    return cls_relevance(attentions, gradients)
 
 
 def _explained(attentions: Attentions) -> list[torch.Tensor]:

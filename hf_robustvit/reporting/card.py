@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,19 @@ from hf_robustvit.data import MASK_CONTROLS
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import Difference, adjust
 from hf_robustvit.evaluation.figures import FIGURES
+from hf_robustvit.evaluation.per_class import Confusion
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.evaluation.statistics import accuracy_interval
 from hf_robustvit.files import replacing
 from hf_robustvit.models.files import CARD, RESULTS, find_model_file
 from hf_robustvit.record import TrainingRecord, package_versions
+from hf_robustvit.reporting.comparison import CONFUSION_NOTE, LOWEST_NOTE, readable
 from hf_robustvit.reporting.tables import (
     comparison_table,
+    confusion_table,
     interval,
     intervals_note,
+    lowest_classes_table,
     markdown_table,
     results_table,
     statistics_note,
@@ -89,6 +94,7 @@ def add_results(
     results: Sequence[BenchmarkResult],
     differences: Sequence[Difference],
     baseline: str | None,
+    confusions: Mapping[str, Confusion] = MappingProxyType({}),
 ) -> None:
     """Add an evaluation's results to a model's card, to its metadata, and to its folder `results`.
 
@@ -101,12 +107,15 @@ def add_results(
         results: Of the model, at least one.
         differences: From the baseline, on the same data sets; empty without one.
         baseline: The baseline's name.
+        confusions: Data set -> which classes the two take for which, as `changed_confusions` gives them.
     """
     stored = _stored_results(folder / RESULTS)
     kept = {result.dataset: result for result in stored if result.weights == results[0].weights}
     earlier = kept.keys() - {result.dataset for result in results}
     kept |= {result.dataset: result for result in results}
-    baseline, differences = _merge(folder / RESULTS / COMPARISON, earlier, differences, baseline)
+    baseline, differences, confusions = _merge(
+        folder / RESULTS / COMPARISON, earlier, differences, baseline, confusions
+    )
 
     card = _load_card(folder / CARD, model_id)
     entries = [entry for result in kept.values() for entry in _eval_results(result)]
@@ -115,7 +124,7 @@ def add_results(
     ]
     card.data.model_name = card.data.model_name or model_id.rpartition("/")[2]
     card.data.eval_results = others + entries
-    section = f"{BEGIN}\n{_benchmarks(list(kept.values()), differences, baseline)}\n{END}"
+    section = f"{BEGIN}\n{_benchmarks(list(kept.values()), differences, baseline, confusions)}\n{END}"
     before, begin, rest = card.text.partition(BEGIN)
     after = rest.partition(END)[2] if begin else "\n"
     card.text = f"{before}{section}{after}" if begin else f"{before.rstrip()}\n\n{section}{after}"
@@ -124,6 +133,7 @@ def add_results(
         _write(folder / RESULTS / f"{result.dataset}.json", _json(asdict(result)))
     if differences:
         comparison = {"model": model_id, "baseline": baseline, "differences": list(map(asdict, differences))}
+        comparison["confusions"] = {name: asdict(confusion) for name, confusion in confusions.items()}
         _write(folder / RESULTS / COMPARISON, _json(comparison))
     _write(folder / CARD, str(card))
 
@@ -248,7 +258,12 @@ def _accuracy_interval(accuracy: float, count: int) -> str | None:
     return interval([100 * bound for bound in accuracy_interval(correct)])
 
 
-def _benchmarks(results: Sequence[BenchmarkResult], differences: Sequence[Difference], baseline: str | None) -> str:
+def _benchmarks(
+    results: Sequence[BenchmarkResult],
+    differences: Sequence[Difference],
+    baseline: str | None,
+    confusions: Mapping[str, Confusion],
+) -> str:
     """The part of the card that `run_eval.py` writes."""
     results = [replace(result, dataset=as_text(result.dataset)) for result in results]
     differences = [replace(item, dataset=as_text(item.dataset)) for item in differences]
@@ -264,14 +279,24 @@ def _benchmarks(results: Sequence[BenchmarkResult], differences: Sequence[Differ
         ]
     if groups:
         parts += ["The classes it was fine-tuned on, and the others:", comparison_table(groups)]
+    if confusions:
+        parts.append(f"Which classes are taken for which. {CONFUSION_NOTE}")
+    for name, confusion in confusions.items():
+        parts += [f"On {as_text(name)}:", confusion_table(confusion, _readable)]
     parts += [
         f"This model alone, in percent. {intervals_note(results)}",
         results_table(results),
+        *([LOWEST_NOTE, lowest] if (lowest := lowest_classes_table(results, _readable)) else []),
         "`top1` and `top5` count over all classes of the model (the paper's protocol), `top1_subset` and "
-        "`top5_subset` among the benchmark's classes (its authors' protocol) where these are fewer. The files are in "
-        "`results/`.",
+        "`top5_subset` among the benchmark's classes (its authors' protocol) where these are fewer. `ece` is the "
+        "expected calibration error, `worst_classes_top1` the top-1 of the worst tenth of the classes. The files are "
+        "in `results/`.",
     ]
     return "\n\n".join(parts)
+
+
+def _readable(class_name: str) -> str:
+    return as_text(readable(class_name))
 
 
 def _eval_results(result: BenchmarkResult) -> list[EvalResult]:
@@ -301,15 +326,24 @@ def _stored_results(folder: Path) -> list[BenchmarkResult]:
 
 
 def _merge(
-    path: Path, earlier: set[str], differences: Sequence[Difference], baseline: str | None
-) -> tuple[str | None, list[Difference]]:
-    """New differences with the stored ones of earlier data sets, if both have the same baseline, adjusted together."""
-    stored, differences = _read(path), list(differences)
+    path: Path,
+    earlier: set[str],
+    differences: Sequence[Difference],
+    baseline: str | None,
+    confusions: Mapping[str, Confusion],
+) -> tuple[str | None, list[Difference], dict[str, Confusion]]:
+    """New differences and confusions with the stored ones of earlier data sets, if both have the same baseline.
+
+    The differences are adjusted together.
+    """
+    stored, differences, confusions = _read(path), list(differences), dict(confusions)
     if stored and baseline in (None, stored["baseline"]):
         baseline = stored["baseline"]
         differences += [Difference(**item) for item in stored["differences"] if item["dataset"] in earlier]
+        before = stored.get("confusions", {})  # earlier versions have none
+        confusions |= {name: Confusion(**before[name]) for name in before if name in earlier}
     adjust(differences)
-    return baseline, differences
+    return baseline, differences, confusions
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import pandas as pd
 from hf_robustvit.evaluation.combined import COMBINED, compare_combined
 from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
-from hf_robustvit.evaluation.per_class import class_changes, most_changed
-from hf_robustvit.evaluation.ratios import RATIOS
+from hf_robustvit.evaluation.per_class import Confusion, changed_confusion, class_changes, most_changed
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
+from hf_robustvit.evaluation.summaries import OFFICIAL
 from hf_robustvit.files import replacing
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.reporting.plots import plot_class_changes, plot_class_groups, save_figure
@@ -21,6 +21,7 @@ from hf_robustvit.reporting.tables import (
     comparison_table,
     figures_table,
     intervals_note,
+    lowest_classes_table,
     oracle_table,
     results_table,
     statistics_note,
@@ -32,13 +33,25 @@ CHANGE_NOTE = (
     "Fine-tuning by relevance moves the map by design: `relevance_in_mask`, the share of it on the object, only says "
     "that this worked. The model itself changed for the better if its top-1 with a greyed or swapped background rose "
     "too; and the map tells what the model decides by if `insertion` is high and `deletion` low (the mean probability "
-    "of the class while its most relevant patches are put on an empty image, or taken from the whole one)."
+    "of the class while its most relevant patches are put on an empty image, or taken from the whole one). Rules that "
+    "it was not trained on should agree: `relevance_in_mask_rollout` and, with --faithfulness, "
+    "`relevance_in_mask_occlusion`. docs/evaluation.md explains every figure."
+)
+LOWEST_NOTE = "The classes with the lowest top-1 of the model, in percent, among those of ten images or more."
+CONFUSION_NOTE = (
+    "The classes whose images, or guesses, changed most: a row for each true class, a column for each first guess, in "
+    "numbers of images, before → after where they differ; all other classes are in the last column."
 )
 ORACLE_NOTE = (
     "Top-1 when the CLS token is forbidden to attend to the background: about what a perfect map could gain. Where "
     "the headroom's interval does not lie above 0, fine-tuning by relevance has little to offer on that data set."
 )
 READABLE = dict(zip(WNIDS, NAMES, strict=True))
+
+
+def readable(class_name: str) -> str:
+    """A class's name as people read it: ImageNet's identifiers become words."""
+    return READABLE.get(class_name, class_name)
 
 
 def write_comparison(
@@ -59,11 +72,7 @@ def write_comparison(
     """
     differences = []
     for result in results:
-        before, after = pair_predictions(
-            result.dataset,
-            read_predictions(output_dir / BASELINE_FOLDER, result.dataset),
-            read_predictions(output_dir, result.dataset),
-        )
+        before, after = _paired(output_dir, result.dataset)
         differences += compare(result.dataset, before, after)
         if result.top1 is not None:
             _write_class_changes(output_dir / "per_class", result.dataset, class_changes(before, after))
@@ -87,11 +96,22 @@ def write_comparison(
     return differences
 
 
+def changed_confusions(output_dir: Path, results: Sequence[BenchmarkResult]) -> dict[str, Confusion]:
+    """Which classes are taken for which, by `changed_confusion`, on the data sets where any guess changed.
+
+    Args:
+        output_dir: Holds the model's files, and the baseline's in the folder `baseline`.
+        results: Of the model.
+    """
+    names = [result.dataset for result in results if result.top1 is not None]
+    return {name: found for name in names if (found := changed_confusion(*_paired(output_dir, name)))}
+
+
 def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Difference]) -> str:
     """The table a run ends with: top-1 before and after and what a data set has of its own, or one model's figures."""
     if not differences:
         return results_table(results)
-    figures = ("top1", *SEGMENTATION_FIGURES, *RATIOS, *(combined.figure for combined in COMBINED))
+    figures = ("top1", *SEGMENTATION_FIGURES, *OFFICIAL, *(combined.figure for combined in COMBINED))
     return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
 
 
@@ -112,6 +132,8 @@ def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differenc
     groups = [item for item in differences if item.classes != "all" and item.figure in ("top1", "top5")]
     if groups:
         parts += ["## Training and held-out classes", comparison_table(groups)]
+    if lowest := lowest_classes_table(results, readable):
+        parts += ["## Where it is right least often", LOWEST_NOTE, lowest]
     if any(getattr(result, name) is not None for result in results for name in CHANGE_FIGURES):
         moved = [item for item in differences if item.classes == "all" and item.figure in CHANGE_FIGURES]
         table = comparison_table(moved) if moved else figures_table(results, CHANGE_FIGURES)
@@ -121,8 +143,15 @@ def write_report(output_dir: Path, results: Sequence[BenchmarkResult], differenc
     _write_text(output_dir / "results.md", "\n\n".join(parts))
 
 
+def _paired(output_dir: Path, dataset: str) -> list[pd.DataFrame]:
+    """The predictions of the baseline and of the model for the same images."""
+    return pair_predictions(
+        dataset, *(read_predictions(folder, dataset) for folder in (output_dir / BASELINE_FOLDER, output_dir))
+    )
+
+
 def _write_class_changes(folder: Path, dataset: str, changes: pd.DataFrame) -> None:
-    changes["class_name"] = changes["class_name"].map(lambda name: READABLE.get(name, name))
+    changes["class_name"] = changes["class_name"].map(readable)
     improved, harmed = most_changed(changes)
     with replacing(folder / f"{dataset}.csv") as path:
         changes.to_csv(path, index=False)

@@ -8,19 +8,17 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from hf_robustvit.evaluation.accuracy import outcomes
-from hf_robustvit.evaluation.calibration import NUM_BINS, Calibration, calibrate
+from hf_robustvit.evaluation.calibration import NUM_BINS, calibrate, predictions_of
 from hf_robustvit.evaluation.comparison import Difference, pair_predictions
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
-from hf_robustvit.evaluation.per_class import class_changes
+from hf_robustvit.evaluation.per_class import changed_confusion, class_changes, lowest_classes
 from hf_robustvit.evaluation.pictures import NUM_EXAMPLES, EvaluatedModel, Example
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
-from hf_robustvit.reporting.comparison import READABLE
+from hf_robustvit.reporting.comparison import CONFUSION_NOTE, readable
 from hf_robustvit.reporting.pictures import heat_overlay
 from hf_robustvit.reporting.tables import interval, intervals_note, p_value, statistics_note
 
@@ -56,10 +54,11 @@ def write_html_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals["zip"] = zip
     templates.filters |= {
         "interval": interval,
         "p_value": p_value,
-        "readable": lambda name: READABLE.get(name, name),
+        "readable": readable,
         "overlay": heat_overlay,
         "data_uri": data_uri,
         "file_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}",
@@ -74,7 +73,12 @@ def write_html_report(
         note=statistics_note(differences) if differences else intervals_note(models[-1].results),
         changes=[item for item in differences if item.figure in CHANGE_FIGURES],
         classes={name: list(class_changes(each[0], each[-1]).itertuples()) for name, each in frames.items()},
-        calibration={name: list(map(_calibration, each)) for name, each in frames.items()},
+        lowest_classes={
+            result.dataset: lowest for result in models[-1].results if (lowest := lowest_classes(result.per_class))
+        },
+        confusion_note=CONFUSION_NOTE,
+        confusions={name: found for name, each in frames.items() if (found := changed_confusion(each[0], each[-1]))},
+        calibration={name: [calibrate(*predictions_of(frame)) for frame in each] for name, each in frames.items()},
         num_bins=NUM_BINS,
         examples=examples,
         curves={name: picture for name, picture in curves.items() if picture},
@@ -99,11 +103,6 @@ def _figures(results: Sequence[BenchmarkResult]) -> list[dict]:
         for figure in FIGURES
         if getattr(result, figure) is not None
     ]
-
-
-def _calibration(frame: pd.DataFrame) -> Calibration:
-    confidence = np.stack(frame["top5_probabilities"])[:, 0].astype(float)
-    return calibrate(np.minimum(confidence, 1), outcomes(frame)["top1"].to_numpy())
 
 
 def data_uri(image: np.ndarray) -> str:

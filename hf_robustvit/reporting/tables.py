@@ -1,6 +1,6 @@
 """Markdown tables, for the terminal and for files alike; tables of experiments also as LaTeX and CSV."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
+from hf_robustvit.evaluation.per_class import Confusion, lowest_classes
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.files import replacing
 
@@ -92,9 +93,36 @@ def _figure(result: BenchmarkResult, name: str) -> float | str | None:
     return f"{value:.2f} {interval(bounds)}" if bounds and FIGURES[name].kind == "summary" else value
 
 
+def lowest_classes_table(results: Iterable[BenchmarkResult], readable: Callable[[str], str]) -> str | None:
+    """The classes where one model's top-1 is lowest; None where no data set has classes of enough images.
+
+    Args:
+        results: Of the model.
+        readable: From a class's name to how it is shown.
+    """
+    rows = [
+        [result.dataset, readable(name), figures["n"], figures["top1"]]
+        for result in results
+        for name, figures in lowest_classes(result.per_class)
+    ]
+    return markdown_table(["dataset", "lowest classes", "n", "top1"], rows) if rows else None
+
+
+def confusion_table(confusion: Confusion, readable: Callable[[str], str]) -> str:
+    """The confusions of the classes that changed, in images, before → after where they differ."""
+    names = [f"{number} {readable(name)}" for number, name in enumerate(confusion.classes, 1)]
+    rows = [
+        [name, *(old if old == new else f"{old} → {new}" for old, new in zip(*counts, strict=True))]
+        for name, *counts in zip(names, confusion.before, confusion.after, strict=True)
+    ]
+    return markdown_table(["true class", *map(str, range(1, len(names) + 1)), "other"], rows)
+
+
 def figures_table(results: Iterable[BenchmarkResult], figures: Sequence[str]) -> str:
-    """Chosen figures of one model, percent, on the data sets that have any of them."""
-    rows = [[result.dataset, result.num_images, *(getattr(result, name) for name in figures)] for result in results]
+    """Those of chosen figures that one model has, percent, on the data sets that have any of them."""
+    results = list(results)
+    figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
+    rows = [[result.dataset, result.num_images, *(_figure(result, name) for name in figures)] for result in results]
     rows = [row for row in rows if any(value is not None for value in row[2:])]
     return markdown_table(["dataset", "images", *figures], rows)
 
@@ -141,7 +169,7 @@ def comparison_table(differences: Iterable[Difference]) -> str:
 def intervals_note(results: Iterable[BenchmarkResult]) -> str:
     """How the intervals of one model's figures were made."""
     results = list(results)
-    by_image = "Intervals of accuracies are Wilson's score intervals, those of figures of maps from the bootstrap."
+    by_image = "Intervals of accuracies are Wilson's score intervals, those of other figures from the bootstrap."
     return _by_image_or_object(results, by_image, "intervals are from resampling objects (group bootstrap)")
 
 
@@ -149,15 +177,15 @@ def statistics_note(differences: Iterable[Difference]) -> str:
     """How the intervals and p-values of differences were made, and what is significant."""
     by_image = (
         "Intervals of accuracies are paired score intervals (Tango's) and p is McNemar's exact one; intervals of "
-        "figures of maps are from the paired bootstrap."
+        "other figures are from the paired bootstrap."
     )
     by_object = (
         "intervals are from resampling objects (paired group bootstrap), and p is that of a sign-flip permutation "
         "test over objects"
     )
     significant = (
-        "An accuracy changed significantly where p, adjusted by Holm over the data sets, is below 0.05; a figure of "
-        "maps where its interval excludes 0 and is from six independent images or more."
+        "An accuracy changed significantly where p, adjusted by Holm over the data sets, is below 0.05; another "
+        "figure where its interval excludes 0 and is from six independent images or more."
     )
     return f"{_by_image_or_object(list(differences), by_image, by_object)} {significant}"
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 from planted_benchmarks import photographs, plain_logits, vit
@@ -99,6 +100,28 @@ def test_pictures_load_and_a_phone_needs_no_sideways_scrolling(report, open_page
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     widths = page.locator(".card img").evaluate_all("images => images.map(image => image.naturalWidth)")
     assert widths and set(widths) == {32} and len(widths) % 3 == 0
+
+
+def test_the_confusions_are_those_of_the_predictions_and_fit_a_phone(report, open_page):
+    page = open_page(report, width=390)
+    table = page.locator("table.confusion")
+    names = [name.split(" ", 1)[1] for name in table.locator("tbody th").all_inner_texts()]
+    assert 2 <= len(names) <= 4 and set(names) <= set(CLASSES)
+    assert table.evaluate("table => table.parentElement.scrollWidth <= table.parentElement.clientWidth")
+    frames = [
+        pd.read_parquet(folder / "pets.predictions.parquet") for folder in (report.parent / "baseline", report.parent)
+    ]
+    for row, true in zip(table.locator("tbody tr").all(), names, strict=True):
+        for cell, guessed in zip(row.locator("td").all(), [*names, None], strict=True):
+            counts = []
+            for frame in frames:
+                guesses = [CLASSES[indices[0]] for indices in frame["top5_indices"][frame["class_name"] == true]]
+                counts.append(sum(guess == guessed if guessed else guess not in names for guess in guesses))
+            wanted = "→".join(map(str, counts)) if counts[0] != counts[1] else str(counts[0] or "")
+            assert cell.inner_text() == wanted
+            good = (counts[1] > counts[0]) == (true == guessed)
+            colour = set(cell.get_attribute("class").split()) & {"up", "down"}
+            assert colour == (set() if counts[0] == counts[1] else {"up"} if good else {"down"})
 
 
 def test_the_tables_fit_a_wide_screen_and_a_fall_of_deletion_is_good(root, open_page, tmp_path):

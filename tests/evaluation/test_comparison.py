@@ -4,7 +4,7 @@ import pytest
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import adjust, compare, pair_predictions
-from hf_robustvit.evaluation.per_class import class_changes, most_changed
+from hf_robustvit.evaluation.per_class import changed_confusion, class_changes, lowest_classes, most_changed
 from hf_robustvit.metrics import segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
 
@@ -182,3 +182,42 @@ def test_at_most_fifty_classes_of_each_kind_strongest_first():
     improved, harmed = most_changed(changes)
     assert improved["difference"].tolist() == list(range(70, 20, -1))
     assert harmed["difference"].tolist() == list(range(-69, -19))
+
+
+def guesses(names):
+    """Sixteen images, four each of the classes a to d, which the model calls 10 to 13; ? is another of its classes."""
+    indices = [{"a": 10, "b": 11, "c": 12, "d": 13, "?": 99}[name] for name in names]
+    classes = list("aaaabbbbccccdddd")
+    return pd.DataFrame(
+        {
+            "image_id": [str(number) for number in range(16)],
+            "class_name": classes,
+            "label": [10 + "abcd".index(name) for name in classes],
+            "top5_indices": [[index, 0] for index in indices],
+        }
+    )
+
+
+def test_the_confusions_of_the_classes_that_changed_most():
+    before, after = paired(guesses("aabbbbb?ccccdddd"), guesses("aaabbb?accccddda"))
+    # Changed: b to a, b to ?, ? to a and d to a: that is b three times, a three times and d once.
+    confusion = changed_confusion(before, after, count=2)
+    assert confusion.classes == ["a", "b"]
+    assert confusion.before == [[2, 2, 0], [0, 3, 1]] and confusion.after == [[3, 1, 0], [1, 2, 1]]
+    confusion = changed_confusion(before, after)
+    assert confusion.classes == ["a", "b", "d"], "nothing of c changed"
+    assert confusion.after == [[3, 1, 0, 0], [1, 2, 0, 1], [1, 0, 3, 0]]
+    assert changed_confusion(before, before) is None
+
+
+def test_confusions_of_models_with_other_indices():
+    renamed = guesses("aaaabbbbccccdddd")
+    renamed["label"] -= 10
+    renamed["top5_indices"] = [[indices[0] - 10] for indices in renamed["top5_indices"]]
+    assert changed_confusion(*paired(guesses("aaaabbbbccccdddd"), renamed)) is None
+
+
+def test_the_lowest_of_the_classes_of_ten_images():
+    per_class = {name: {"top1": top1, "n": n} for name, top1, n in (("a", 9.0, 9), ("b", 70.0, 10), ("c", 20.0, 11))}
+    assert [name for name, _ in lowest_classes(per_class)] == ["c", "b"]
+    assert [name for name, _ in lowest_classes(per_class, 1)] == ["c"]

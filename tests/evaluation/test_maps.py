@@ -1,4 +1,4 @@
-"""Insertion, deletion and relevance in the mask where they can be computed by hand."""
+"""Insertion, deletion and how a map lies on the mask, where they can be computed by hand."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,13 @@ from torch.nn import functional
 
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
-from hf_robustvit.evaluation.maps import measure, perturbation_areas
+from hf_robustvit.evaluation.maps import (
+    measure,
+    perturbation_areas,
+    pointing_game,
+    rank_accuracy,
+    relevance_in_mask,
+)
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.relevance import explain
 
@@ -62,6 +68,31 @@ def test_the_followed_class_is_the_target():
     assert first[0] == pytest.approx(1 - float(second[0]), abs=1e-6)
 
 
+def test_maps_on_masks_as_quantus_has_them():
+    maps = np.round(np.random.default_rng(5).random((4, 4, 4)), 2)
+    masks = np.zeros((4, 4, 4), dtype=int)
+    masks[0, :2, :3], masks[1, 1:, 2:], masks[2, 2, 1:3], masks[3, :, 0] = 1, 1, 1, 1
+    arguments = torch.tensor(maps), torch.tensor(masks)
+    # RelevanceMassAccuracy, RelevanceRankAccuracy and PointingGame of Quantus 0.6.0, without normalisation.
+    assert relevance_in_mask(*arguments).tolist() == pytest.approx([0.355185, 0.362451, 0.142271, 0.185355], abs=1e-6)
+    assert rank_accuracy(*arguments).tolist() == pytest.approx([0.333333, 0.5, 0.5, 0], abs=1e-6)
+    assert pointing_game(*arguments).tolist() == [0, 1, 0, 0]
+
+
+def test_maps_on_masks_at_their_limits():
+    masks = torch.zeros(1, 4, 6, dtype=torch.int8)
+    masks[0, 1:3, 2:5], masks[0, 0] = 1, -1
+    inside = (masks == 1) * torch.rand(1, 4, 6, generator=torch.Generator().manual_seed(0))
+    measures = (relevance_in_mask, rank_accuracy, pointing_game)
+    assert [float(measure(inside, masks)) for measure in measures] == [1, 1, 1]
+    assert [float(measure((masks == 0).float(), masks)) for measure in measures] == [0, 0, 0]
+    assert [float(measure(inside + 2 * (masks < 0), masks)) for measure in measures] == [1, 1, 1], "ignored pixels"
+    assert [float(measure(torch.zeros(1, 4, 6), masks)) for measure in (relevance_in_mask, pointing_game)] == [0, 0]
+    assert [float(measure(inside, torch.zeros_like(masks))) for measure in measures] == [0, 0, 0]
+    several = torch.ones(1, 4, 6)  # any of the largest pixels will do, a constant map's too
+    assert pointing_game(several, masks) == 1
+
+
 def test_every_image_of_a_benchmark(tmp_path):
     model, processor = vit(12)
     paths = photographs(tmp_path / "images", count=10)
@@ -79,6 +110,12 @@ def test_every_image_of_a_benchmark(tmp_path):
         mask = np.array(Image.open(masks[number]).resize((32, 32), Image.Resampling.NEAREST)) > 0
         heat = explanation.relevance[0, 0].detach().numpy()
         assert row.relevance_in_mask == pytest.approx(heat[mask].sum() / heat.sum(), abs=1e-4)
+        # Where the upscaled map is flat, rounding decides which of the equal pixels come first.
+        above = heat[mask] - np.sort(heat.ravel())[-mask.sum()]
+        assert (above > 1e-5).sum() - 0.1 < row.rank_accuracy * mask.sum() < (above > -1e-5).sum() + 0.1
+        assert row.pointing_game == mask[heat == heat.max()].any()
+        heat = explain(model, pixels, method="rollout").relevance[0, 0].detach().numpy()
+        assert row.relevance_in_mask_rollout == pytest.approx(heat[mask].sum() / heat.sum(), abs=1e-4)
         # The 16 patches two by two, in plain loops.
         order = np.argsort(-explanation.patch_relevance[0].detach().numpy().ravel(), kind="stable")
         for name, start in (("insertion", np.zeros(16)), ("deletion", np.ones(16))):

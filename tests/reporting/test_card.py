@@ -12,6 +12,7 @@ from photo_folder import finetune, save_model, save_photos
 from hf_robustvit.data import MASK_CONTROLS
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import Difference
+from hf_robustvit.evaluation.per_class import Confusion
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.reporting.card import add_results, as_text, base_licence
 
@@ -87,6 +88,23 @@ def test_what_was_there_stays_unless_it_is_of_other_weights(tmp_path):
     add_results(tmp_path, "you/bugs", [result("birds", weights="w2", top1=70.0)], [], None)
     text = (tmp_path / "README.md").read_text()
     assert "| pets " not in text and text.count("| birds ") == 1 and "70.00" in text
+
+
+def test_the_confusions_the_lowest_classes_and_the_calibration_are_told(tmp_path):
+    per_class = {name: {"top1": 50.0, "top5": 60.0, "n": n} for name, n in ((HOSTILE[0], 10), ("rare", 9))}
+    figures = {"ece": 5.0, "ece_ci95": [4.0, 6.5], "per_class": per_class}
+    confusion = Confusion(["n02172182", HOSTILE[0]], [[1, 2, 3], [4, 5, 6]], [[1, 3, 2], [5, 5, 5]])
+    add_results(tmp_path, "you/bugs", [result(**figures)], [difference(figure="ece")], "base", {"pets": confusion})
+    add_results(tmp_path, "you/bugs", [result("birds")], [difference("birds")], "base")
+    text = (tmp_path / "README.md").read_text()
+    assert "5.00 [4.00, 6.50]" in text and "| pets    | ece " in text
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:3] == "| 1"]
+    assert rows == [["1 dung beetle", "1", "2 → 3", "3 → 2"]]
+    escaped = "&lt;img src=x onerror=alert(1)&gt;"
+    assert f"| 2 {escaped} |" in text and f"| pets    | {escaped} |  10 | 50.00 |" in text and "rare" not in text
+    assert not re.search("<(?!!-- )", text)
+    add_results(tmp_path, "you/bugs", [result("birds")], [difference("birds")], "other")
+    assert "dung beetle" not in (tmp_path / "README.md").read_text(), "that was against another baseline"
 
 
 def test_another_baseline_replaces_the_differences(tmp_path):

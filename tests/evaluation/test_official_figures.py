@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hf_robustvit.evaluation.comparison import compare, pair_predictions
-from hf_robustvit.evaluation.ratios import RATIOS, ratio_figures
+from hf_robustvit.evaluation.summaries import SUMMARIES, summary_figures
 
 
 def cue_conflicts(decided: str) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def grouped(hits: dict[str, tuple[int, int]], weights: dict[str, float]) -> pd.D
 
 
 def test_shape_bias_counts_decisions_for_shape_or_texture_where_they_conflict():
-    figures = ratio_figures(cue_conflicts("s" * 30 + "t" * 10 + "n" * 50 + "b" * 10))
+    figures = summary_figures(cue_conflicts("s" * 30 + "t" * 10 + "n" * 50 + "b" * 10))
     assert figures["shape_bias"] == pytest.approx(75)
     low, high = figures["shape_bias_ci95"]
     # About the binomial interval of 30 in 40, by resampling.
@@ -49,7 +49,7 @@ def test_shape_bias_counts_decisions_for_shape_or_texture_where_they_conflict():
 
 
 def test_without_a_decision_there_is_no_shape_bias():
-    assert ratio_figures(cue_conflicts("nnbb")) == {}
+    assert "shape_bias" not in summary_figures(cue_conflicts("nnbb"))
 
 
 def test_a_change_of_shape_bias_is_paired():
@@ -66,7 +66,7 @@ def test_a_change_of_shape_bias_is_paired():
 def test_the_worst_group_and_the_adjusted_average():
     weights = {"a": 3498.0, "b": 184.0, "c": 56.0, "d": 1057.0}
     frame = grouped({"a": (90, 100), "b": (30, 60), "c": (8, 20), "d": (20, 40)}, weights)
-    figures = ratio_figures(frame)
+    figures = summary_figures(frame)
     assert figures["worst_group_top1"] == pytest.approx(40)
     adjusted = (3498 * 0.9 + 184 * 0.5 + 56 * 0.4 + 1057 * 0.5) / 4795
     assert figures["adjusted_top1"] == pytest.approx(100 * adjusted)
@@ -76,10 +76,10 @@ def test_the_worst_group_and_the_adjusted_average():
 
 def test_a_resample_that_misses_a_group_leaves_it_out():
     frame = grouped({"a": (1, 2), "b": (1, 1)}, {"a": 3.0, "b": 1.0})
-    counts = RATIOS["worst_group_top1"].counts(frame)
-    assert RATIOS["worst_group_top1"].of_sample(counts[[0, 0]]) == 1
-    assert RATIOS["adjusted_top1"].of_sample(counts[[1, 1]]) == 0
-    assert RATIOS["adjusted_top1"].of_sample(counts) == pytest.approx((3 * 0.5 + 1) / 4)
+    worst, adjusted = (SUMMARIES[name](frame) for name in ("worst_group_top1", "adjusted_top1"))
+    assert worst(np.array([2.0, 0, 0])) == 1
+    assert adjusted(np.array([0, 2.0, 0])) == 0
+    assert adjusted(np.ones(3)) == pytest.approx((3 * 0.5 + 1) / 4)
 
 
 def test_changes_of_groups():

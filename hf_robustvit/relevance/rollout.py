@@ -1,0 +1,40 @@
+"""Attention rollout (Abnar and Zuidema, ACL 2020), for the CLS token's row only: how attention mixes the tokens."""
+
+import torch
+
+from hf_robustvit.lean.attention import Attentions, LeanAttention
+
+
+def rollout(attentions: Attentions) -> torch.Tensor:
+    """The share of every input token in the last layer's CLS token, if attention and residuals were all there is.
+
+    The product of (A + I) / 2 over the layers, A the mean over the heads (the paper's Eq. 1, with equal weights). It
+    asks for no class: what it says of an image holds for every class.
+
+    Args:
+        attentions: As for `cls_relevance`.
+
+    Returns:
+        (batch, tokens) float32 (float64 where the attentions are); the tokens of an image add up to 1.
+    """
+    last = attentions[-1]
+    example = last.query if isinstance(last, LeanAttention) else last
+    dtype = torch.promote_types(example.dtype, torch.float32)
+    e_cls = torch.eye(1, last.shape[-1], dtype=dtype, device=example.device)
+    relevance, rows = e_cls.expand(last.shape[0], -1), slice(0, 1)  # (batch, tokens), all of it in one row
+    for attention in reversed(attentions):
+        with torch.autocast(example.device.type, enabled=False):
+            layer = _mean_map(attention, rows, dtype)  # (batch, rows, tokens)
+            relevance = (relevance + torch.bmm(relevance[:, None, rows], layer)[:, 0]) / 2
+        rows = slice(None)
+    return relevance
+
+
+def _mean_map(attention: torch.Tensor | LeanAttention, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+    """Some rows of the mean over the heads of a layer's maps; under lean attention of one head at a time."""
+    if not isinstance(attention, LeanAttention):
+        return attention[:, :, rows].to(dtype).mean(dim=1)
+    heads = zip(
+        (attention.query[:, :, rows] * attention.scaling).unbind(dim=1), attention.key.unbind(dim=1), strict=True
+    )
+    return sum((query @ key.transpose(1, 2)).softmax(dim=-1, dtype=dtype) for query, key in heads) / attention.shape[1]
