@@ -3,9 +3,8 @@
     python run_eval.py --model outputs/model --baseline google/vit-base-patch16-224 --dataset imagenet-a objectnet
         --data_dir DIR --output_dir OUT
 
-Writes OUT/<dataset>.json and OUT/<dataset>.predictions.parquet for each data set, OUT/results.md, and with --baseline
-OUT/baseline/..., OUT/comparison.json and OUT/per_class/...; OUT/overlays, OUT/curves and OUT/composites hold pictures.
---report also writes OUT/report.html; --audit instead OUT/audit.html: whether the model decides by the background.
+Writes OUT/<dataset>.json and OUT/<dataset>.predictions.parquet for each data set, OUT/results.md, pictures, and with
+--baseline a comparison. --report adds OUT/report.html; --audit asks instead whether the model decides by the background.
 """
 
 import logging
@@ -21,12 +20,12 @@ from hf_robustvit.data import NO_FLAGS, MaskReading
 
 
 def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> None:
+    """Evaluate or audit, and print the headline table or the verdict."""
     accelerator = Accelerator()
     logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
     checkpoints = load_checkpoints(arguments)
-    judge, load, pictures = evaluate, load_benchmark_rows, arguments.backgrounds
-    if arguments.audit:
-        judge, load, pictures = audit, load_audited, arguments.masks
+    usual, audited = (evaluate, load_benchmark_rows, arguments.backgrounds), (audit, load_audited, arguments.masks)
+    judge, load, pictures = audited if arguments.audit else usual
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
         found = [load(name, arguments.data_dir, reading, pictures) for name in names]
