@@ -4,7 +4,7 @@
         --data_dir DIR --output_dir OUT
 
 Writes OUT/<dataset>.json and OUT/<dataset>.predictions.parquet for each data set, OUT/results.md, pictures, and with
---baseline a comparison. --report adds OUT/report.html; --audit asks instead whether the model decides by the background.
+--baseline a comparison. --report adds OUT/report.html; --audit asks whether the model decides by the background.
 """
 
 import logging
