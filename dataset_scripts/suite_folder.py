@@ -12,7 +12,7 @@ from dataclasses import replace
 import datasets
 import pandas as pd
 
-from dataset_scripts import load_training_pairs
+from dataset_scripts import load_benchmark_rows, load_training_pairs
 from dataset_scripts.composites import load_composites
 from dataset_scripts.image_mask_folder import load_image_mask_folder
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
@@ -108,25 +108,70 @@ class SuiteFolder:
         return rows.select(chosen)
 
     def _kept(self, rows: datasets.Dataset, part: str) -> datasets.Dataset:
-        if not (kept := self._kept_ids(part)):
-            return rows
-        chosen = [row for row, image_id in enumerate(rows["image_id"]) if image_id in kept]
-        logger.info("%s of %s keeps %d of %d masks.", JUDGED, part, len(chosen), len(rows))
-        return rows.select(chosen)
+        return keep_judged(rows, os.path.join(self.folder, part))
 
     def _kept_ids(self, part: str) -> set[str]:
-        """The photos whose masks were judged good; empty where nobody judged them."""
-        path = os.path.join(self.folder, part, JUDGED)
-        if not os.path.isfile(path):
-            return set()
-        try:
-            table = pd.read_csv(path)
-            kept = set(table["image"][table["kept"].astype(int) == 1])
-        except (KeyError, ValueError, OSError) as error:
-            raise UserError(
-                f"{path} cannot be read ({type(error).__name__}: {error}): expected the columns image, as "
-                "<class>/<file>, and kept, 1 or 0."
-            ) from error
-        if not kept:
-            raise UserError(f"{path} keeps no mask at all: remove it, or set kept to 1 where a mask is good.")
-        return kept
+        return _judged_good(os.path.join(self.folder, part))
+
+
+def keep_judged(rows: datasets.Dataset, folder: str) -> datasets.Dataset:
+    """The photos of a folder whose masks were judged good; all where nobody judged them.
+
+    Raises:
+        UserError: masks.csv cannot be read, or keeps no mask.
+    """
+    if not (kept := _judged_good(folder)):
+        return rows
+    chosen = [row for row, image_id in enumerate(rows["image_id"]) if image_id in kept]
+    logger.info("%s of %s keeps %d of %d masks.", JUDGED, os.path.basename(folder), len(chosen), len(rows))
+    return rows.select(chosen)
+
+
+def _judged_good(folder: str) -> set[str]:
+    """The photos whose masks were judged good; empty where nobody judged them."""
+    path = os.path.join(folder, JUDGED)
+    if not os.path.isfile(path):
+        return set()
+    try:
+        table = pd.read_csv(path)
+        kept = set(table["image"][table["kept"].astype(int) == 1])
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}): expected the columns image, as "
+            "<class>/<file>, and kept, 1 or 0."
+        ) from error
+    if not kept:
+        raise UserError(f"{path} keeps no mask at all: remove it, or set kept to 1 where a mask is good.")
+    return kept
+
+
+def load_audited(
+    name: str, data_dir: str | None = None, reading: MaskReading = NO_FLAGS, masks: str | None = None
+) -> BenchmarkRows:
+    """Load the photos that an audit asks about: as `load_benchmark_rows`, but a folder's photos without a mask, or
+    whose mask was judged bad, are left out.
+
+    Args:
+        name, data_dir, reading: As for `load_benchmark_rows`.
+        masks: A folder of masks/<class>/*.png to take instead of the folder's own; "tokencut" for masks that the
+            caller makes, where rows have none.
+
+    Raises:
+        UserError: As `load_benchmark_rows`, or there are no masks.
+    """
+    if not os.path.isdir(name):
+        if masks:
+            raise UserError(f"--masks {masks} is for a folder of photos, and --dataset {name} is none: leave it out.")
+        return load_benchmark_rows(name, data_dir, reading)
+    folder, own = os.path.realpath(name), {"is_own_folder": True, "reading": reading}
+    if masks == "tokencut":
+        rows = load_image_mask_folder(folder, with_masks=False)
+    elif masks is None and not os.path.isdir(os.path.join(folder, "masks")):
+        raise UserError(
+            f"--audit needs masks, and {name} has no folder 'masks': name a folder of masks with --masks, or let "
+            "--masks tokencut make them."
+        )
+    else:
+        rows = load_image_mask_folder(folder, masks_dir=masks, skip_missing_masks=True)
+        rows = rows if masks else keep_judged(rows, folder)
+    return BenchmarkRows(os.path.basename(folder), rows, **own)

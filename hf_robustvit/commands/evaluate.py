@@ -76,6 +76,14 @@ class EvaluationArguments:
         help="On sets with masks, also judge maps by occlusion and SaCo, and the model by noise on the object and "
         "around it; takes about four times as long.",
     )
+    audit: bool = HfArg(
+        default=False,
+        help="Instead, judge whether the model decides by the background: audit.html and audit.json, on one folder "
+        "of photos, or one data set, with masks.",
+    )
+    masks: str | None = HfArg(
+        default=None, help="Folder of masks for --audit; tokencut makes them. Default: those of the data set."
+    )
     report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
     batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")
     num_workers: int = HfArg(default=min(8, os.cpu_count() or 1), help="Processes that read images, for each process.")
@@ -120,6 +128,8 @@ def evaluate(
     """
     if len({rows.name for rows in found}) < len(found):
         raise UserError("--dataset: two folders have the same name, and so would their results; rename one.")
+    if arguments.masks:
+        raise UserError("--masks is for --audit; without it a folder's own masks are read: leave it out.")
     if arguments.backgrounds and not any(rows.render for rows in found):
         raise UserError("--backgrounds is for composites, and --dataset names none of them: leave it out.")
     options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)

@@ -175,11 +175,13 @@ def learn_objects(num_steps: int, pool_size: int) -> ViTForImageClassification:
     return model
 
 
-def learn_biased_read_out(model: ViTForImageClassification, num_steps: int, pool_size: int) -> None:
-    """Stage 2: a new last layer and classifier on frozen layers below, on biased images."""
+def learn_biased_read_out(
+    model: ViTForImageClassification, num_steps: int, pool_size: int, split: str = "train"
+) -> None:
+    """Stage 2: a new last layer and classifier on frozen layers below, on biased images, or on another split."""
     torch.manual_seed(1)
     rng = np.random.default_rng(5)
-    pool = Pool.render("train", pool_size)
+    pool = Pool.render(split, pool_size)
     model.requires_grad_(False)
     for module in (model.classifier, model.vit.layers[-1]):
         module.apply(start_anew)

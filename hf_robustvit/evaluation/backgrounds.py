@@ -3,6 +3,7 @@
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -27,12 +28,13 @@ class SwappedBackgrounds(BenchmarkImages):
     """The images with the background of another image, of another class unless one class has more than half of them.
 
     Each background is used once, without its own object. Where that image cannot be read, the next one serves.
-    Arguments as `BenchmarkImages`, always with masks.
+    Arguments as `BenchmarkImages`, always with masks; `others`, (images,), is a permutation that says whose background
+    each image gets, where that is not to be drawn.
     """
 
-    def __init__(self, dataset: datasets.Dataset, *args: Any, **kwargs: Any):
+    def __init__(self, dataset: datasets.Dataset, *args: Any, others: np.ndarray | None = None, **kwargs: Any):
         super().__init__(dataset, *args, with_masks=True, **kwargs)
-        self.others = draw_others(dataset["label"][:], seed=0)
+        self.others = draw_others(dataset["label"][:], seed=0) if others is None else others
 
     def _read(self, index: int) -> dict[str, Image.Image]:
         pictures = super()._read(index)

@@ -27,6 +27,41 @@ THUMBNAIL = 160
 WEBP_QUALITY = 80
 
 
+def write_page(path: Path, template: str, **content: object) -> None:
+    """Write a page of the report's looks and behaviour.
+
+    Args:
+        path: The HTML file.
+        template: Its template.
+        content: What the template shows.
+    """
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("hf_robustvit.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals["zip"] = zip
+    templates.filters |= {
+        "interval": interval,
+        "p_value": p_value,
+        "readable": readable,
+        "overlay": heat_overlay,
+        "data_uri": data_uri,
+        "file_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}",
+    }
+    script, style = (_template_text(templates, name) for name in ("report.js", "report.css"))
+    page = templates.get_template(template).render(
+        script=Markup(script),
+        style=Markup(style),
+        policy=f"default-src 'none'; img-src data:; script-src {_digest(script)}; style-src {_digest(style)}",
+        **content,
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
 def write_html_report(
     path: Path,
     models: Sequence[EvaluatedModel],
@@ -47,27 +82,9 @@ def write_html_report(
     frames = {
         name: pair_predictions(name, *(read_predictions(model.folder, name) for model in models)) for name in names
     }
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("hf_robustvit.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.globals["zip"] = zip
-    templates.filters |= {
-        "interval": interval,
-        "p_value": p_value,
-        "readable": readable,
-        "overlay": heat_overlay,
-        "data_uri": data_uri,
-        "file_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}",
-    }
-    script, style = (_template_text(templates, name) for name in ("report.js", "report.css"))
-    page = templates.get_template("report.html").render(
-        script=Markup(script),
-        style=Markup(style),
-        policy=f"default-src 'none'; img-src data:; script-src {_digest(script)}; style-src {_digest(style)}",
+    write_page(
+        path,
+        "report.html",
         models=models,
         summary=[item for item in differences if item.figure not in CHANGE_FIGURES] or _figures(models[-1].results),
         note=statistics_note(differences) if differences else intervals_note(models[-1].results),
@@ -85,8 +102,6 @@ def write_html_report(
         num_examples=NUM_EXAMPLES,
         lower_is_better={name for name, figure in FIGURES.items() if figure.lower_is_better},
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def _figures(results: Sequence[BenchmarkResult]) -> list[dict]:

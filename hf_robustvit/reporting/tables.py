@@ -205,9 +205,9 @@ def class_changes_table(changes: pd.DataFrame) -> str:
     return markdown_table(["class", "n", "before", "after", "difference"], rows)
 
 
-def interval(bounds: Sequence[float] | None) -> str | None:
+def interval(bounds: Sequence[float] | None, digits: int = 2) -> str | None:
     """An interval in brackets."""
-    return None if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    return None if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
 
 
 def p_value(p: float | None) -> str | None:

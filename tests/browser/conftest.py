@@ -28,3 +28,23 @@ def browser():
         browser = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file; afterwards nothing may have been said on the console, and nothing asked of anyone."""
+    contexts, said, requested = [], [], []
+
+    def open_page(path, width=1200):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 844}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == [] and [url for url in requested if not url.startswith(("data:", "file:"))] == []

