@@ -86,10 +86,13 @@ def gain_sentence(findings: Mapping[str, Any]) -> str:
     """What fine-tuning could gain, in words."""
     other, oracle = (findings["differences"][name] for name in ("other_backgrounds", "oracle_headroom"))
     cost = [-bound for bound in other["interval95"][::-1]]
+    low, high = oracle["interval95"]
+    here = "something" if low > 0 else "little" if high > 0 else "nothing"
     return (
         f"What fine-tuning could gain: where backgrounds are unusual, at most the {-other['difference']:.1f} points "
-        f"of top-1 {interval(cost, 1)} that they cost now; on photos like these, {oracle['difference']:+.1f} points "
-        f"{interval(oracle['interval95'], 1)} if the model attended to the object only, as the oracle makes it."
+        f"of top-1 {interval(cost, 1)} that they cost now; on photos like these, {here}: attention to the object "
+        f"only, as the oracle makes it, changes top-1 by {oracle['difference']:+.1f} points "
+        f"{interval([low, high], 1)}."
     )
 
 

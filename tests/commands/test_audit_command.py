@@ -13,6 +13,7 @@ from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks import QualityGate, TokenCutOptions
+from hf_robustvit.reporting.audit import gain_sentence
 
 
 CLASSES = ("ant", "bee", "cow")
@@ -86,3 +87,16 @@ def test_what_does_not_go_with_an_audit_is_refused(root, tmp_path):
     flags = ["--model", root / "model", "--dataset", root / "pets", "--output_dir", tmp_path, "--masks", root]
     with pytest.raises(UserError, match="--masks is for --audit"):
         run_eval.main(*parse_settings(run_eval.EvaluationArguments, MaskReading, arguments=list(map(str, flags))))
+
+
+@pytest.mark.parametrize(
+    "bounds, word", [([1.0, 3.0], "something"), ([-1.0, 3.0], "little"), ([-3.0, -1.0], "nothing")]
+)
+def test_what_fine_tuning_could_gain_goes_by_the_oracles_interval(bounds, word):
+    differences = {
+        "other_backgrounds": {"difference": -41.6, "interval95": [-45.8, -37.4]},
+        "oracle_headroom": {"difference": sum(bounds) / 2, "interval95": bounds},
+    }
+    sentence = gain_sentence({"differences": differences})
+    assert "at most the 41.6 points of top-1 [37.4, 45.8]" in sentence
+    assert f"on photos like these, {word}: " in sentence and f"{sum(bounds) / 2:+.1f} points" in sentence
