@@ -165,11 +165,13 @@ def evaluate(
         composite_sheet(path, composites, input_size(checkpoints[-1].model.config))
     for sets in zip(*data, strict=True):  # of the same images, one for each model
         _draw_overlays(arguments, dict(zip(titles, zip(checkpoints, sets, strict=True), strict=True)), folders)
+    is_shown = arguments.baseline and (arguments.report or card_folder)
+    confusions = changed_confusions(output_dir, results[-1]) if is_shown else {}
     if arguments.report:
         reported = [EvaluatedModel(*model) for model in zip(titles, checkpoints, folders, results, data, strict=True)]
-        write_html_report(output_dir / "report.html", reported, differences, explain_examples(reported), curves)
+        examples = explain_examples(reported)
+        write_html_report(output_dir / "report.html", reported, differences, examples, curves, confusions)
     if card_folder:
-        confusions = changed_confusions(output_dir, results[-1]) if arguments.baseline else {}
         add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline, confusions)
     if arguments.push_to_hub:
         repository_of(arguments).push(card_folder, "Results of an evaluation")

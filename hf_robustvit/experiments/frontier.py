@@ -1,6 +1,6 @@
 """What robustness costs: for every way to fine-tune, the curve from the original's weights to the fine-tuned ones."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -51,26 +51,27 @@ def frontier(book: Book) -> str:
 
 def _changes(book: Book, recipe: Recipe, run: Run) -> dict[str, float | str]:
     suite = book.workshop.suite
+    predictions = {
+        name: {benchmark: book.paired_predictions(run, benchmark) for benchmark in sets.values()}
+        for name, sets in (("natural", suite.natural), ("synthetic", suite.synthetic))
+    }
     row: dict[str, float | str] = {"recipe": recipe.label.rpartition(", ")[0], "share": recipe.share}
     for ending, held_out in (("", False), ("_held_out", True)):
-        for name, sets in (("natural", suite.natural), ("synthetic", suite.synthetic)):
-            change, low, high = mean_change(book, run, sets.values(), held_out)
+        for name, pairs in predictions.items():
+            change, low, high = mean_change(pairs, held_out)
             row |= {name + ending: change, f"{name}{ending}_low": low, f"{name}{ending}_high": high}
     return row
 
 
-def mean_change(book: Book, run: Run, benchmarks: Iterable[str], held_out: bool) -> tuple[float, float, float]:
+def mean_change(pairs: Mapping[str, Sequence[pd.DataFrame]], held_out: bool) -> tuple[float, float, float]:
     """The mean over data sets of a run's change of top-1 from the original, and its 95 % interval, in points.
 
     Args:
-        book: Where the predictions are.
-        run: Fine-tuned.
-        benchmarks: The data sets, each counting alike.
+        pairs: Data set, each counting alike -> the predictions before and after, as `pair_predictions` gives them.
         held_out: Whether only the images of classes that were not trained on count; all do where there are none.
     """
     parts = []
-    for benchmark in benchmarks:
-        before, after = book.paired_predictions(run, benchmark)
+    for benchmark, (before, after) in pairs.items():
         if held_out and not after["training_class"].all():
             before, after = (frame[~after["training_class"].astype(bool)] for frame in (before, after))
         change = outcomes(after)["top1"].astype(float) - outcomes(before)["top1"].astype(float)

@@ -14,7 +14,7 @@ from PIL import Image
 from hf_robustvit.evaluation.calibration import NUM_BINS, calibrate, predictions_of
 from hf_robustvit.evaluation.comparison import Difference, pair_predictions
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
-from hf_robustvit.evaluation.per_class import changed_confusion, class_changes, lowest_classes
+from hf_robustvit.evaluation.per_class import Confusion, class_changes, lowest_classes
 from hf_robustvit.evaluation.pictures import NUM_EXAMPLES, EvaluatedModel, Example
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.files import replacing
@@ -68,6 +68,7 @@ def write_html_report(
     differences: Sequence[Difference],
     examples: Iterable[tuple[str, dict[str, list[Example]]]],
     curves: Mapping[str, Path | None],
+    confusions: Mapping[str, Confusion],
 ) -> None:
     """Write the report, which asks the network for nothing and runs no script but its own.
 
@@ -77,6 +78,7 @@ def write_html_report(
         differences: Between the two, adjusted; empty for one model.
         examples: Data set and its examples of each kind, see `explain_examples`.
         curves: Data set -> the picture of its curve, as `write_curve` gives it.
+        confusions: As `changed_confusions` gives them; none for one model.
     """
     names = [result.dataset for result in models[-1].results if result.top1 is not None]
     frames = {
@@ -94,7 +96,7 @@ def write_html_report(
             result.dataset: lowest for result in models[-1].results if (lowest := lowest_classes(result.per_class))
         },
         confusion_note=CONFUSION_NOTE,
-        confusions={name: found for name, each in frames.items() if (found := changed_confusion(each[0], each[-1]))},
+        confusions=confusions,
         calibration={name: [calibrate(*predictions_of(frame)) for frame in each] for name, each in frames.items()},
         num_bins=NUM_BINS,
         examples=examples,
