@@ -61,7 +61,7 @@ class SuiteFolder:
             UserError: Its photos or masks cannot be used.
         """
         pairs = load_training_pairs(os.path.join(self.folder, "train"), masks=masks)
-        return self._kept(pairs, "train")
+        return keep_judged(pairs, os.path.join(self.folder, "train"))
 
     def validation_pairs(self) -> datasets.Dataset:
         """The development photos with masks that can be used."""
@@ -80,7 +80,7 @@ class SuiteFolder:
             return BenchmarkRows(name, self._side(rows, development), **own)
         if kind == MASKED_PHOTOS:
             return BenchmarkRows(name, self._masked(development), tests_masks=True, **own)
-        kept = self._kept_ids("test")
+        kept = _judged_good(os.path.join(self.folder, "test"))
         backgrounds = os.path.join(self.folder, "backgrounds")
         composites = load_composites(
             kind,
@@ -93,7 +93,7 @@ class SuiteFolder:
 
     def _masked(self, development: bool) -> datasets.Dataset:
         rows = load_image_mask_folder(os.path.join(self.folder, "test"), skip_missing_masks=True)
-        rows = self._side(self._kept(rows, "test"), development)
+        rows = self._side(keep_judged(rows, os.path.join(self.folder, "test")), development)
         return check_pairs(rows, skip=("empty", "implausible"), reading=self.reading, use="test")
 
     def _side(self, rows: datasets.Dataset, development: bool) -> datasets.Dataset:
@@ -106,12 +106,6 @@ class SuiteFolder:
                 f"for {side}: add photos."
             )
         return rows.select(chosen)
-
-    def _kept(self, rows: datasets.Dataset, part: str) -> datasets.Dataset:
-        return keep_judged(rows, os.path.join(self.folder, part))
-
-    def _kept_ids(self, part: str) -> set[str]:
-        return _judged_good(os.path.join(self.folder, part))
 
 
 def keep_judged(rows: datasets.Dataset, folder: str) -> datasets.Dataset:

@@ -131,6 +131,12 @@ def cut_out(pair: Pair) -> PIL.Image.Image:
     return photo
 
 
+def cropped_object(pair: Pair) -> PIL.Image.Image:
+    """`cut_out`, cropped to the object."""
+    photo = cut_out(pair)
+    return photo.crop(photo.getchannel("A").getbbox())
+
+
 def paste(
     cutout: PIL.Image.Image, size: tuple[int, int], area: float, rotation: float, x: float, y: float
 ) -> PIL.Image.Image:
@@ -203,8 +209,7 @@ class CompositeRenderer:
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
     def _cutout(self, image: str, mask: str, size: tuple[int, int]) -> PIL.Image.Image:
-        photo = cut_out(self._read(image, mask))
-        cutout = photo.crop(photo.getchannel("A").getbbox())
+        cutout = cropped_object(self._read(image, mask))
         # Twice the input's size is as good as any larger one.
         return cutout.reduce(max(1, max(cutout.size) // (2 * max(size))))
 

@@ -6,7 +6,7 @@ import PIL.Image
 import torch
 
 from hf_robustvit.data.background import SwapBackgrounds
-from hf_robustvit.data.composites import cut_out, object_fault, paste
+from hf_robustvit.data.composites import cropped_object, object_fault, paste
 from hf_robustvit.data.pairs import Pair
 
 
@@ -29,14 +29,13 @@ class RecombineObjects(SwapBackgrounds):
     def _put_on(self, pair: Pair, background: PIL.Image.Image) -> Pair:
         if torch.rand(()) >= MOVED_SHARE or object_fault(pair.mask):
             return super()._put_on(pair, background)
-        photo = cut_out(pair)
-        size = self.transform.resize_size if self.transform.resizes else photo.size[::-1]
+        size = self.transform.resize_size if self.transform.resizes else pair.image.size[::-1]
         low, high = map(math.log, AREAS)
         area = math.exp(low + (high - low) * float(torch.rand(())))
         angle = 360 * float(torch.rand(())) if torch.rand(()) < TURNED_SHARE else 0.0
         margin = (0.5 - MOST_OUTSIDE) * area**0.5
         x, y = (margin + (1 - 2 * margin) * torch.rand(2)).tolist()
-        layer = paste(photo.crop(photo.getchannel("A").getbbox()), size, area, angle, x, y)
+        layer = paste(cropped_object(pair), size, area, angle, x, y)
         image, mask = background.resize(layer.size, PIL.Image.Resampling.BILINEAR), layer.getchannel("A")
         image.paste(layer, mask=mask)
         return pair._replace(image=image, mask=mask, ignored=None)

@@ -35,7 +35,7 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
     """
     checkpoint, label_space = run.checkpoint, run.data.label_space
     first_indices = torch.tensor(label_space.first_indices, device=run.accelerator.device)
-    labels = first_indices[torch.tensor(run.data.rows["label"][:], device=run.accelerator.device)]  # (images,)
+    labels = run.data.first_indices.to(run.accelerator.device)  # (images,)
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         logits = checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()  # (batch, model classes)

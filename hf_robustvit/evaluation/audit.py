@@ -171,7 +171,7 @@ def ask(run: BenchmarkRun) -> pd.DataFrame:
 
 
 def _answers(run: BenchmarkRun, kind: Callable[..., BenchmarkImages], name: str) -> pd.DataFrame:
-    expected = torch.tensor(run.data.label_space.first_indices)[torch.tensor(run.data.rows["label"][:])]
+    expected = run.data.first_indices
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         probabilities = run.checkpoint.model(pixel_values=batch["pixel_values"]).logits.float().softmax(dim=1)

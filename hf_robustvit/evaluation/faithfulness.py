@@ -41,10 +41,7 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
     model = run.checkpoint.model
     images = run.images(squashed=True, with_masks=True)
     mean, std = (values.to(run.accelerator.device) for values in normalization(images.image_processor))
-    classes = None
-    if run.data.label_space:
-        first_indices = torch.tensor(run.data.label_space.first_indices)
-        classes = first_indices[torch.tensor(run.data.rows["label"][:])].to(run.accelerator.device)  # (images,)
+    classes = run.data.first_indices.to(run.accelerator.device) if run.data.label_space else None  # (images,)
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         pixels, mask = batch["pixel_values"], batch["mask"]

@@ -71,6 +71,11 @@ class BenchmarkData:
         """Whether its rows have masks."""
         return "mask" in self.rows.column_names
 
+    @property
+    def first_indices(self) -> torch.Tensor:
+        """(images,) int64, the model's class of each row, the first where it is several."""
+        return torch.tensor(self.label_space.first_indices)[torch.tensor(self.rows["label"][:])]
+
     def named(self, image_ids: Sequence[str]) -> "BenchmarkData":
         """These of its images alone, in this order."""
         position = {image_id: row for row, image_id in enumerate(self.rows["image_id"])}
