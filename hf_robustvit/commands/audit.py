@@ -25,7 +25,7 @@ from hf_robustvit.reporting.audit import audit_summary, write_audit
 
 
 FOLDER = "audit"
-UNUSED = ("baseline", "backgrounds", "report", "update_card", "push_to_hub")
+UNUSED = ("baseline", "backgrounds", "faithfulness", "report", "update_card", "push_to_hub")
 
 
 def audit(

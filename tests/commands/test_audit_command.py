@@ -80,6 +80,8 @@ def test_masks_of_another_folder_and_made_on_the_spot(root, tmp_path, monkeypatc
 def test_what_does_not_go_with_an_audit_is_refused(root, tmp_path):
     with pytest.raises(UserError, match="--baseline has no use with --audit"):
         run_audit(root, tmp_path, "--baseline", root / "model")
+    with pytest.raises(UserError, match="--faithfulness has no use with --audit"):
+        run_audit(root, tmp_path, "--faithfulness")
     with pytest.raises(UserError, match="--audit takes one folder of photos, or one data set .* found cutouts"):
         run_audit(root, tmp_path, "--dataset", "cutouts")
     with pytest.raises(UserError, match="--masks tokencut is for a folder of photos"):
