@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hf_robustvit.evaluation.accuracy import outcomes
-from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
+from hf_robustvit.evaluation.statistics import bootstrap_interval, difference_interval, object_groups
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.recipes import FRONTIER, Recipe
 from hf_robustvit.experiments.runs import Run
@@ -81,5 +81,10 @@ def mean_change(pairs: Mapping[str, Sequence[pd.DataFrame]], held_out: bool) -> 
     rows = pd.concat(parts)
     # So that the mean over all rows is the mean over the data sets.
     weighted = rows["change"].to_numpy() * len(rows) / len(parts)
-    low, high = bootstrap_interval(np.mean, weighted, object_groups(rows))
+    groups = object_groups(rows)
+    if weighted.any():
+        low, high = bootstrap_interval(np.mean, weighted, groups)
+    else:  # resampling tells nothing where nothing changed
+        same = np.zeros(len(rows), dtype=bool)
+        low, high = difference_interval(same, same, groups)
     return 100 * float(weighted.mean()), 100 * low, 100 * high
