@@ -82,6 +82,8 @@ class RobustViTConfig(TrainingArguments):
         penalty: Of "gradmask": "mean_square" (the released code's) or "norm" (Eq. 9 to the letter).
         trainable_layers: Number of last layers that are trained, with the final norm and the head; the rest is frozen.
             All weights if left out, as in the paper.
+        attention_only: Whether of these only the layers' attention is trained (queries, keys, values and output
+            projection), and the head only where it is new.
         lora_rank: Rank of the low-rank matrices that are trained instead of the layers' weights (LoRA, through peft),
             with the head. They are merged into the weights after training. No LoRA if left out.
         lora_alpha: The product of the two matrices is multiplied by `lora_alpha / lora_rank`.
@@ -125,6 +127,9 @@ class RobustViTConfig(TrainingArguments):
     )
     trainable_layers: int | None = HfArg(
         default=None, help="How many last layers to train, with norm and head; all by default."
+    )
+    attention_only: bool = HfArg(
+        default=False, help="Train the layers' attention alone, and the head only where it is new."
     )
     lora_rank: int | None = HfArg(default=None, help="Rank of the LoRA matrices to train in place of the weights.")
     lora_alpha: float = HfArg(default=16.0, help="LoRA's matrices count lora_alpha / lora_rank.")
@@ -203,6 +208,10 @@ class RobustViTConfig(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise UserError(f"--{name} is {value}: give a number that is not negative.")
+        if self.attention_only and self.lora_rank is not None:
+            raise UserError(
+                "--lora_rank trains the head too, and --attention_only does not: leave one of the two out."
+            )
         compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
         compiled = compiled or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no"
         if compiled and self.method != "finetune":

@@ -150,7 +150,11 @@ def test_a_share_of_the_fine_tuned_weights_is_saved_and_told(folder, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "flags", [("--masks", "whole"), ("--masks", "other"), ("--swap_backgrounds",), ("--recombine_objects",)]
+    "flags",
+    [
+        *(("--masks", "whole"), ("--masks", "other"), ("--swap_backgrounds",), ("--recombine_objects",)),
+        *(("--masks", control, "--recombine_objects") for control in ("random", "other", "box")),
+    ],
 )
 def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypatch, flags):
     out = tmp_path / "out"
@@ -160,7 +164,7 @@ def test_a_control_trains_and_is_recorded(folder, model_dir, tmp_path, monkeypat
     record = json.loads((out / "robustvit.json").read_text())
     assert record["mask_source"] == (flags[1] if flags[0] == "--masks" else "annotated")
     for flag in ("swap_backgrounds", "recombine_objects"):
-        assert record[flag] == (flags[0] == f"--{flag}")
+        assert record[flag] == (f"--{flag}" in flags)
     if "whole" in flags:
         last = json.loads((out / "trainer_state.json").read_text())["log_history"][-1]
         assert last["eval_relevance_in_mask"] == pytest.approx(1) and last["eval_background_loss"] == 0
@@ -272,8 +276,8 @@ def break_image(folder):
         (lambda folder: ("--metric_for_best_model", "f1"), r"--metric_for_best_model: there is no 'f1'"),
         (lambda folder: ("--samples_per_class", "9"), r"--samples_per_class 9: .*'ant' has 5"),
         (lambda folder: ("--dataset", "imagenet-s"), r"--data_dir"),
-        (lambda folder: ("--masks", "random", "--swap_backgrounds"), r"--masks random marks none: leave one of them"),
-        (lambda folder: ("--masks", "whole", "--recombine_objects"), r"--recombine_objects cuts the objects out"),
+        (lambda folder: ("--masks", "whole", "--swap_backgrounds"), r"--masks whole leaves none: leave one of them"),
+        (lambda folder: ("--attention_only", "--lora_rank", "2"), r"--attention_only does not: leave one of the two"),
         (lambda folder: ("--swap_backgrounds", "--recombine_objects"), r"leave --swap_backgrounds out"),
         (lambda folder: ("--finetuned_share", "1.5"), r"--finetuned_share is 1\.5: give a share above 0 and up to 1"),
         (lambda folder: ("--finetuned_share", "0.5"), r"--finetuned_share mixes in .*head knows other classes"),

@@ -28,7 +28,9 @@ def collate(rows: list[dict]) -> dict:
     return batch | {"image_ids": [row["image_ids"] for row in rows]}
 
 
-def make_trainer(output_dir, train=None, validation=None, model=None, record=None, callbacks=None, **settings):
+def make_trainer(
+    output_dir, train=None, validation=None, model=None, record=None, callbacks=None, new_head=False, **settings
+):
     settings = {
         "num_train_epochs": 2,
         "learning_rate": 1e-3,
@@ -43,6 +45,7 @@ def make_trainer(output_dir, train=None, validation=None, model=None, record=Non
         train_dataset=train or pairs(12),
         eval_dataset=validation or pairs(5, seed=1),
         data_collator=collate,
+        new_head=new_head,
         record=record,
         callbacks=callbacks,
     )

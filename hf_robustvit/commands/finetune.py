@@ -69,7 +69,7 @@ class FinetuneArguments:
     masks: str = HfArg(
         default="annotated",
         help="annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
-        "whole (all is foreground), other (another image's mask).",
+        "whole (all is foreground), other (another image's mask), box (the mask's bounding box).",
     )
     swap_backgrounds: bool = HfArg(default=False, help="Show each image on another one's background half of the time.")
     recombine_objects: bool = HfArg(
@@ -123,10 +123,10 @@ def finetune(
     shown = [kind for kind in (SwapBackgrounds, RecombineObjects) if getattr(arguments, kind.flag)]
     if len(shown) > 1:
         raise UserError("--recombine_objects swaps backgrounds too: leave --swap_backgrounds out.")
-    if shown and arguments.masks in MASK_CONTROLS:
+    if shown and arguments.masks == "whole":
         raise UserError(
-            f"--{shown[0].flag} cuts the objects out by their masks, and --masks {arguments.masks} marks none: leave "
-            "one of them out."
+            f"--{shown[0].flag} takes backgrounds from other images, and --masks whole leaves none: leave one of them "
+            "out."
         )
     if not 0 < arguments.finetuned_share <= 1:
         raise UserError(f"--finetuned_share is {arguments.finetuned_share:g}: give a share above 0 and up to 1.")
@@ -272,7 +272,7 @@ def own_mask_reading(
             f"--dataset: {arguments.dataset!r} has no column of masks: name a folder of them by --masks, or make them "
             "with --masks tokencut."
         )
-    if arguments.masks in ("annotated", "random", "other"):
+    if arguments.masks in ("annotated", "random", "other", "box"):
         is_own = arguments.dataset not in TRAINING_SETS
     else:
         is_own = arguments.masks not in ("tokencut", "whole")

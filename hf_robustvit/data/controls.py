@@ -12,7 +12,7 @@ from hf_robustvit.data.pairs import read_row, undecoded
 from hf_robustvit.errors import UserError, unknown_name
 
 
-MASK_CONTROLS = ("random", "whole", "other")
+MASK_CONTROLS = ("random", "whole", "other", "box")
 
 # A random mask is cut from noise with this many values a side, which makes its blobs object-sized, not pixel-sized.
 NOISE_GRID = 6
@@ -26,7 +26,7 @@ def control_masks(
     Args:
         pairs: Rows as `read_row` takes them, with `mask`, which "whole" can do without.
         control: "random", smooth blobs with as much foreground as the image's own mask; "whole", all is foreground;
-            "other", the mask of another image, stretched to this one's size.
+            "other", the mask of another image, stretched to this one's size; "box", the bounding box of the mask.
         seed: For the random masks (each depends only on it and the image_id) and for which image gets which mask.
         reading: How the masks are read, as for `read_row`; the new ones are read with None.
 
@@ -50,6 +50,10 @@ def control_masks(
             return {"mask": random_mask(mask, f"{seed}/{row['image_id']}")}
         if control == "whole":
             return {"mask": PIL.Image.new("L", image.size, 255)}
+        if control == "box":
+            box = PIL.Image.new("L", image.size)
+            box.paste(255, mask.getbbox() or (0, 0, 0, 0))
+            return {"mask": box}
         other = read_row(sources[int(others[index])], reading).mask
         return {"mask": other.resize(image.size, PIL.Image.Resampling.BILINEAR)}
 

@@ -24,6 +24,27 @@ def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
         frozen.requires_grad_(False)
 
 
+def freeze_all_but_attention(model: PreTrainedModel, keep_head: bool) -> None:
+    """Freeze what is still trained of a classifier but its layers' attention: queries, keys, values and the output.
+
+    Touvron et al., "Three things everyone should know about Vision Transformers" (2022): attention alone suffices for
+    fine-tuning. The weights that hold what the model knows of its classes, the MLPs and the head, then stay.
+
+    Args:
+        model: A classifier from `load_classifier`, perhaps already frozen below a layer.
+        keep_head: Whether the head is trained too, as it must where it is new.
+
+    Raises:
+        UserError: No attention is trained.
+    """
+    attention = {id(weight) for layer in layers_of(model) for weight in layer.attention.parameters()}
+    for name, weight in model.named_parameters():
+        if id(weight) not in attention and not (keep_head and is_head(name)):
+            weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in model.parameters() if id(weight) in attention):
+        raise UserError("--attention_only trains no weight with --trainable_layers 0: leave one of the two out.")
+
+
 def add_lora(model: PreTrainedModel, rank: int, alpha: float) -> None:
     """Freeze a classifier but for its heads, and give every linear layer that was trained a pair of small matrices.
 

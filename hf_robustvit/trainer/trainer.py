@@ -22,7 +22,13 @@ from hf_robustvit.losses import LOSSES, FinetuneLoss, GradMaskLoss, LossOutput, 
 from hf_robustvit.losses.output import foreground_of
 from hf_robustvit.trainer.callbacks import EpochCallback, InterruptionCallback, place_tensorboard
 from hf_robustvit.trainer.checkpoints import begin_checkpoint, check_room, raise_if_full
-from hf_robustvit.trainer.parameters import accept_saved_names, add_lora, freeze_below, merge_lora
+from hf_robustvit.trainer.parameters import (
+    accept_saved_names,
+    add_lora,
+    freeze_all_but_attention,
+    freeze_below,
+    merge_lora,
+)
 from hf_robustvit.trainer.repetition import refuse_another_run, training_record
 
 
@@ -122,6 +128,8 @@ class RobustViTTrainer(Trainer):
             accept_saved_names(model)
         if args.trainable_layers is not None:
             freeze_below(model, args.trainable_layers)
+        if args.attention_only:
+            freeze_all_but_attention(model, keep_head=new_head)
         if args.lora_rank is not None:
             add_lora(model, args.lora_rank, args.lora_alpha)
         if args.should_save:

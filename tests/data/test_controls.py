@@ -74,6 +74,16 @@ def test_a_soft_mask_counts_by_its_mean(pairs, tmp_path):
     assert (masks_of(control_masks(pairs.select([0]), "random", seed=0))[0] > 0).mean() == pytest.approx(0.2, abs=1e-3)
 
 
+def test_a_box_is_the_least_that_holds_the_mask(pairs, tmp_path):
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    pixels[10, 20], pixels[30, 15], pixels[12, 40] = 255, 3, 128
+    Image.fromarray(pixels).save(tmp_path / "0.png")
+    box, *_ = masks_of(control_masks(pairs, "box", seed=0))
+    wanted = np.zeros_like(pixels)
+    wanted[10:31, 15:41] = 255
+    assert np.array_equal(box, wanted)
+
+
 def test_whole_masks_mark_everything(pairs):
     assert all((mask == 255).all() for mask in masks_of(control_masks(pairs, "whole", seed=0)))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -65,6 +66,30 @@ def test_trainable_layers_leaves_the_rest_as_it_is(family, tmp_path):
     assert any("classifier" in name for name in moved)
     assert any("layers.2." in name for name in moved) or any("layer.2." in name for name in moved)
     assert not [name for name in moved if "embeddings" in name or "layers.0." in name or "layers.1." in name]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_only_moves_queries_keys_values_and_outputs(family, tmp_path):
+    model = tiny_model(family, num_hidden_layers=3)
+    before = weights(model)
+    make_trainer(tmp_path, model=model, trainable_layers=2, attention_only=True, num_train_epochs=1).train()
+    moved = {name for name, weight in weights(model).items() if not torch.equal(weight, before[name])}
+    wanted = {name for name in before if re.search(r"layers?\.[12]\.attention\..*_proj\.(weight|bias)$", name)}
+    # A bias of the keys shifts all scores of a query alike, so it has no gradient but rounding's.
+    assert len(wanted) == 2 * 8 and {name for name in wanted if "k_proj.bias" not in name} <= moved <= wanted
+
+
+def test_attention_only_trains_a_head_that_is_new(tmp_path):
+    model = tiny_model("vit")
+    before = weights(model)
+    make_trainer(tmp_path, model=model, new_head=True, attention_only=True, num_train_epochs=1).train()
+    moved = {name for name, weight in weights(model).items() if not torch.equal(weight, before[name])}
+    assert {name for name in moved if "attention" not in name} == {"classifier.weight", "classifier.bias"}
+
+
+def test_attention_only_of_no_layer_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="--attention_only trains no weight with --trainable_layers 0"):
+        make_trainer(tmp_path, trainable_layers=0, attention_only=True)
 
 
 def test_too_many_trainable_layers_are_an_error(tmp_path):
