@@ -74,7 +74,7 @@ class FinetuneArguments:
     swap_backgrounds: bool = HfArg(default=False, help="Show each image on another one's background half of the time.")
     recombine_objects: bool = HfArg(
         default=False,
-        help="As --swap_backgrounds, and half of the objects on another background are moved, turned and scaled.",
+        help="Show three of four images on another one's background, half of these moved, turned and scaled.",
     )
     finetuned_share: float = HfArg(
         default=1.0,

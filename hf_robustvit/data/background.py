@@ -16,7 +16,6 @@ from hf_robustvit.errors import UserError
 
 
 GREY = (128, 128, 128)
-SWAPPED_SHARE = 0.5
 
 
 def grey_background(image: PIL.Image.Image, mask: PIL.Image.Image) -> PIL.Image.Image:
@@ -70,6 +69,7 @@ class SwapBackgrounds:
     """
 
     flag = "swap_backgrounds"
+    share = 0.5  # of the images that are shown on another background
 
     def __init__(self, transform: PairTransform, pairs: datasets.Dataset):
         if len(pairs) < 2:
@@ -84,7 +84,7 @@ class SwapBackgrounds:
     def _show(self, row: Mapping[str, Any]) -> Pair:
         pair = self.transform.read(row)
         # torch's global generator, which `AugmentedPairs` seeds for each row.
-        if torch.rand(()) >= SWAPPED_SHARE:
+        if torch.rand(()) >= self.share:
             return pair
         further = 1 + int(torch.randint(len(self.pairs) - 1, ()))
         other = self.transform.read(self.pairs[(self.rows[row["image_id"]] + further) % len(self.pairs)])

@@ -3,6 +3,7 @@
 from operator import attrgetter
 
 from hf_robustvit.experiments.book import Experiment
+from hf_robustvit.experiments.contest import contest
 from hf_robustvit.experiments.figures import examples, per_class, sis
 from hf_robustvit.experiments.frontier import frontier, frontier_recipes
 from hf_robustvit.experiments.learning_rate import learning_rates
@@ -15,6 +16,7 @@ from hf_robustvit.experiments.recipes import (
     OURS_UNANNOTATED,
     RRR,
     Recipe,
+    contest_recipes,
     seed_recipes,
 )
 from hf_robustvit.experiments.tables import (
@@ -75,6 +77,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         models=attrgetter("first_model"),
         benchmarks=lambda suite: [*suite.benchmarks.values()],
         show=frontier,
+    ),
+    "recipe": Experiment(
+        title="The recipe, its rivals and its parts",
+        recipes=lambda suite: contest_recipes(),
+        models=attrgetter("first_model"),
+        benchmarks=lambda suite: [*suite.benchmarks.values()],
+        show=contest,
     ),
     "sensitivity": Experiment(
         title="Samples per class and number of classes (Fig. 7)",

@@ -1,13 +1,9 @@
 """What robustness costs: for every way to fine-tune, the curve from the original's weights to the fine-tuned ones."""
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
 import pandas as pd
 
-from hf_robustvit.evaluation.accuracy import outcomes
-from hf_robustvit.evaluation.statistics import bootstrap_interval, difference_interval, object_groups
 from hf_robustvit.experiments.book import Book
+from hf_robustvit.experiments.means import CHANGES, change_cells, mean_changes
 from hf_robustvit.experiments.recipes import FRONTIER, Recipe
 from hf_robustvit.experiments.runs import Run
 from hf_robustvit.files import replacing
@@ -34,13 +30,8 @@ def frontier(book: Book) -> str:
             table.to_csv(path, index=False)
         caption = f"{model}: change of top-1 with 25, 50, 75 and 100 % of the fine-tuned weights (WiSE-FT)"
         save_figure(plot_frontier(table, caption), stem)
-        columns = [name.removesuffix("_low") for name in table if name.endswith("_low")]
-        lines = [
-            [row["recipe"], f"{row['share']:.0%}"]
-            + [f"{row[name]:+.1f} [{row[f'{name}_low']:+.1f}, {row[f'{name}_high']:+.1f}]" for name in columns]
-            for _, row in table.iterrows()
-        ]
-        header = ["", "share", *(name.replace("_", " ") for name in columns)]
+        lines = [[row["recipe"], f"{row['share']:.0%}", *change_cells(row)] for _, row in table.iterrows()]
+        header = ["", "share", *(name.replace("_", " ") for name in CHANGES)]
         parts.append(f"{book.figure(stem.name, caption)}\n{markdown_table(header, lines)}\n")
     text = (
         "Change of top-1 accuracy in points from the original, the mean over the natural data sets and that over the "
@@ -51,40 +42,6 @@ def frontier(book: Book) -> str:
 
 def _changes(book: Book, recipe: Recipe, run: Run) -> dict[str, float | str]:
     suite = book.workshop.suite
-    predictions = {
-        name: {benchmark: book.paired_predictions(run, benchmark) for benchmark in sets.values()}
-        for name, sets in (("natural", suite.natural), ("synthetic", suite.synthetic))
-    }
-    row: dict[str, float | str] = {"recipe": recipe.label.rpartition(", ")[0], "share": recipe.share}
-    for ending, held_out in (("", False), ("_held_out", True)):
-        for name, pairs in predictions.items():
-            change, low, high = mean_change(pairs, held_out)
-            row |= {name + ending: change, f"{name}{ending}_low": low, f"{name}{ending}_high": high}
-    return row
-
-
-def mean_change(pairs: Mapping[str, Sequence[pd.DataFrame]], held_out: bool) -> tuple[float, float, float]:
-    """The mean over data sets of a run's change of top-1 from the original, and its 95 % interval, in points.
-
-    Args:
-        pairs: Data set, each counting alike -> the predictions before and after, as `pair_predictions` gives them.
-        held_out: Whether only the images of classes that were not trained on count; all do where there are none.
-    """
-    parts = []
-    for benchmark, (before, after) in pairs.items():
-        if held_out and not after["training_class"].all():
-            before, after = (frame[~after["training_class"].astype(bool)] for frame in (before, after))
-        change = outcomes(after)["top1"].astype(float) - outcomes(before)["top1"].astype(float)
-        # An image that stands alone is told from those of other data sets.
-        group = after["object"] if "object" in after else [f"{benchmark}/{name}" for name in after.index]
-        parts.append(pd.DataFrame({"change": change / len(change), "object": group}))
-    rows = pd.concat(parts)
-    # So that the mean over all rows is the mean over the data sets.
-    weighted = rows["change"].to_numpy() * len(rows) / len(parts)
-    groups = object_groups(rows)
-    if weighted.any():
-        low, high = bootstrap_interval(np.mean, weighted, groups)
-    else:  # resampling tells nothing where nothing changed
-        same = np.zeros(len(rows), dtype=bool)
-        low, high = difference_interval(same, same, groups)
-    return 100 * float(weighted.mean()), 100 * low, 100 * high
+    pairs = {benchmark: [book.paired_predictions(run, benchmark)] for benchmark in suite.benchmarks.values()}
+    label = recipe.label.rpartition(", ")[0]
+    return {"recipe": label, "share": recipe.share, **mean_changes(pairs, suite)}

@@ -7,7 +7,7 @@ from hf_robustvit.evaluation.accuracy import outcomes
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
 from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
 from hf_robustvit.experiments.book import Book
-from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS
+from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, SEEDS, without_seed
 from hf_robustvit.files import replacing
 from hf_robustvit.reporting.plots import plot_class_groups, plot_sensitivity, save_figure
 from hf_robustvit.reporting.tables import (
@@ -84,7 +84,7 @@ def seed_tables(book: Book) -> str:
     benchmarks, tables = book.workshop.suite.benchmarks, []
     for figure, title in (("top1", "Top-1"), ("top5", "Top-5")):
         shown = titled(book.results, benchmarks, [figure])
-        shown["method"] = shown["method"].str.replace(r", seed \d+$", "", regex=True)
+        shown["method"] = shown["method"].map(without_seed)
         keys = ["model", "method", "dataset", "figure"]
         values = shown.groupby(keys, sort=False, as_index=False)["value"].agg(["mean", "std"])
         values["cell"] = [

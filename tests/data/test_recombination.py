@@ -51,7 +51,7 @@ def described(example: dict) -> tuple[str, float, float, float]:
 
 def test_images_are_shown_as_they_are_swapped_and_moved(examples):
     around, shares, rows, columns = map(np.array, zip(*map(described, examples), strict=True))
-    assert (around == "B").mean() == pytest.approx(0.5, abs=0.08)
+    assert (around == "B").mean() == pytest.approx(0.25, abs=0.08)
     # The square has 400 of 4800 pixels, and the crop is 7/8 of the resized image's sides.
     in_place = np.isclose(shares, 400 / 4800 * (64 / 56) ** 2, rtol=0.15)
     in_place &= (abs(rows - 0.5) < 0.1) & (abs(columns - 0.5) < 0.1)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hf_robustvit.evaluation.statistics import score_interval
-from hf_robustvit.experiments.frontier import mean_change
+from hf_robustvit.experiments.means import mean_change
 
 
 def predictions(hits: str, objects: str | None = None, held_out: str = "") -> pd.DataFrame:
@@ -23,8 +23,8 @@ def predictions(hits: str, objects: str | None = None, held_out: str = "") -> pd
 
 def test_data_sets_count_alike_whatever_their_size():
     pairs = {
-        "few": (predictions("0000"), predictions("1100")),
-        "many": (predictions("1" * 40), predictions("1" * 36 + "0" * 4)),
+        "few": [(predictions("0000"), predictions("1100"))],
+        "many": [(predictions("1" * 40), predictions("1" * 36 + "0" * 4))],
     }
     change, low, high = mean_change(pairs, held_out=False)
     assert change == pytest.approx((50 - 10) / 2)
@@ -33,14 +33,25 @@ def test_data_sets_count_alike_whatever_their_size():
 
 def test_held_out_classes_alone():
     pair = predictions("0000", held_out="1100"), predictions("1011", held_out="1100")
-    assert mean_change({"set": pair}, held_out=False)[0] == pytest.approx(75)
-    assert mean_change({"set": pair}, held_out=True)[0] == pytest.approx(50)
+    assert mean_change({"set": [pair]}, held_out=False)[0] == pytest.approx(75)
+    assert mean_change({"set": [pair]}, held_out=True)[0] == pytest.approx(50)
 
 
 @pytest.mark.parametrize("objects, count", [(None, 8), ("aabbccdd", 4)])
 def test_where_nothing_changed_the_interval_still_has_a_width(objects, count):
     pair = predictions("01010101", objects), predictions("01010101", objects)
-    change, low, high = mean_change({"set": pair}, held_out=False)
+    change, low, high = mean_change({"set": [pair]}, held_out=False)
     same = np.zeros(count, dtype=bool)
     assert change == 0 and (low, high) == pytest.approx([100 * bound for bound in score_interval(same, same)])
     assert low < -10 and high > 10
+
+
+def test_seeds_are_averaged_and_an_image_stays_whole():
+    before = predictions("00000000")
+    seeds = [(before, predictions(hits)) for hits in ("11000000", "10000000")]
+    change, low, high = mean_change({"set": seeds}, held_out=False)
+    assert change == pytest.approx(100 * 3 / 16)
+    # The same image by two seeds tells no more than one: the interval is that of one seed twice.
+    once = mean_change({"set": seeds[:1]}, held_out=False)
+    twice = mean_change({"set": seeds[:1] * 2}, held_out=False)
+    assert twice[0] == pytest.approx(once[0]) and twice[2] - twice[1] > 0.9 * (once[2] - once[1])
