@@ -25,8 +25,10 @@ def contest(book: Book) -> str:
         changes = [[label, *_changes(book, runs[original] * len(runs[label]), runs[label])] for label in others]
         parts.append(f"{model}: change from the original.\n\n{markdown_table(['', *header], changes)}\n")
         rivals = [rival.label for rival in CONTESTANTS if rival is not RECIPE]
-        against = [[f"against: {label}", *_changes(book, runs[label], runs[RECIPE.label])] for label in rivals]
-        parts.append(f"{model}: {RECIPE.label}, seed by seed.\n\n{markdown_table(['', *header], against)}\n")
+        against = [[label, *_changes(book, runs[label], runs[RECIPE.label])] for label in rivals]
+        parts.append(
+            f"{model}: {RECIPE.label} minus each rival, seed by seed.\n\n{markdown_table(['', *header], against)}\n"
+        )
     text = (
         "Change of top-1 accuracy in points, the mean over the natural data sets and that over the synthetic ones, "
         "each data set counting alike; over the seeds where there are several. The paired 95 % intervals keep whole "

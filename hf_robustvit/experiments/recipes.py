@@ -115,16 +115,12 @@ def seed_recipes(suite: Suite) -> list[Recipe]:
 
 
 def contest_recipes() -> list[Recipe]:
-    """The contestants over the seeds; then the recipe with wrong masks, and without each of its parts."""
-    variants = {
-        **{f"{control} masks": {"masks": control} for control in ("random", "other", "box")},
-        "all weights trained": {"attention_only": False, "learning_rate": 2e-5},
-        "backgrounds swapped only": {"recombine_objects": False, "swap_backgrounds": True},
-        "photos as they are": {"recombine_objects": False},
-        "and the paper's loss": {"method": "robustvit", "classification_target": "label"},
+    """The contestants over the seeds; then the recipe with wrong masks, and without one of its parts."""
+    variants = {f"{masks} masks": {**RECIPE.settings, "masks": masks} for masks in ("random", "other", "box")} | {
+        "all weights trained": {**RECOMBINED.settings, "load_best_model_at_end": False},
+        "backgrounds swapped only": {**RECIPE.settings, "recombine_objects": False, "swap_backgrounds": True},
+        "photos as they are": {**RECIPE.settings, "recombine_objects": False},
+        "with the paper's loss": {**RECIPE.settings, "method": "robustvit", "classification_target": "label"},
     }
-    parts = [
-        replace(RECIPE, label=f"{RECIPE.label}, {name}", settings={**RECIPE.settings, **settings})
-        for name, settings in variants.items()
-    ]
-    return [ORIGINAL, *over_seeds(CONTESTANTS), *parts, replace(RECIPE, label="Recipe, not interpolated", share=1.0)]
+    parts = [Recipe(f"{RECIPE.label}, {name}", settings, RECIPE.share) for name, settings in variants.items()]
+    return [ORIGINAL, *over_seeds(CONTESTANTS), *parts, Recipe("Recipe, not interpolated", RECIPE.settings)]

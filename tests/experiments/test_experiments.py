@@ -18,7 +18,7 @@ from hf_robustvit.experiments import runs
 from hf_robustvit.experiments.catalogue import EXPERIMENTS
 from hf_robustvit.experiments.frontier import SHARES
 from hf_robustvit.experiments.pages import make_experiments, show_experiments
-from hf_robustvit.experiments.recipes import FRONTIER, OURS
+from hf_robustvit.experiments.recipes import FRONTIER, OURS, PLAIN_SWAPPED, RECIPE, SEEDS
 from hf_robustvit.experiments.runs import Run
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.record import TrainingRecord
@@ -91,6 +91,7 @@ def test_runs_are_shared_and_not_repeated(finished, suite, monkeypatch):
     assert len(titles) == len(set(titles))
     # Eight ablations, eight controls and so on, but many rows of the tables are one run.
     rows = {row[2] for one in EXPERIMENTS.values() for row in one.rows(workshop.suite)}
+    rows |= {run.finetuned for run in rows}
     assert len(titles) == len(rows) < sum(len(e.rows(workshop.suite)) for e in EXPERIMENTS.values())
 
     folder, described = suite
@@ -147,6 +148,22 @@ def test_the_frontier_weighs_data_sets_alike(finished):
     assert table["natural_held_out"].equals(table["natural"])
     page = (workshop.root / "frontier" / "frontier.md").read_text()
     assert "| Ours" in page and "frontier-Tiny.png" in page
+
+
+def test_the_recipe_is_held_against_its_rivals_seed_by_seed(finished):
+    workshop, _ = finished
+    model = workshop.suite.models["Tiny"]
+    page = (workshop.root / "recipe" / "recipe.md").read_text()
+    for rival in (OURS, PLAIN_SWAPPED):
+        differences = []
+        for seed in SEEDS:
+            two = [replace(one, settings={**one.settings, "class_seed": seed}) for one in (rival, RECIPE)]
+            before, after = (workshop.result(one.run(workshop.suite, model), "turned").top1 for one in two)
+            differences.append(after - before)
+        cells = re.search(rf"^\| {rival.label} +\|(.*)$", page.split("minus each rival")[1], re.MULTILINE)[1].split(
+            "|"
+        )
+        assert cells[1].strip().startswith(f"{np.mean(differences):+.1f} [")
 
 
 @pytest.mark.parametrize("moment", ["before training", "after training", "second benchmark"])

@@ -1,9 +1,12 @@
 """The suite that is made of a folder: how much is trained on, and what the runs are scored on."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, PLAIN_SWAPPED, RRR, seed_recipes
+from hf_robustvit.experiments.recipes import OURS, OURS_UNANNOTATED, PLAIN_SWAPPED, RECIPE, RRR, seed_recipes
 from hf_robustvit.experiments.suites import CUTOUTS, folder_suite
 
 
@@ -50,3 +53,10 @@ def test_seeds_repeat_the_controls_of_a_folder(tmp_path):
 def test_a_folder_that_gives_no_suite_is_refused(tmp_path, models, labels, sentence):
     with pytest.raises(UserError, match=sentence):
         folder_suite(tmp_path, models, labels)
+
+
+def test_the_example_is_the_recipe_with_the_settings_of_a_folder(tmp_path):
+    example = yaml.safe_load(Path(__file__).parents[2].joinpath("examples", "photos.yaml").read_text())
+    suite = folder_suite(tmp_path, ["m"], [0] * 3 + [1] * 3)
+    shared = {name: suite.settings[name] for name in ("samples_per_class", "num_train_epochs", "lr_decay_epochs")}
+    assert example == {**RECIPE.settings, "finetuned_share": RECIPE.share, **shared}
