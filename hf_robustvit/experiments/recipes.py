@@ -89,7 +89,7 @@ RECIPE = Recipe(
 )
 
 # What robustness costs is looked at for each with several shares of its weights.
-FRONTIER = (RECIPE, OURS, PLAIN_SWAPPED, RECOMBINED, OURS_SWAPPED, PLAIN)
+FRONTIER = (RECIPE, OURS, PLAIN_SWAPPED, RECOMBINED, OURS_SWAPPED)
 
 SEEDS = (0, 1, 2)
 CONTESTANTS = (OURS, PLAIN_SWAPPED, RECIPE)
