@@ -119,7 +119,6 @@ def contest_recipes() -> list[Recipe]:
     variants = {f"{masks} masks": {**RECIPE.settings, "masks": masks} for masks in ("random", "other", "box")} | {
         "all weights trained": {**RECOMBINED.settings, "load_best_model_at_end": False},
         "backgrounds swapped only": {**RECIPE.settings, "recombine_objects": False, "swap_backgrounds": True},
-        "photos as they are": {**RECIPE.settings, "recombine_objects": False},
         "with the paper's loss": {**RECIPE.settings, "method": "robustvit", "classification_target": "label"},
     }
     parts = [Recipe(f"{RECIPE.label}, {name}", settings, RECIPE.share) for name, settings in variants.items()]
