@@ -79,7 +79,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         show=frontier,
     ),
     "recipe": Experiment(
-        title="The recipe, its rivals and its parts",
+        title="The recipe, its rivals and wrong masks",
         recipes=lambda suite: contest_recipes(),
         models=attrgetter("first_model"),
         benchmarks=lambda suite: [*suite.benchmarks.values()],

@@ -1,4 +1,4 @@
-"""The recommended recipe against the paper's loss and plain fine-tuning, over the seeds, and what it is made of."""
+"""The recommended recipe against the paper's loss and plain fine-tuning, over the seeds, and with wrong masks."""
 
 from collections import defaultdict
 
