@@ -149,7 +149,7 @@ def plot_frontier(table: pd.DataFrame, title: str) -> Figure:
         )
     for edge in (axes.axhline, axes.axvline):
         edge(0, color="black", linewidth=0.8)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(edgecolor="none", framealpha=1, fontsize=8)
     _finish(axes, title, "natural data sets, change (points)", "synthetic data sets, change (points)", "both")
     return figure
 
