@@ -25,7 +25,7 @@ from hf_robustvit.experiments.catalogue import EXPERIMENTS
 from hf_robustvit.experiments.pages import make_experiments, show_experiments
 from hf_robustvit.experiments.runs import Sources, Workshop
 from hf_robustvit.experiments.suites import choose_suite, folder_suite
-from hf_robustvit.masks import QualityGate, TokenCutOptions
+from hf_robustvit.masks import OPTIONS, QualityGate
 
 
 @dataclass
@@ -119,9 +119,9 @@ def finetune_with(
     reading: MaskReading = NO_FLAGS,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Fine-tune by flags of run_finetune.py; the validation figures before and after."""
-    types = (FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
-    arguments, config, *tokencut = HfArgumentParser(types).parse_dict(flags)
-    return finetune(arguments, config, pairs, *tokencut, reading, validation_pairs)
+    types = (FinetuneArguments, RobustViTConfig, QualityGate, *OPTIONS)
+    arguments, config, gate, *mask_options = HfArgumentParser(types).parse_dict(flags)
+    return finetune(arguments, config, pairs, mask_options, gate, reading, validation_pairs)
 
 
 def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:

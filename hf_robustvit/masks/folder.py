@@ -35,7 +35,7 @@ ACCEPTED, REJECTED = "masks", "rejected"
 
 
 class Masker(Protocol):
-    """Where masks come from: `TokenCut` or `BoxMasks`.
+    """Where masks come from: a masker of `masks.SOURCES`, or `BoxMasks`.
 
     Attributes:
         origin: What error messages call it.
@@ -132,7 +132,7 @@ class MaskFolder:
                 images.append(masker.prepare(image))
                 image_ids.append(row["image_id"])
         for image_id, mask in zip(image_ids, masker(images, image_ids), strict=True):
-            scores = asdict(mask.scores) if mask.scores else None
+            scores = mask.scores and {name: score for name, score in asdict(mask.scores).items() if score is not None}
             text = PngImagePlugin.PngInfo()
             text.add_text("hf_robustvit", json.dumps({"scores": scores, "problem": mask.problem}))
             with replacing(self._place(image_id, self._reason(scores, mask.problem))) as path:
@@ -201,9 +201,9 @@ def summary(records: dict[str, dict[str, Any]]) -> str:
     lines += [f"Rejected: {image_id}: {reason}." for image_id, reason in rejected.items()]
     if sum("area" in record for record in records.values()) > 2 * (len(records) - len(rejected)):
         lines.append(
-            "Most masks were rejected: look at the contact sheet. If they miss the objects, use a backbone "
-            "trained without labels (--backbone facebook/dino-vitb16); if they are good, loosen the thresholds named "
-            "above."
+            "Most masks were rejected: look at the contact sheet. If they miss the objects, use another source or "
+            "network, for TokenCut a backbone trained without labels (--backbone facebook/dino-vitb16); if they are "
+            "good, loosen the thresholds named above."
         )
     for name, kept in (("all", records.values()), ("accepted", [r for r in records.values() if r["accepted"]])):
         known = [record["iou"] for record in kept if record.get("iou") is not None]

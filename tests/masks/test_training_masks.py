@@ -15,7 +15,7 @@ from dataset_scripts import load_training_pairs
 from hf_robustvit.cutouts import CLASS_NAMES
 from hf_robustvit.data.mask_folder import mask_path, take_masks
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
+from hf_robustvit.masks import QualityGate, TokenCut, TokenCutOptions, with_made_masks
 from hf_robustvit.masks.backbone import Backbone
 
 
@@ -129,7 +129,7 @@ def test_imagenet_s_takes_the_same_images_and_is_compared_with_its_own_masks(tmp
     pairs = load_training_pairs("imagenet-s", str(tmp_path), masks="tokencut")
     options = TokenCutOptions(str(save_backbone(tmp_path / "backbone")), image_size=160, sigma_spatial=8)
     parts = [pairs.select([0]), pairs.select([1])]
-    training, validation = with_tokencut_masks(parts, tmp_path / "made", options, QualityGate())
+    training, validation = with_made_masks(parts, tmp_path / "made", TokenCut(options), QualityGate())
     assert training[0]["mask"].filename == str(tmp_path / "made/masks/n01440764/n01440764_1.png")
     assert validation["image_id"][:] == ["n01443537/n01443537_1.JPEG"]
     report = json.loads((tmp_path / "made/masks.json").read_text())["images"]
