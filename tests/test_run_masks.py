@@ -92,7 +92,9 @@ def test_a_second_run_makes_what_is_missing_and_keeps_the_rest(photos, backbone,
     ours = TokenCut.__call__
     monkeypatch.setattr(TokenCut, "__call__", lambda self, images, ids: seen.extend(ids) or ours(self, images, ids))
     second = make_masks(photos, out, "--backbone", backbone)
-    assert seen == ["cat/0.png"] and second == first
+    assert seen == ["cat/0.png"] and second["images"] == first["images"]
+    assert (first["made"]["images"], second["made"]["images"]) == (5, 6)
+    assert 0 < first["made"]["seconds"] < second["made"]["seconds"]
     del kept[out / "masks/cat/0.png"]
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
@@ -168,6 +170,11 @@ def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
     [
         (("--source", "boxes"), "--source boxes needs --boxes: give a COCO .json file"),
         (("--source", "tokencut", "--boxes", "b.json"), "--boxes b.json is not used by --source tokencut: leave one"),
+        (
+            ("--source", "tokencut", "--saliency_model", "n.onnx"),
+            "--saliency_model n.onnx is not used by --source",
+        ),
+        (("--boxes", "b.json", "--saliency_model", "n.onnx"), "--saliency_model n.onnx is not used by --source boxes"),
         (("--source", "drawn"), "--source: there is no 'drawn'. Known names: tokencut, saliency, boxes"),
     ],
 )

@@ -28,7 +28,8 @@ class MaskArguments:
     images: str = HfArg(help="Folder with images/<class>/*, <class>/*, or images without classes.")
     output_dir: str = HfArg(help="Where masks go; those that are there are kept.")
     source: str | None = HfArg(
-        default=None, help=f"{', '.join(SOURCES)} or boxes. Default: boxes with --boxes, else tokencut."
+        default=None,
+        help=f"{', '.join(SOURCES)} or boxes. Default: what --boxes or --saliency_model is for, else tokencut.",
     )
     annotated: str | None = HfArg(
         default=None, help="Folder of annotated masks <class>/<stem>.png, to report the IoU."
@@ -70,11 +71,14 @@ def make_masks(
         UserError: There is no such source; the images, the annotated masks or the boxes do not fit; or no image
             gives a mask that the gate could judge.
     """
-    source = arguments.source or (BOXES if arguments.boxes else "tokencut")
+    files = {BOXES: ("boxes", arguments.boxes)}
+    files |= {"saliency": ("saliency_model", options_of("saliency", mask_options).saliency_model)}
+    source = arguments.source or next((name for name, (_, file) in files.items() if file), "tokencut")
     if source not in (*SOURCES, BOXES):
         raise unknown_name("--source", source, (*SOURCES, BOXES))
-    if arguments.boxes and source != BOXES:
-        raise UserError(f"--boxes {arguments.boxes} is not used by --source {source}: leave one of the two flags out.")
+    for name, (flag, file) in files.items():
+        if file and source != name:
+            raise UserError(f"--{flag} {file} is not used by --source {source}: leave one of the two flags out.")
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")
     if arguments.annotated:

@@ -54,7 +54,8 @@ class Run:
     @classmethod
     def of(cls, model: str, settings: Mapping[str, Any] | None, share: float = 1.0) -> "Run":
         """A run from a dict of settings; None is the original model."""
-        return cls(model, tuple(sorted((settings or {}).items())), share)
+        items = {name: tuple(value) if isinstance(value, list) else value for name, value in (settings or {}).items()}
+        return cls(model, tuple(sorted(items.items())), share)
 
     @property
     def is_original(self) -> bool:

@@ -28,7 +28,7 @@ def network(tmp_path):
 
 
 def make_masks(photos, out, *flags):
-    arguments = ["--images", photos, "--output_dir", out, "--source", "saliency", *flags]
+    arguments = ["--images", photos, "--output_dir", out, *flags]
     types = (run_masks.MaskArguments, QualityGate, MaskReading, *OPTIONS)
     run_masks.main(*parse_settings(*types, arguments=list(map(str, arguments))))
     return json.loads((out / "masks.json").read_text())
@@ -121,7 +121,7 @@ def test_no_network_is_named(tmp_path):
     (tmp_path / "photos").mkdir()
     photograph()[0].save(tmp_path / "photos/a.png")
     with pytest.raises(UserError, match="Masks from saliency need --saliency_model: name the ONNX file of a network"):
-        make_masks(tmp_path / "photos", tmp_path / "out")
+        make_masks(tmp_path / "photos", tmp_path / "out", "--source", "saliency")
 
 
 @pytest.mark.parametrize(
