@@ -15,7 +15,7 @@ import pandas as pd
 from dataset_scripts import load_benchmark_rows, load_training_pairs
 from dataset_scripts.composites import load_composites
 from dataset_scripts.image_mask_folder import load_image_mask_folder
-from hf_robustvit.data import MADE_MASKS, NO_FLAGS, MaskReading, check_pairs
+from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import DEVELOPMENT, MASKED_PHOTOS, PHOTOS, BenchmarkRows
 from hf_robustvit.errors import UserError
 
@@ -57,12 +57,9 @@ class SuiteFolder:
     def training_pairs(self, masks: str = "annotated") -> datasets.Dataset:
         """The photos of train with masks that are kept; for the value of `--masks` see `load_training_pairs`.
 
-        Masks that are to be made are compared with these.
-
         Raises:
             UserError: Its photos or masks cannot be used.
         """
-        masks = "annotated" if masks in MADE_MASKS else masks
         pairs = load_training_pairs(os.path.join(self.folder, "train"), masks=masks)
         return keep_judged(pairs, os.path.join(self.folder, "train"))
 
