@@ -46,7 +46,7 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(tmp_path)
         (["table1", "--quick"], "--quick is for --suite cutouts"),
         (["table1", "--suite", "cutouts", "--development"], "--development is for a --suite that is a folder"),
         (["table1", "--learning_rate", "1e-5"], "--learning_rate is for a --suite that is a folder"),
-        (["masks", "--mask_sources", "drawn"], "--mask_sources: there is no 'drawn'. Known names: tokencut, saliency"),
+        (["masks", "--mask_sources", "drawn"], "--mask_sources: there is no 'drawn'. Known names: tokencut, "),
         (["table1", "--processes", "0"], "--processes is 0: give 1 or more"),
         (
             ["table3", "--suite", "cutouts", "--models", "google/vit-base-patch16-225"],
