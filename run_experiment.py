@@ -18,9 +18,10 @@ from dataset_scripts.suite_folder import SuiteFolder
 from hf_robustvit.commands.experiment import ExperimentArguments, as_flags, experiment
 from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 from hf_robustvit.data import NO_FLAGS, MaskReading
+from hf_robustvit.masks import OPTIONS, QualityGate
 
 
-def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS) -> None:
+def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS, *mask_settings: object) -> None:
     """Make the experiments, and say where their pages are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folders = (arguments.data_dir, arguments.images_dir)
@@ -30,9 +31,10 @@ def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS) -> Non
     else:
         load = (lambda dataset, masks: load_training_pairs(dataset, *folders, masks),)
         load += (lambda name: load_benchmark_rows(name, arguments.data_dir),)
-    print(*experiment(arguments, *load, reading=reading), sep="\n")
+    print(*experiment(arguments, *load, reading=reading, mask_settings=mask_settings), sep="\n")
 
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main(*parse_settings(ExperimentArguments, MaskReading, arguments=as_flags(sys.argv[1:])))
+        types = (ExperimentArguments, MaskReading, QualityGate, *OPTIONS)
+        main(*parse_settings(*types, arguments=as_flags(sys.argv[1:])))

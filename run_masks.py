@@ -1,7 +1,8 @@
-"""Make foreground masks for a folder of images: from TokenCut, which needs no annotation, or from bounding boxes.
+"""Make foreground masks for a folder of images: from TokenCut, a saliency network or bounding boxes.
 
     python run_masks.py --images DIR --output_dir OUT [--backbone facebook/dino-vitb16] [--annotated MASKS]
     python run_masks.py --images DIR --output_dir OUT --source boxes --boxes instances.json
+    python run_masks.py --images DIR --output_dir OUT --source saliency --saliency_model isnet.onnx
     accelerate launch run_masks.py flags.yaml
 
 DIR holds images/<class>/* or <class>/*, or images without classes. Writes OUT/masks/<class>/<stem>.png for
@@ -18,17 +19,17 @@ from dataset_scripts.image_mask_folder import load_images
 from hf_robustvit.commands.masks import MaskArguments, make_masks
 from hf_robustvit.commands.settings import check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.data import MaskReading
-from hf_robustvit.masks import QualityGate, TokenCutOptions
+from hf_robustvit.masks import OPTIONS, QualityGate
 
 
-def main(arguments: MaskArguments, *settings: TokenCutOptions | QualityGate | MaskReading) -> None:
+def main(arguments: MaskArguments, gate: QualityGate, reading: MaskReading, *mask_options: object) -> None:
     """Make the masks, and say how many there are."""
     state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs would not know each other
     logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
     check_output_dir(arguments.output_dir)
     with state.main_process_first():
         rows = load_images(arguments.images)
-    summary = make_masks(arguments, rows, state, *settings)
+    summary = make_masks(arguments, rows, state, mask_options, gate, reading)
     if state.is_main_process:
         print(summary)
     state.destroy_process_group()  # several processes part before they exit
@@ -36,4 +37,4 @@ def main(arguments: MaskArguments, *settings: TokenCutOptions | QualityGate | Ma
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main(*parse_settings(MaskArguments, TokenCutOptions, QualityGate, MaskReading))
+        main(*parse_settings(MaskArguments, QualityGate, MaskReading, *OPTIONS))

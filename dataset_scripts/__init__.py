@@ -28,7 +28,7 @@ from dataset_scripts.si_score import SIScore
 from dataset_scripts.spurious_imagenet import SpuriousImageNet
 from dataset_scripts.waterbirds import Waterbirds
 from hf_robustvit.cutouts import BENCHMARK_SPLITS
-from hf_robustvit.data import MASK_CONTROLS, NO_FLAGS, TRAINING_SETS, MaskReading
+from hf_robustvit.data import MADE_MASKS, MASK_CONTROLS, NO_FLAGS, TRAINING_SETS, MaskReading
 from hf_robustvit.data.benchmark_rows import BenchmarkRows, Decision
 from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError, unknown_name
@@ -204,8 +204,8 @@ def load_training_pairs(
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
         masks: "annotated"; a folder of masks/<class>/*.png to take instead of the data set's own, where images that
-            run_masks.py rejected are left out; or "tokencut" for masks that the caller makes; or a control of
-            `MASK_CONTROLS`, which the caller makes of the annotated masks. Of a folder, "tokencut" and "whole" need
+            run_masks.py rejected are left out; or one of `MADE_MASKS`, which the caller makes; or a control of
+            `MASK_CONTROLS`, which the caller makes of the annotated masks. Of a folder, `MADE_MASKS` and "whole" need
             no masks, and its rows have none.
         ignore: Also mark, in `ignore`, the pixels that ImageNet-S's annotators left open.
 
@@ -215,7 +215,7 @@ def load_training_pairs(
     Raises:
         UserError: There is no such data set, or its folder does not fit.
     """
-    masks_dir = None if masks in ("annotated", "tokencut", *MASK_CONTROLS) else os.path.abspath(masks)
+    masks_dir = None if masks in ("annotated", *MADE_MASKS, *MASK_CONTROLS) else os.path.abspath(masks)
     if ignore and (name != "imagenet-s" or masks != "annotated"):
         raise UserError("--ignore_unlabelled is for --dataset imagenet-s with its annotated masks: leave it out.")
     if name == "imagenet-s":
@@ -229,7 +229,7 @@ def load_training_pairs(
             name,
             images_dir=images_dir,
             masks_dir=masks_dir,
-            with_masks=masks not in ("tokencut", "whole"),
+            with_masks=masks not in (*MADE_MASKS, "whole"),
             skip_missing_masks=masks_dir is not None and _is_judged(masks_dir),
         )
     raise unknown_name("--dataset", name, [*TRAINING_SETS, "the path of a folder"])

@@ -8,10 +8,14 @@ from photo_folder import save_model, save_photos
 
 import run_experiment
 from dataset_scripts.suite_folder import is_for_development
+from hf_robustvit.commands import experiment
 from hf_robustvit.commands.experiment import start_helpers
 from hf_robustvit.commands.settings import parse_settings
+from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
+from hf_robustvit.experiments.recipes import mask_recipes
 from hf_robustvit.experiments.suites import CUTOUTS, IMAGENET, choose_suite
+from hf_robustvit.masks import OPTIONS, QualityGate
 
 
 def arguments(*flags):
@@ -42,6 +46,7 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(tmp_path)
         (["table1", "--quick"], "--quick is for --suite cutouts"),
         (["table1", "--suite", "cutouts", "--development"], "--development is for a --suite that is a folder"),
         (["table1", "--learning_rate", "1e-5"], "--learning_rate is for a --suite that is a folder"),
+        (["masks", "--mask_sources", "drawn"], "--mask_sources: there is no 'drawn'. Known names: tokencut, "),
         (["table1", "--processes", "0"], "--processes is 0: give 1 or more"),
         (
             ["table3", "--suite", "cutouts", "--models", "google/vit-base-patch16-225"],
@@ -52,6 +57,31 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(tmp_path)
 def test_each_mistake_is_one_sentence(flags, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         run_experiment.main(arguments(*flags, "--output_dir", str(tmp_path)))
+
+
+def test_the_flags_of_what_makes_masks_reach_the_runs(tmp_path, monkeypatch):
+    suites = []
+    monkeypatch.setattr(experiment, "make_experiments", lambda chosen, workshop: suites.append(workshop.suite))
+    monkeypatch.setattr(experiment, "show_experiments", lambda chosen, workshop: [])
+    flags = [
+        "--names",
+        "masks",
+        "--suite",
+        "cutouts",
+        "--output_dir",
+        tmp_path,
+        "--mask_sources",
+        "tokencut",
+        "saliency",
+    ]
+    flags += ["--saliency_model", "n.onnx", "--saliency_mean", 1, 2, 3, "--image_size", 96, "--max_area", 0.7]
+    types = (run_experiment.ExperimentArguments, MaskReading, QualityGate, *OPTIONS)
+    run_experiment.main(*parse_settings(*types, arguments=list(map(str, flags))))
+    (suite,) = suites
+    *_, tokencut, saliency = (dict(recipe.run(suite, "cutouts-vit").settings) for recipe in mask_recipes(suite)[1:])
+    assert (tokencut["backbone"], tokencut["image_size"], tokencut["max_area"]) == ("cutouts-vit", 96, 0.7)
+    assert (saliency["saliency_model"], saliency["saliency_mean"]) == ("n.onnx", (1.0, 2.0, 3.0))
+    assert "backbone" not in saliency and "saliency_model" not in tokencut
 
 
 def test_models_are_named_as_in_the_paper_or_by_id():

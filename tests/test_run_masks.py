@@ -13,10 +13,10 @@ from PIL import Image
 
 import run_masks
 from dataset_scripts.image_mask_folder import load_image_mask_folder
-from hf_robustvit.commands.masks import SOURCES
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
+from hf_robustvit.masks import OPTIONS, SOURCES, Source
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.quality import QualityGate
 from hf_robustvit.masks.tokencut import ObjectMask, TokenCut, TokenCutOptions
@@ -46,7 +46,7 @@ def photos(tmp_path):
 
 def make_masks(photos, out, *flags):
     arguments = ["--images", photos, "--output_dir", out, "--image_size", 160, "--sigma_spatial", 8, *flags]
-    types = (run_masks.MaskArguments, TokenCutOptions, QualityGate, MaskReading)
+    types = (run_masks.MaskArguments, QualityGate, MaskReading, *OPTIONS)
     run_masks.main(*parse_settings(*types, arguments=list(map(str, arguments))))
     return json.loads((out / "masks.json").read_text())
 
@@ -92,7 +92,9 @@ def test_a_second_run_makes_what_is_missing_and_keeps_the_rest(photos, backbone,
     ours = TokenCut.__call__
     monkeypatch.setattr(TokenCut, "__call__", lambda self, images, ids: seen.extend(ids) or ours(self, images, ids))
     second = make_masks(photos, out, "--backbone", backbone)
-    assert seen == ["cat/0.png"] and second == first
+    assert seen == ["cat/0.png"] and second["images"] == first["images"]
+    assert (first["made"]["images"], second["made"]["images"]) == (5, 6)
+    assert 0 < first["made"]["seconds"] < second["made"]["seconds"]
     del kept[out / "masks/cat/0.png"]
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
@@ -168,7 +170,12 @@ def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
     [
         (("--source", "boxes"), "--source boxes needs --boxes: give a COCO .json file"),
         (("--source", "tokencut", "--boxes", "b.json"), "--boxes b.json is not used by --source tokencut: leave one"),
-        (("--source", "drawn"), "--source: there is no 'drawn'. Known names: tokencut, boxes"),
+        (
+            ("--source", "tokencut", "--saliency_model", "n.onnx"),
+            "--saliency_model n.onnx is not used by --source",
+        ),
+        (("--boxes", "b.json", "--saliency_model", "n.onnx"), "--saliency_model n.onnx is not used by --source boxes"),
+        (("--source", "drawn"), "--source: there is no 'drawn'. Known names: tokencut, saliency, boxes"),
     ],
 )
 def test_a_source_and_its_flags_go_together(photos, tmp_path, flags, sentence):
@@ -187,7 +194,7 @@ class WholeImages:
 
 
 def test_a_new_source_is_one_row(photos, tmp_path, monkeypatch):
-    monkeypatch.setitem(SOURCES, "whole", lambda arguments, options, image_ids, device: WholeImages())
+    monkeypatch.setitem(SOURCES, "whole", Source(TokenCutOptions, lambda options, device: WholeImages()))
     report = make_masks(photos, tmp_path / "out", "--source", "whole")
     assert report["settings"] == {"source": "whole"} and report["images"]["cat/0.png"]["accepted"]
     with Image.open(tmp_path / "out/masks/cat/0.png") as mask:

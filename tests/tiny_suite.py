@@ -6,6 +6,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from mask_images import save_backbone
 from photo_folder import save_model, save_photos
+from tiny_onnx import save_saliency
 
 from dataset_scripts import load_benchmark_rows, load_training_pairs
 from hf_robustvit.commands.experiment import finetune_with
@@ -19,7 +20,7 @@ CLASSES = ("ant", "bee", "cow")
 def save_suite(folder: Path) -> Suite:
     """Write the model and the photos, and describe them."""
     save_model(folder / "tiny", CLASSES)
-    backbone = save_backbone(folder / "backbone")
+    backbone, network = save_backbone(folder / "backbone"), save_saliency(folder / "network.onnx")
     for seed, name in enumerate(("train", "near", "far", "turned", "masked")):
         save_photos(folder / name, CLASSES, seed=seed)
     return Suite(
@@ -38,13 +39,17 @@ def save_suite(folder: Path) -> Suite:
             "use_cpu": True,
             "disable_tqdm": True,
         },
-        tokencut_settings={
-            "backbone": str(backbone),
-            "image_size": 160,
-            "sigma_spatial": 8.0,
-            "min_eigen_gap": 0.0,
-            "min_agreement": 0.0,
+        mask_settings={
+            "tokencut": {
+                "backbone": str(backbone),
+                "image_size": 160,
+                "sigma_spatial": 8.0,
+                "min_eigen_gap": 0.0,
+                "min_agreement": 0.0,
+            },
+            "saliency": {"saliency_model": str(network), "saliency_mean": [110.0]},
         },
+        mask_sources=("tokencut", "saliency"),
         method_settings={"robustvit": {"classification_target": "label"}},
         half_settings={"num_classes": 2},
         sample_counts=(1, 2),

@@ -19,8 +19,7 @@ from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
-from hf_robustvit.masks import QualityGate, TokenCutOptions
-from hf_robustvit.masks.training import with_tokencut_masks
+from hf_robustvit.masks import QualityGate, TokenCut, TokenCutOptions, with_made_masks
 from hf_robustvit.reporting.audit import audit_summary, write_audit
 
 
@@ -62,9 +61,8 @@ def audit(
     data = BenchmarkData.for_model(replace(photos, tests_masks=False), checkpoint.model.config)
     all_ids = data.rows["image_id"][:]
     if arguments.masks == "tokencut":
-        (rows,) = with_tokencut_masks(
-            [data.rows], folder / "masks", TokenCutOptions(), QualityGate(), accelerator.device
-        )
+        masker = TokenCut(TokenCutOptions(), accelerator.device)
+        (rows,) = with_made_masks([data.rows], folder / "masks", masker, QualityGate())
         data = replace(data, rows=rows, reading=replace(data.reading, mask_orientation="displayed"))
     if not data.has_masks or data.label_space is None:
         raise UserError(f"--audit needs labels and masks, and --dataset {data.name} has not both: name another one.")

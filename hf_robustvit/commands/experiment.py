@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from hf_robustvit.experiments.catalogue import EXPERIMENTS
 from hf_robustvit.experiments.pages import make_experiments, show_experiments
 from hf_robustvit.experiments.runs import Sources, Workshop
 from hf_robustvit.experiments.suites import choose_suite, folder_suite
-from hf_robustvit.masks import QualityGate, TokenCutOptions
+from hf_robustvit.masks import OPTIONS, SOURCES, QualityGate, options_of
+from hf_robustvit.trainer.repetition import changed_settings
 
 
 @dataclass
@@ -52,6 +53,11 @@ class ExperimentArguments:
         help="Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA.",
     )
     images_dir: str | None = HfArg(default=None, help="ImageNet's train folder, for --suite imagenet.")
+    mask_sources: list[str] = HfArg(
+        default_factory=lambda: ["tokencut"],
+        help=f"What makes masks in the experiment on masks: some of {', '.join(SOURCES)}, whose flags are those of "
+        "run_masks.py.",
+    )
     processes: int = HfArg(default=1, help="Processes that share the runs on this machine.")
     helper: bool = HfArg(default=False, help="Make runs only; what --processes starts.")
 
@@ -68,6 +74,7 @@ def experiment(
     load_rows: Callable[[str], BenchmarkRows],
     load_validation: Callable[[], datasets.Dataset] | None = None,
     reading: MaskReading = NO_FLAGS,
+    mask_settings: Sequence[Any] = (),
 ) -> list[Path]:
     """Make the runs, then the pages.
 
@@ -77,6 +84,7 @@ def experiment(
         load_rows: From a benchmark's name to its rows.
         load_validation: The image-mask pairs to validate on, for a suite that is a folder.
         reading: How the masks of that folder are read.
+        mask_settings: The gate's, and those of the sources, one of each of `masks.OPTIONS`; the suite's if left out.
 
     Returns:
         The pages.
@@ -85,6 +93,9 @@ def experiment(
     for name in names:
         if name not in EXPERIMENTS:
             raise unknown_name("experiment", name, ["all", *EXPERIMENTS])
+    for source in arguments.mask_sources:
+        if source not in SOURCES:
+            raise unknown_name("--mask_sources", source, SOURCES)
     if arguments.processes < 1:
         raise UserError(f"--processes is {arguments.processes}: give 1 or more.")
     check_output_dir(arguments.output_dir)
@@ -99,6 +110,9 @@ def experiment(
             if getattr(arguments, flag):
                 raise UserError(f"--{flag} is for a --suite that is a folder: leave it out.")
         suite = choose_suite(arguments.suite, arguments.quick).with_models(arguments.models)
+    suite = replace(suite, mask_sources=tuple(arguments.mask_sources))
+    if mask_settings:
+        suite = replace(suite, mask_settings=_with_flags(suite.mask_settings, *mask_settings))
     train = partial(finetune_with, reading=reading)
     sources = Sources(lambda masks: load_pairs(suite.dataset, masks), load_rows, train, load_validation)
     workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())
@@ -112,6 +126,14 @@ def experiment(
     return [] if arguments.helper else list(show_experiments(chosen, workshop))
 
 
+def _with_flags(
+    settings: Mapping[str, Mapping[str, Any]], gate: QualityGate, *mask_options: Any
+) -> dict[str, dict[str, Any]]:
+    """A suite's settings by what makes masks, where flags that were given win."""
+    given = {source: changed_settings(options_of(source, mask_options)) | changed_settings(gate) for source in SOURCES}
+    return {source: {**settings.get(source, {}), **flags} for source, flags in given.items()}
+
+
 def finetune_with(
     flags: Mapping[str, Any],
     pairs: datasets.Dataset,
@@ -119,9 +141,10 @@ def finetune_with(
     reading: MaskReading = NO_FLAGS,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Fine-tune by flags of run_finetune.py; the validation figures before and after."""
-    types = (FinetuneArguments, RobustViTConfig, TokenCutOptions, QualityGate)
-    arguments, config, *tokencut = HfArgumentParser(types).parse_dict(flags)
-    return finetune(arguments, config, pairs, *tokencut, reading, validation_pairs)
+    types = (FinetuneArguments, RobustViTConfig, QualityGate, *OPTIONS)
+    lists = {name: list(value) for name, value in flags.items() if isinstance(value, tuple)}  # runs are hashable
+    arguments, config, gate, *mask_options = HfArgumentParser(types).parse_dict({**flags, **lists})
+    return finetune(arguments, config, pairs, mask_options, gate, reading, validation_pairs)
 
 
 def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from hf_robustvit import paper
 from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
+    MADE_MASKS,
     MASK_CONTROLS,
     NO_FLAGS,
     TRAINING_SETS,
@@ -39,7 +41,7 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.pictures import NUM_SHOWN, ExplainedImages, denormalize, explain_batch
 from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.hub import HubRepository
-from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
+from hf_robustvit.masks import SOURCES, QualityGate, options_of, with_made_masks
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
 from hf_robustvit.reporting.card import base_licence, write_card
@@ -68,7 +70,7 @@ class FinetuneArguments:
     images_dir: str | None = HfArg(default=None, help="The images, if not beside the masks: ImageNet's train folder.")
     masks: str = HfArg(
         default="annotated",
-        help="annotated, tokencut, or a folder of masks. Controls: random (blobs of the mask's area), "
+        help=f"annotated, {', '.join(MADE_MASKS)}, or a folder of masks. Controls: random (blobs of the mask's area), "
         "whole (all is foreground), other (another image's mask), box (the mask's bounding box).",
     )
     swap_backgrounds: bool = HfArg(default=False, help="Show each image on another one's background half of the time.")
@@ -95,7 +97,7 @@ def finetune(
     arguments: FinetuneArguments,
     config: RobustViTConfig,
     pairs: datasets.Dataset,
-    tokencut: TokenCutOptions,
+    mask_options: Sequence[Any],
     gate: QualityGate,
     reading: MaskReading = NO_FLAGS,
     validation_pairs: datasets.Dataset | None = None,
@@ -107,9 +109,9 @@ def finetune(
     Args:
         arguments: The model, and which images are chosen.
         config: How it is trained, and where it is saved.
-        pairs: The data set: `image`, `label`, `image_id` and, unless the masks come from TokenCut, `mask`.
-        tokencut: TokenCut's settings, for `--masks tokencut`.
-        gate: Which of TokenCut's masks are accepted.
+        pairs: The data set: `image`, `label`, `image_id` and, unless the masks are made, `mask`.
+        mask_options: The settings of the sources that make masks, one of each of `masks.OPTIONS`.
+        gate: Which of the masks that are made are accepted.
         reading: How the user's own masks are read.
         validation_pairs: What to validate on, as `pairs`; some of these are set aside for it if left out.
 
@@ -133,6 +135,7 @@ def finetune(
     if config.fsdp and arguments.finetuned_share < 1:
         raise UserError("--finetuned_share needs all weights in one place, and --fsdp shards them: leave one out.")
     own_masks = own_mask_reading(arguments, pairs, reading)
+    masker_options = options_of(arguments.masks, mask_options) if arguments.masks in SOURCES else None
     if arguments.masks == "whole" and "mask" in pairs.column_names:
         pairs = pairs.remove_columns("mask")
     set_seed(config.seed)
@@ -157,7 +160,7 @@ def finetune(
         validation_pairs = relabel(validation_pairs, indices, model.config)
     readings = own_masks, own_masks if validation_pairs is None else reading
     selection, training, validation = choose_images(
-        arguments, config, pairs, tokencut, gate, readings, validation_pairs
+        arguments, config, pairs, masker_options, gate, readings, validation_pairs
     )
     if arguments.masks in MASK_CONTROLS:  # the package has made these
         readings = None, None
@@ -167,7 +170,7 @@ def finetune(
     for kind in shown:
         train_transform = kind(train_transform, training)
     record = {
-        **described(arguments, tokencut, gate),
+        **described(arguments, masker_options, gate),
         "training_classes": selection.training_classes,
         "held_out_classes": selection.held_out_classes,
         **recorded_classes(selection, model.config),
@@ -199,7 +202,7 @@ def choose_images(
     arguments: FinetuneArguments,
     config: RobustViTConfig,
     pairs: datasets.Dataset,
-    tokencut: TokenCutOptions,
+    masker_options: Any | None,
     gate: QualityGate,
     readings: tuple[MaskReading | None, MaskReading | None],
     validation_pairs: datasets.Dataset | None,
@@ -220,9 +223,10 @@ def choose_images(
     training = pairs.select(selection.training_indices)
     own_validation = validation_pairs is not None
     chosen = [training, validation_pairs if own_validation else pairs.select(selection.validation_indices)]
-    if arguments.masks == "tokencut":
+    if masker_options:
+        masker = SOURCES[arguments.masks].masker(masker_options, config.device)
         parts = chosen[:1] if own_validation else chosen
-        made = with_tokencut_masks(parts, f"{config.output_dir}/tokencut", tokencut, gate, config.device)
+        made = with_made_masks(parts, f"{config.output_dir}/{arguments.masks}", masker, gate)
         chosen[: len(made)] = made
     with config.main_process_first():
         # Validation images only measure: one without an object's outline in its mask is left out, and named.
@@ -239,12 +243,12 @@ def choose_images(
     return selection, *chosen
 
 
-def described(arguments: FinetuneArguments, tokencut: TokenCutOptions, gate: QualityGate) -> dict[str, Any]:
+def described(arguments: FinetuneArguments, masker_options: Any | None, gate: QualityGate) -> dict[str, Any]:
     """What robustvit.json records about the origin of the model, the images and the masks."""
     base_revision = commit_of(arguments.model, arguments.revision)
     settings = changed_settings(replace(arguments, revision=base_revision))
-    if arguments.masks == "tokencut":
-        settings |= changed_settings(tokencut) | changed_settings(gate)
+    if masker_options:
+        settings |= changed_settings(masker_options) | changed_settings(gate)
     return {
         "arguments": {name: value for name, value in settings.items() if name not in ("data_dir", "images_dir")},
         "base_model": arguments.model,
@@ -267,7 +271,7 @@ def own_mask_reading(
     Raises:
         UserError: Flags are given that the masks do not need, or there are no masks.
     """
-    if arguments.masks not in ("tokencut", "whole") and "mask" not in pairs.column_names:
+    if arguments.masks not in (*MADE_MASKS, "whole") and "mask" not in pairs.column_names:
         raise UserError(
             f"--dataset: {arguments.dataset!r} has no column of masks: name a folder of them by --masks, or make them "
             "with --masks tokencut."
@@ -275,7 +279,7 @@ def own_mask_reading(
     if arguments.masks in ("annotated", "random", "other", "box"):
         is_own = arguments.dataset not in TRAINING_SETS
     else:
-        is_own = arguments.masks not in ("tokencut", "whole")
+        is_own = arguments.masks not in (*MADE_MASKS, "whole")
     if is_own:
         return reading
     if flags := reading.settings():

@@ -1,11 +1,11 @@
-"""Masks for a folder of images, from TokenCut or boxes: made, judged and shown on a contact sheet."""
+"""Masks for a folder of images, by a network or from boxes: made, judged and shown on a contact sheet."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
-import torch
 from accelerate import PartialState
 from transformers.hf_argparser import HfArg
 
@@ -13,16 +13,12 @@ from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.masks import BoxMasks, MaskFolder, QualityGate, TokenCut, TokenCutOptions
+from hf_robustvit.masks import SOURCES, BoxMasks, MaskFolder, QualityGate, options_of
 from hf_robustvit.masks.contact_sheet import contact_sheet
-from hf_robustvit.masks.folder import Masker, summary
+from hf_robustvit.masks.folder import summary
 
 
-# What --source takes, and the masker that it makes.
-SOURCES: dict[str, Callable[["MaskArguments", TokenCutOptions, list[str], torch.device], Masker]] = {
-    "tokencut": lambda arguments, options, image_ids, device: TokenCut(options, device),
-    "boxes": lambda arguments, options, image_ids, device: _boxes(arguments, image_ids),
-}
+BOXES = "boxes"  # the source that is no network, and needs a file instead
 
 
 @dataclass
@@ -32,13 +28,14 @@ class MaskArguments:
     images: str = HfArg(help="Folder with images/<class>/*, <class>/*, or images without classes.")
     output_dir: str = HfArg(help="Where masks go; those that are there are kept.")
     source: str | None = HfArg(
-        default=None, help=f"{' or '.join(SOURCES)}. Default: boxes with --boxes, else tokencut."
+        default=None,
+        help=f"{', '.join(SOURCES)} or boxes. Default: what --boxes or --saliency_model is for, else tokencut.",
     )
     annotated: str | None = HfArg(
         default=None, help="Folder of annotated masks <class>/<stem>.png, to report the IoU."
     )
     boxes: str | None = HfArg(default=None, help="COCO .json, Pascal VOC .xml, or a folder of these (--source boxes).")
-    batch_size: int = HfArg(default=8, help="Images that go through the backbone together.")
+    batch_size: int = HfArg(default=8, help="Images that go through the network together.")
 
 
 def _boxes(arguments: MaskArguments, image_ids: list[str]) -> BoxMasks:
@@ -53,7 +50,7 @@ def make_masks(
     arguments: MaskArguments,
     rows: datasets.Dataset,
     state: PartialState,
-    options: TokenCutOptions,
+    mask_options: Sequence[Any],
     gate: QualityGate,
     reading: MaskReading = NO_FLAGS,
 ) -> str:
@@ -63,7 +60,7 @@ def make_masks(
         arguments: The images, and where their masks go.
         rows: The images: `image` and `image_id`.
         state: The processes and the device.
-        options: TokenCut's settings.
+        mask_options: The settings of the sources, one of each of `masks.OPTIONS`.
         gate: Which masks are accepted.
         reading: How annotated masks are read.
 
@@ -74,18 +71,24 @@ def make_masks(
         UserError: There is no such source; the images, the annotated masks or the boxes do not fit; or no image
             gives a mask that the gate could judge.
     """
-    source = arguments.source or ("boxes" if arguments.boxes else "tokencut")
-    if source not in SOURCES:
-        raise unknown_name("--source", source, SOURCES)
-    if arguments.boxes and source != "boxes":
-        raise UserError(f"--boxes {arguments.boxes} is not used by --source {source}: leave one of the two flags out.")
+    files = {BOXES: ("boxes", arguments.boxes)}
+    files |= {"saliency": ("saliency_model", options_of("saliency", mask_options).saliency_model)}
+    source = arguments.source or next((name for name, (_, file) in files.items() if file), "tokencut")
+    if source not in (*SOURCES, BOXES):
+        raise unknown_name("--source", source, (*SOURCES, BOXES))
+    for name, (flag, file) in files.items():
+        if file and source != name:
+            raise UserError(f"--{flag} {file} is not used by --source {source}: leave one of the two flags out.")
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, found {arguments.batch_size}.")
     if arguments.annotated:
         rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
         rows = rows.cast_column("mask", datasets.Image())
         refuse_unclear(rows, reading)
-    masker = SOURCES[source](arguments, options, rows["image_id"][:], state.device)
+    if source == BOXES:
+        masker = _boxes(arguments, rows["image_id"][:])
+    else:
+        masker = SOURCES[source].masker(options_of(source, mask_options), state.device)
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
     records = folder.fill(rows, masker, arguments.batch_size, reading)
     sheet = Path(arguments.output_dir) / "contact_sheet.png"

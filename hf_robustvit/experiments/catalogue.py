@@ -7,6 +7,7 @@ from hf_robustvit.experiments.contest import contest
 from hf_robustvit.experiments.figures import examples, per_class, sis
 from hf_robustvit.experiments.frontier import frontier, frontier_recipes
 from hf_robustvit.experiments.learning_rate import learning_rates
+from hf_robustvit.experiments.masks import mask_tables
 from hf_robustvit.experiments.recipes import (
     ABLATIONS,
     CONTROLS,
@@ -17,6 +18,7 @@ from hf_robustvit.experiments.recipes import (
     RRR,
     Recipe,
     contest_recipes,
+    mask_recipes,
     seed_recipes,
 )
 from hf_robustvit.experiments.tables import (
@@ -59,6 +61,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         recipes=lambda suite: CONTROLS,
         models=attrgetter("ablation_models"),
         show=accuracy_tables,
+    ),
+    "masks": Experiment(
+        title="Where the masks come from",
+        recipes=mask_recipes,
+        models=attrgetter("first_model"),
+        show=mask_tables,
     ),
     "seeds": Experiment(
         title="Training classes and images drawn at random (Tab. 8 and 9)",

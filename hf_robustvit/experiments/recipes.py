@@ -33,8 +33,7 @@ class Recipe:
             return None
         settings = {"masks": "annotated", "method": method, **suite.settings, **suite.method_settings.get(method, {})}
         settings |= self.settings
-        if settings["masks"] == "tokencut":
-            settings |= suite.tokencut_settings
+        settings |= suite.mask_settings.get(settings["masks"], {})
         return Run.of(model, settings, self.share)
 
 
@@ -107,6 +106,12 @@ def over_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:
 def without_seed(label: str) -> str:
     """What the labels of one recipe's seeds have in common."""
     return re.sub(r", seed \d+$", "", label)
+
+
+def mask_recipes(suite: Suite) -> list[Recipe]:
+    """The method with annotated masks, with their bounding boxes, and with masks from each source of the suite."""
+    made = [Recipe(f"Ours, masks from {source}", {"masks": source}) for source in suite.mask_sources]
+    return [ORIGINAL, OURS, Recipe("Ours, bounding boxes", {"masks": "box"}), *made]
 
 
 def seed_recipes(suite: Suite) -> list[Recipe]:

@@ -17,6 +17,7 @@ import datasets
 import pandas as pd
 from accelerate import Accelerator
 
+from hf_robustvit.data import MADE_MASKS
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.content import content_digest
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
@@ -54,7 +55,8 @@ class Run:
     @classmethod
     def of(cls, model: str, settings: Mapping[str, Any] | None, share: float = 1.0) -> "Run":
         """A run from a dict of settings; None is the original model."""
-        return cls(model, tuple(sorted((settings or {}).items())), share)
+        items = {name: tuple(value) if isinstance(value, list) else value for name, value in (settings or {}).items()}
+        return cls(model, tuple(sorted(items.items())), share)
 
     @property
     def is_original(self) -> bool:
@@ -105,7 +107,7 @@ class Workshop:
 
     def __init__(self, root: Path, suite: Suite, sources: Sources, accelerator: Accelerator):
         self.root, self.suite, self.accelerator = root, suite, accelerator
-        self._training_pairs = cache(sources.training_pairs)
+        self._load_pairs = cache(sources.training_pairs)
         self._load_benchmark, self._train = cache(sources.benchmark), sources.finetune
         self._validation_pairs = cache(sources.validation_pairs or (lambda: None))
         self._training_content = cache(lambda masks: content_digest(self._training_pairs(masks)))
@@ -185,6 +187,10 @@ class Workshop:
     def validation(self, run: Run) -> dict[str, dict[str, float]]:
         """The validation images' figures `before` and `after` the fine-tuning of a finished run."""
         return json.loads((self.folder(run) / "validation.json").read_text(encoding="utf-8"))
+
+    def _training_pairs(self, masks: str) -> datasets.Dataset:
+        """The pairs for a value of `--masks`; masks that are to be made are compared with the annotated ones."""
+        return self._load_pairs("annotated" if masks in MADE_MASKS else masks)
 
     def _load_original(self, model: str) -> Checkpoint:
         return Checkpoint.load(model)

@@ -24,7 +24,8 @@ class Suite:
         harmed_shown: Columns whose most harmed classes are shown (Fig. 15).
         settings: Flags of run_finetune.py for every run.
         method_settings: Further flags, by method.
-        tokencut_settings: Further flags where the masks are TokenCut's.
+        mask_settings: Further flags where masks are made, by what makes them.
+        mask_sources: What makes masks in the experiment on masks, by the names of `data.MADE_MASKS`.
         half_settings: Flags that train on half of the classes, where `settings` trains on all.
         sample_counts, class_counts: What Fig. 7 varies.
         learning_rates: What the search of section 4 looks at, rising.
@@ -48,7 +49,8 @@ class Suite:
     base_models: tuple[str, ...]
     ablation_models: tuple[str, ...]
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tokencut_settings: Mapping[str, Any] = field(default_factory=dict)
+    mask_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mask_sources: tuple[str, ...] = ("tokencut",)
     half_settings: Mapping[str, Any] = field(default_factory=dict)
     images_per_benchmark: int | None = None
     eval_batch_size: int = 64
@@ -125,7 +127,7 @@ CUTOUTS = Suite(
         "robustvit": {"classification_target": "label", "lambda_foreground": 10.0},
         "gradmask": {"lambda_classification": 1.0, "lambda_background": 1000.0},
     },
-    tokencut_settings={"backbone": "cutouts-vit", "image_size": 128},
+    mask_settings={"tokencut": {"backbone": "cutouts-vit", "image_size": 128}},
     half_settings={"num_classes": 15, "samples_per_class": 60},
     sample_counts=(3, 10, 30, 60),
     class_counts=(10, 15, 20, 30),
@@ -210,7 +212,7 @@ def folder_suite(
             "robustvit": {"classification_target": "predicted"},
             "rrr": {name: SETTINGS["rrr"]["ViT-B"][name] for name in ("lambda_classification", "lambda_background")},
         },
-        tokencut_settings={"backbone": models[0], "tau": 0.6},  # a classifier's features: docs/masks.md
+        mask_settings={"tokencut": {"backbone": models[0], "tau": 0.6}},  # a classifier's features: docs/masks.md
         sample_counts=tuple(range(1, min(3, fewest) + 1)),
         class_counts=tuple(sorted({max(1, half // 2), half, half + half // 2})),
         learning_rates=(5e-6, 1e-5, 2e-5, 4e-5),

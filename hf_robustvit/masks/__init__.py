@@ -1,9 +1,11 @@
-"""Where foreground masks come from: TokenCut, the bilateral solver, the quality gate, boxes."""
+"""Where foreground masks come from: TokenCut, a saliency network, boxes; the bilateral solver, the quality gate."""
 
 from hf_robustvit.masks.bilateral import bilateral_solver
 from hf_robustvit.masks.boxes import BoxMasks
 from hf_robustvit.masks.folder import MaskFolder
 from hf_robustvit.masks.graph_cut import normalized_cut
 from hf_robustvit.masks.quality import MaskScores, QualityGate
+from hf_robustvit.masks.saliency import SaliencyMasks, SaliencyOptions
+from hf_robustvit.masks.sources import OPTIONS, SOURCES, Source, options_of
 from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
-from hf_robustvit.masks.training import with_tokencut_masks
+from hf_robustvit.masks.training import with_made_masks

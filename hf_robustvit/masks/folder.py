@@ -2,7 +2,7 @@
 
     OUT/masks/<image_id>.png       the accepted ones, as run_finetune.py --masks reads them
     OUT/rejected/<image_id>.png    the others
-    OUT/masks.json                 settings, thresholds, and each image's scores and reason
+    OUT/masks.json                 settings, thresholds, how long it took, and each image's scores and reason
 
 A mask's scores are stored in its own PNG file, so that an interrupted run loses nothing and other thresholds need no
 new masks.
@@ -10,6 +10,7 @@ new masks.
 
 import json
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ ACCEPTED, REJECTED = "masks", "rejected"
 
 
 class Masker(Protocol):
-    """Where masks come from: `TokenCut` or `BoxMasks`.
+    """Where masks come from: a masker of `masks.SOURCES`, or `BoxMasks`.
 
     Attributes:
         origin: What error messages call it.
@@ -67,8 +68,10 @@ class MaskFolder:
     def __init__(self, root: str | os.PathLike, settings: dict[str, Any], gate: QualityGate):
         self.root, self.settings, self.gate = Path(root), settings, gate
         self.report_path = self.root / "masks.json"
+        self.made = {"images": 0, "seconds": 0.0}  # by the main process, over all runs
         if self.report_path.exists():
-            earlier = json.loads(self.report_path.read_text(encoding="utf-8")).get("settings", {})
+            report = json.loads(self.report_path.read_text(encoding="utf-8"))
+            self.made, earlier = report.get("made", self.made), report.get("settings", {})
             changed = sorted(key for key, value in settings.items() if earlier.get(key) != value)
             if changed:
                 raise UserError(
@@ -105,13 +108,16 @@ class MaskFolder:
             self._write_report({})  # an interrupted folder knows its settings
         todo = [row for row, image_id in enumerate(image_ids) if self._find(image_id) is None]
         state.wait_for_everyone()  # nobody writes before everybody has looked
-        unreadable = []
+        unreadable, began = [], time.perf_counter()
         mine = todo[state.process_index :: state.num_processes]
         with tqdm(total=len(mine), desc="Masks", unit="image", disable=not state.is_main_process) as progress:
             for start in range(0, len(mine), batch_size):
                 batch = mine[start : start + batch_size]
                 unreadable += self._make([rows[row] for row in batch], masker)
                 progress.update(len(batch))
+        if made := len(mine) - len(unreadable):
+            seconds = time.perf_counter() - began
+            self.made = {"images": self.made["images"] + made, "seconds": self.made["seconds"] + seconds}
         unreadable = dict(gather_object(unreadable))
         records = {}
         if state.is_main_process:
@@ -132,7 +138,7 @@ class MaskFolder:
                 images.append(masker.prepare(image))
                 image_ids.append(row["image_id"])
         for image_id, mask in zip(image_ids, masker(images, image_ids), strict=True):
-            scores = asdict(mask.scores) if mask.scores else None
+            scores = mask.scores and {name: score for name, score in asdict(mask.scores).items() if score is not None}
             text = PngImagePlugin.PngInfo()
             text.add_text("hf_robustvit", json.dumps({"scores": scores, "problem": mask.problem}))
             with replacing(self._place(image_id, self._reason(scores, mask.problem))) as path:
@@ -179,7 +185,7 @@ class MaskFolder:
                 raise UserError(f"{other} and {image_id} would share one mask: rename one of them.")
 
     def _write_report(self, records: dict[str, dict[str, Any]]) -> None:
-        report = {"settings": self.settings, "gate": asdict(self.gate), "images": records}
+        report = {"settings": self.settings, "gate": asdict(self.gate), "made": self.made, "images": records}
         with replacing(self.report_path) as path:
             path.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -201,9 +207,9 @@ def summary(records: dict[str, dict[str, Any]]) -> str:
     lines += [f"Rejected: {image_id}: {reason}." for image_id, reason in rejected.items()]
     if sum("area" in record for record in records.values()) > 2 * (len(records) - len(rejected)):
         lines.append(
-            "Most masks were rejected: look at the contact sheet. If they miss the objects, use a backbone "
-            "trained without labels (--backbone facebook/dino-vitb16); if they are good, loosen the thresholds named "
-            "above."
+            "Most masks were rejected: look at the contact sheet. If they miss the objects, use another source or "
+            "network, for TokenCut a backbone trained without labels (--backbone facebook/dino-vitb16); if they are "
+            "good, loosen the thresholds named above."
         )
     for name, kept in (("all", records.values()), ("accepted", [r for r in records.values() if r["accepted"]])):
         known = [record["iou"] for record in kept if record.get("iou") is not None]

@@ -1,7 +1,7 @@
 """The quality gate: which masks are good enough to train with, and why the others are not.
 
-TokenCut always finds a foreground, even where there is no object. Four numbers, which need no annotation, tell the two
-cases apart.
+TokenCut always finds a foreground, even where there is no object. A few numbers, which need no annotation, tell the
+two cases apart. A source of masks gives those that it has; the others are None and not judged.
 """
 
 from dataclasses import dataclass, fields
@@ -17,15 +17,18 @@ class MaskScores:
 
     Attributes:
         area: Share of the image, in [0, 1].
-        components: Number of connected patch regions on the object's side of the cut. One object is in one piece.
+        components: Number of connected regions of patches on the object's side of the cut, or of pixels in the
+            saliency network's map. One object is in one piece.
         agreement: IoU of the mask after and before the bilateral solver, in [0, 1].
         eigen_gap: Third minus second eigenvalue of the cut, in [0, 2]. Near 0, another cut would be as good.
+        unsure: Share of the pixels that a saliency network gives neither to the object nor to its background.
     """
 
     area: float
     components: int
-    agreement: float
-    eigen_gap: float
+    agreement: float | None = None
+    eigen_gap: float | None = None
+    unsure: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ class QualityGate:
 
     min_area: float = HfArg(default=0.02, help="Smallest mask, as a share of the image.")
     max_area: float = HfArg(default=0.5, help="Largest mask, as a share of the image.")
-    max_components: int = HfArg(default=30, help="Most pieces on the object's side of the cut (on the patch grid).")
+    max_components: int = HfArg(default=30, help="Most pieces of the object (TokenCut's on the patch grid).")
     min_agreement: float = HfArg(default=0.5, help="Smallest IoU between the mask before and after its refinement.")
     min_eigen_gap: float = HfArg(default=0.02, help="Smallest distance of the cut's eigenvalue to the next one.")
+    max_unsure: float = HfArg(default=0.1, help="Largest share of pixels that a saliency network is unsure of.")
 
     def __post_init__(self):
         for threshold in fields(self):
@@ -57,8 +61,10 @@ class QualityGate:
             return f"mask covers {scores.area:.1%} of the image, more than {self.max_area:.1%}"
         if scores.components > self.max_components:
             return f"foreground falls into {scores.components} pieces, more than {self.max_components}"
-        if scores.agreement < self.min_agreement:
+        if scores.agreement is not None and scores.agreement < self.min_agreement:
             return f"refined and unrefined mask have IoU {scores.agreement:.2f}, less than {self.min_agreement:.2f}"
-        if scores.eigen_gap < self.min_eigen_gap:
+        if scores.eigen_gap is not None and scores.eigen_gap < self.min_eigen_gap:
             return f"eigen-gap of the cut is {scores.eigen_gap:.4f}, less than {self.min_eigen_gap:.4f}"
+        if scores.unsure is not None and scores.unsure > self.max_unsure:
+            return f"network is unsure of {scores.unsure:.1%} of the pixels, more than {self.max_unsure:.1%}"
         return None

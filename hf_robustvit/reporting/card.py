@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_robustvit.data import MASK_CONTROLS
+from hf_robustvit.data import MADE_MASKS, MASK_CONTROLS
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.comparison import Difference, adjust
 from hf_robustvit.evaluation.figures import FIGURES
@@ -203,7 +203,7 @@ def _facts(record: TrainingRecord, base: str) -> str:
     masks = record.mask_source
     if masks in MASK_CONTROLS:
         masks = f"{masks} (a control: not the images' own masks)"
-    elif masks not in ("annotated", "tokencut"):
+    elif masks not in ("annotated", *MADE_MASKS):
         masks = f"the folder {public_name(masks)}"
     lines = [
         f"Base model: {base}{revision}",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dataset_scripts import load_training_pairs
 from dataset_scripts.image_mask_folder import ImageMaskFolder, load_image_mask_folder, load_images
-from hf_robustvit.data import check_pairs
+from hf_robustvit.data import MADE_MASKS, check_pairs
 from hf_robustvit.errors import UserError
 
 
@@ -236,7 +236,7 @@ def test_class_folders_themselves(bare, load, tmp_path):
     assert np.asarray(load(bare, masks_dir=tmp_path / "made")[1]["mask"]).min() == 77
 
 
-@pytest.mark.parametrize("masks", ["tokencut", "whole"])
+@pytest.mark.parametrize("masks", [*MADE_MASKS, "whole"])
 @pytest.mark.parametrize("inner", ["", "images"])
 def test_training_that_needs_no_masks(bare, tmp_path, masks, inner):
     if inner:

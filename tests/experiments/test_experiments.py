@@ -1,5 +1,6 @@
 """Every experiment of the list on a tiny suite: its runs, its files, and what is not done twice."""
 
+import json
 import os
 import re
 import signal
@@ -65,6 +66,26 @@ def test_tables_in_three_formats_hold_the_same_numbers(finished):
     rows = [line for line in body.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 7 and {row.count("&") for row in rows} == {5}
     assert latex.count("{") == latex.count("}")
+
+
+def test_the_masks_of_each_source_are_judged_beside_their_accuracies(finished):
+    workshop, _ = finished
+    table = pd.read_csv(workshop.root / "masks/masks.csv").set_index("method")
+    assert list(table.index) == ["Ours, masks from tokencut", "Ours, masks from saliency"]
+    for source in workshop.suite.mask_sources:
+        (path,) = workshop.root.glob(f"runs/*/model/{source}/masks.json")
+        records = [*json.loads(path.read_text())["images"].values()]
+        row = table.loc[f"Ours, masks from {source}"]
+        assert row["images"] == len(records)
+        assert row["accepted (%)"] == pytest.approx(
+            100 * np.mean([record["accepted"] for record in records]), abs=0.05
+        )
+        assert row["IoU"] == pytest.approx(np.mean([record["iou"] for record in records]), abs=6e-4)
+        assert row["images a second"] > 0
+    assert table.loc["Ours, masks from saliency", "IoU of the accepted"] > 0.7  # the square is bright
+    accuracies = (workshop.root / "masks/masks-top1.md").read_text()
+    for method in ("Original", "Ours ", "Ours, bounding boxes", *table.index):
+        assert f"| {method}" in accuracies
 
 
 def test_tidy_results_agree_with_the_runs(finished):

@@ -15,6 +15,7 @@ GOOD = {"area": 0.3, "components": 2, "agreement": 0.8, "eigen_gap": 0.2}
 
 def test_a_good_mask_has_no_reason():
     assert QualityGate().reason(MaskScores(**GOOD)) is None
+    assert QualityGate().reason(MaskScores(area=0.3, components=2)) is None  # what a source does not measure
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ def test_a_good_mask_has_no_reason():
         ({"components": 31}, "foreground falls into 31 pieces, more than 30"),
         ({"agreement": 0.4}, "refined and unrefined mask have IoU 0.40, less than 0.60"),
         ({"eigen_gap": 0.001}, "eigen-gap of the cut is 0.0010, less than 0.0200"),
+        ({"unsure": 0.123}, "network is unsure of 12.3% of the pixels, more than 10.0%"),
     ],
 )
 def test_each_reason(score, sentence):

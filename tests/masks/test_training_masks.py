@@ -8,14 +8,16 @@ import pytest
 from mask_images import colour_features, photograph, save_backbone
 from PIL import Image
 from tiny_models import tiny_model
+from tiny_onnx import save_saliency
 from transformers import ViTImageProcessorPil
 
 import run_finetune
 from dataset_scripts import load_training_pairs
 from hf_robustvit.cutouts import CLASS_NAMES
+from hf_robustvit.data import MADE_MASKS
 from hf_robustvit.data.mask_folder import mask_path, take_masks
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks import QualityGate, TokenCutOptions, with_tokencut_masks
+from hf_robustvit.masks import SOURCES, QualityGate, TokenCut, TokenCutOptions, with_made_masks
 from hf_robustvit.masks.backbone import Backbone
 
 
@@ -71,6 +73,30 @@ def test_masks_are_made_for_the_chosen_images_only(images, finetune, tmp_path, c
 def test_rejecting_every_mask_is_one_sentence(images, finetune):
     with pytest.raises(UserError, match="--masks tokencut: all 4 masks .* ant/0.png: mask covers .* lower the thres"):
         finetune(images, "tokencut", "--max_area", 0.02)
+
+
+def test_every_source_is_known_to_the_data_sets():
+    assert tuple(SOURCES) == MADE_MASKS
+
+
+def test_masks_from_a_saliency_network(images, finetune, tmp_path, caplog):
+    caplog.set_level("INFO")
+    network = save_saliency(tmp_path / "network.onnx")
+    record = finetune(images, "saliency", "--saliency_model", network, "--max_area", 0.4)
+    assert record["mask_source"] == "saliency"
+    assert (record["arguments"]["saliency_model"], record["arguments"]["max_area"]) == (str(network), 0.4)
+    assert "saliency_mean" not in record["arguments"] and "backbone" not in record["arguments"]
+    assert record["training_images"] == ["ant/0.png", "bee/0.png", "bee/1.png"]
+    assert "Rejected: ant/1.png: mask covers 0.0% of the image" in caplog.text
+    assert f"Masks from --saliency_model {network} in" in caplog.text
+    report = json.loads((tmp_path / "out/saliency/masks.json").read_text())
+    assert report["settings"]["source"] == "saliency" and report["made"]["images"] == 5
+    assert "Masks: saliency" in (tmp_path / "out/README.md").read_text()
+
+
+def test_a_saliency_network_must_be_named(images, finetune):
+    with pytest.raises(UserError, match="Masks from saliency need --saliency_model"):
+        finetune(images, "saliency")
 
 
 @pytest.fixture
@@ -129,7 +155,7 @@ def test_imagenet_s_takes_the_same_images_and_is_compared_with_its_own_masks(tmp
     pairs = load_training_pairs("imagenet-s", str(tmp_path), masks="tokencut")
     options = TokenCutOptions(str(save_backbone(tmp_path / "backbone")), image_size=160, sigma_spatial=8)
     parts = [pairs.select([0]), pairs.select([1])]
-    training, validation = with_tokencut_masks(parts, tmp_path / "made", options, QualityGate())
+    training, validation = with_made_masks(parts, tmp_path / "made", TokenCut(options), QualityGate())
     assert training[0]["mask"].filename == str(tmp_path / "made/masks/n01440764/n01440764_1.png")
     assert validation["image_id"][:] == ["n01443537/n01443537_1.JPEG"]
     report = json.loads((tmp_path / "made/masks.json").read_text())["images"]

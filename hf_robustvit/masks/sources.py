@@ -1,0 +1,30 @@
+"""What makes masks of the images themselves: `--source` of run_masks.py and `--masks` of run_finetune.py choose it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+
+from hf_robustvit.masks.folder import Masker
+from hf_robustvit.masks.saliency import SaliencyMasks, SaliencyOptions
+from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
+
+
+class Source(NamedTuple):
+    """A masker, made of its settings and the device it runs on; and the dataclass of these settings, its flags."""
+
+    options: type
+    masker: Callable[[Any, torch.device], Masker]
+
+
+# Under the names of `data.MADE_MASKS`.
+SOURCES = {
+    "tokencut": Source(TokenCutOptions, TokenCut),
+    "saliency": Source(SaliencyOptions, SaliencyMasks),
+}
+OPTIONS = tuple(source.options for source in SOURCES.values())
+
+
+def options_of(name: str, options: Iterable[Any]) -> Any:
+    """Those of the settings, one of each of `OPTIONS`, that a source is made of."""
+    return next(each for each in options if isinstance(each, SOURCES[name].options))
