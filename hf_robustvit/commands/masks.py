@@ -38,12 +38,10 @@ class MaskArguments:
     batch_size: int = HfArg(default=8, help="Images that go through the network together.")
 
 
-def _boxes(arguments: MaskArguments, image_ids: list[str]) -> BoxMasks:
+def _boxes(arguments: MaskArguments) -> BoxMasks:
     if not arguments.boxes:
         raise UserError("--source boxes needs --boxes: give a COCO .json file, a Pascal VOC .xml file or a folder.")
-    masker = BoxMasks(arguments.boxes)
-    masker.check(image_ids)
-    return masker
+    return BoxMasks(arguments.boxes)
 
 
 def make_masks(
@@ -86,7 +84,7 @@ def make_masks(
         rows = rows.cast_column("mask", datasets.Image())
         refuse_unclear(rows, reading)
     if source == BOXES:
-        masker = _boxes(arguments, rows["image_id"][:])
+        masker = _boxes(arguments)
     else:
         masker = SOURCES[source].masker(options_of(source, mask_options), state.device)
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)

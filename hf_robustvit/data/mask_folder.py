@@ -13,7 +13,7 @@ from hf_robustvit.errors import UserError
 logger = logging.getLogger(__name__)
 
 # The values of `--masks` for which masks are made of the images themselves; `masks.SOURCES` has what makes them.
-MADE_MASKS = ("tokencut", "saliency")
+MADE_MASKS = ("tokencut", "text", "saliency")
 
 
 def mask_path(folder: str | os.PathLike, image_id: str) -> Path:

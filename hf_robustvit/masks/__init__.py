@@ -1,4 +1,4 @@
-"""Where foreground masks come from: TokenCut, a saliency network, boxes; the bilateral solver, the quality gate."""
+"""Where foreground masks come from: TokenCut, class names, a saliency network, boxes; and the gate they pass."""
 
 from hf_robustvit.masks.bilateral import bilateral_solver
 from hf_robustvit.masks.boxes import BoxMasks
@@ -7,5 +7,6 @@ from hf_robustvit.masks.graph_cut import normalized_cut
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 from hf_robustvit.masks.saliency import SaliencyMasks, SaliencyOptions
 from hf_robustvit.masks.sources import OPTIONS, SOURCES, Source, options_of
+from hf_robustvit.masks.text import TextMasker, TextOptions
 from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 from hf_robustvit.masks.training import with_made_masks

@@ -38,6 +38,8 @@ ACCEPTED, REJECTED = "masks", "rejected"
 class Masker(Protocol):
     """Where masks come from: a masker of `masks.SOURCES`, or `BoxMasks`.
 
+    One that looks up something for each image also has `check(image_ids)`, which is called before the work begins.
+
     Attributes:
         origin: What error messages call it.
         settings: What the masks depend on, for masks.json; `source` among them.
@@ -103,6 +105,8 @@ class MaskFolder:
         state = PartialState()
         rows = undecoded(dataset.with_format(None))
         image_ids = rows["image_id"][:]
+        if hasattr(masker, "check"):
+            masker.check(image_ids)
         self._refuse_shared_files(image_ids)
         if state.is_main_process:
             self._write_report({})  # an interrupted folder knows its settings

@@ -22,6 +22,8 @@ class MaskScores:
         agreement: IoU of the mask after and before the bilateral solver, in [0, 1].
         eigen_gap: Third minus second eigenvalue of the cut, in [0, 2]. Near 0, another cut would be as good.
         unsure: Share of the pixels that a saliency network gives neither to the object nor to its background.
+        score: Confidence of the best box that the class's name gave, in [0, 1].
+        null_score: Confidence of the null prompt's best box in the same place; 0 where it has none.
     """
 
     area: float
@@ -29,6 +31,8 @@ class MaskScores:
     agreement: float | None = None
     eigen_gap: float | None = None
     unsure: float | None = None
+    score: float | None = None
+    null_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ class QualityGate:
     min_agreement: float = HfArg(default=0.5, help="Smallest IoU between the mask before and after its refinement.")
     min_eigen_gap: float = HfArg(default=0.02, help="Smallest distance of the cut's eigenvalue to the next one.")
     max_unsure: float = HfArg(default=0.1, help="Largest share of pixels that a saliency network is unsure of.")
+
+    min_score: float = HfArg(
+        default=0.0, help="Smallest confidence of the best box of a class's name, where --box_threshold is lower."
+    )
+    max_null: float = HfArg(
+        default=0.8, help="Largest confidence of the null prompt in the same place, as a share of the class's own."
+    )
 
     def __post_init__(self):
         for threshold in fields(self):
@@ -67,4 +78,11 @@ class QualityGate:
             return f"eigen-gap of the cut is {scores.eigen_gap:.4f}, less than {self.min_eigen_gap:.4f}"
         if scores.unsure is not None and scores.unsure > self.max_unsure:
             return f"network is unsure of {scores.unsure:.1%} of the pixels, more than {self.max_unsure:.1%}"
+        if scores.score is not None and scores.score < self.min_score:
+            return f"the name's best box has confidence {scores.score:.2f}, less than {self.min_score:.2f}"
+        if scores.null_score is not None and scores.null_score > self.max_null * scores.score:
+            return (
+                f"the null prompt finds the same with confidence {scores.null_score:.2f}, more than "
+                f"{self.max_null:.0%} of the name's {scores.score:.2f}"
+            )
         return None

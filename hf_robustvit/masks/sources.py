@@ -7,6 +7,7 @@ import torch
 
 from hf_robustvit.masks.folder import Masker
 from hf_robustvit.masks.saliency import SaliencyMasks, SaliencyOptions
+from hf_robustvit.masks.text import TextMasker, TextOptions
 from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 
 
@@ -20,6 +21,7 @@ class Source(NamedTuple):
 # Under the names of `data.MADE_MASKS`.
 SOURCES = {
     "tokencut": Source(TokenCutOptions, TokenCut),
+    "text": Source(TextOptions, TextMasker),
     "saliency": Source(SaliencyOptions, SaliencyMasks),
 }
 OPTIONS = tuple(source.options for source in SOURCES.values())
