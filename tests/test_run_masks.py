@@ -175,7 +175,7 @@ def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
             "--saliency_model n.onnx is not used by --source",
         ),
         (("--boxes", "b.json", "--saliency_model", "n.onnx"), "--saliency_model n.onnx is not used by --source boxes"),
-        (("--source", "drawn"), "--source: there is no 'drawn'. Known names: tokencut, saliency, boxes"),
+        (("--source", "drawn"), "--source: there is no 'drawn'. Known names: tokencut, text, saliency, boxes"),
     ],
 )
 def test_a_source_and_its_flags_go_together(photos, tmp_path, flags, sentence):

@@ -16,6 +16,8 @@ from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.masks import SOURCES, BoxMasks, MaskFolder, QualityGate, options_of
 from hf_robustvit.masks.contact_sheet import contact_sheet
 from hf_robustvit.masks.folder import summary
+from hf_robustvit.masks.text_models import KNOWN, OUTLINING
+from hf_robustvit.models.files import KNOWN_MODELS, read_model_config, weights_to_download
 
 
 BOXES = "boxes"  # the source that is no network, and needs a file instead
@@ -34,14 +36,42 @@ class MaskArguments:
     annotated: str | None = HfArg(
         default=None, help="Folder of annotated masks <class>/<stem>.png, to report the IoU."
     )
+    agree_with: str | None = HfArg(
+        default=None, help="Folder of an earlier run with another source: masks must agree with it (--min_shared)."
+    )
     boxes: str | None = HfArg(default=None, help="COCO .json, Pascal VOC .xml, or a folder of these (--source boxes).")
     batch_size: int = HfArg(default=8, help="Images that go through the network together.")
+    dry_run: bool = HfArg(default=False, help="Say what would be downloaded and made, and make nothing.")
 
 
 def _boxes(arguments: MaskArguments) -> BoxMasks:
     if not arguments.boxes:
         raise UserError("--source boxes needs --boxes: give a COCO .json file, a Pascal VOC .xml file or a folder.")
     return BoxMasks(arguments.boxes)
+
+
+def _plan(
+    arguments: MaskArguments, source: str, image_ids: list[str], mask_options: Sequence[Any], gate: QualityGate
+) -> str:
+    """What a run would download and make."""
+    lines = []
+    for flag in SOURCES[source].networks if source != BOXES else ():
+        options = options_of(source, mask_options)
+        name, revision = getattr(options, flag), getattr(options, f"{flag}_revision")
+        try:
+            config = read_model_config(name, revision, KNOWN.get(flag, KNOWN_MODELS))  # refuses what cannot be had
+            size = weights_to_download(name, revision)
+        except UserError as error:
+            raise UserError(str(error).replace("--model:", f"--{flag}:", 1)) from error
+        found = f"{size / 1e6:.0f} MB to download" if size else "on this machine"
+        lines.append(f"--{flag} {name}: {found}.")
+        if config.get("model_type") in OUTLINING:
+            break
+    missing = MaskFolder(arguments.output_dir, {}, gate).missing(image_ids)
+    lines.append(
+        f"{len(missing)} of {len(image_ids)} masks would be made in {arguments.output_dir}. Nothing was made."
+    )
+    return "\n".join(lines)
 
 
 def make_masks(
@@ -83,6 +113,13 @@ def make_masks(
         rows = rows.add_column("mask", find_masks(rows["image_id"], arguments.annotated))
         rows = rows.cast_column("mask", datasets.Image())
         refuse_unclear(rows, reading)
+    if arguments.agree_with:
+        if source == BOXES:
+            raise UserError("--agree_with judges masks that a network makes, not boxes: leave it out.")
+        rows = rows.add_column("other", find_masks(rows["image_id"], arguments.agree_with))
+        rows = rows.cast_column("other", datasets.Image())
+    if arguments.dry_run:
+        return _plan(arguments, source, rows["image_id"][:], mask_options, gate)
     if source == BOXES:
         masker = _boxes(arguments)
     else:

@@ -11,6 +11,7 @@ new masks.
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,8 +94,8 @@ class MaskFolder:
         Every process calls this; each makes its share.
 
         Args:
-            dataset: Rows of `image`, `image_id` and, where there are annotated masks to compare with, `mask`, which
-                may be None in single rows.
+            dataset: Rows of `image`, `image_id` and, where there are annotated masks to compare with, `mask`, and
+                where another source's masks must agree, `other`; both may be None in single rows.
             masker: Makes the masks.
             batch_size: Images given to it together.
             reading: How the annotated masks are read, as for `read_row`.
@@ -110,7 +111,7 @@ class MaskFolder:
         self._refuse_shared_files(image_ids)
         if state.is_main_process:
             self._write_report({})  # an interrupted folder knows its settings
-        todo = [row for row, image_id in enumerate(image_ids) if self._find(image_id) is None]
+        todo = self.missing(image_ids)
         state.wait_for_everyone()  # nobody writes before everybody has looked
         unreadable, began = [], time.perf_counter()
         mine = todo[state.process_index :: state.num_processes]
@@ -129,6 +130,10 @@ class MaskFolder:
             self._write_report(records)
         state.wait_for_everyone()
         return json.loads(self.report_path.read_text(encoding="utf-8"))["images"]
+
+    def missing(self, image_ids: Sequence[str]) -> list[int]:
+        """The positions of the images that have no mask here yet."""
+        return [row for row, image_id in enumerate(image_ids) if self._find(image_id) is None]
 
     def _make(self, rows: list[dict], masker: Masker) -> list[tuple[str, str]]:
         """Write the masks of some rows; the image_ids that cannot be read, and why."""
@@ -163,12 +168,15 @@ class MaskFolder:
             raise UserError(
                 f"{path}: the mask cannot be read ({error}): delete it, and it will be made again."
             ) from error
-        reason = self._reason(stored.get("scores"), stored.get("problem"))
+        scores = stored.get("scores")
+        if scores and "other" in row:
+            scores["shared"] = (row["other"] and _iou(mask, row | {"mask": row["other"]}, None)) or 0.0
+        reason = self._reason(scores, stored.get("problem"))
         place = self._place(image_id, reason)
         if place != path:
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, place)
-        record = {"accepted": reason is None, "reason": reason, **(stored.get("scores") or {})}
+        record = {"accepted": reason is None, "reason": reason, **(scores or {})}
         return record | ({"iou": _iou(mask, row, reading)} if row.get("mask") else {})
 
     def _reason(self, scores: dict | None, problem: str | None) -> str | None:

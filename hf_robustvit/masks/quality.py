@@ -24,6 +24,7 @@ class MaskScores:
         unsure: Share of the pixels that a saliency network gives neither to the object nor to its background.
         score: Confidence of the best box that the class's name gave, in [0, 1].
         null_score: Confidence of the null prompt's best box in the same place; 0 where it has none.
+        shared: IoU with the mask that another source made of the image; 0 where that was rejected.
     """
 
     area: float
@@ -33,6 +34,7 @@ class MaskScores:
     unsure: float | None = None
     score: float | None = None
     null_score: float | None = None
+    shared: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class QualityGate:
     max_null: float = HfArg(
         default=0.8, help="Largest confidence of the null prompt in the same place, as a share of the class's own."
     )
+    min_shared: float = HfArg(default=0.5, help="Smallest IoU with the mask of another source (--agree_with).")
 
     def __post_init__(self):
         for threshold in fields(self):
@@ -85,4 +88,6 @@ class QualityGate:
                 f"the null prompt finds the same with confidence {scores.null_score:.2f}, more than "
                 f"{self.max_null:.0%} of the name's {scores.score:.2f}"
             )
+        if scores.shared is not None and scores.shared < self.min_shared:
+            return f"IoU with the other source's mask is {scores.shared:.2f}, less than {self.min_shared:.2f}"
         return None

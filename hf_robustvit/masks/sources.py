@@ -12,16 +12,20 @@ from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
 
 
 class Source(NamedTuple):
-    """A masker, made of its settings and the device it runs on; and the dataclass of these settings, its flags."""
+    """A masker, made of its settings and the device it runs on; and the dataclass of these settings, its flags.
+
+    `networks` names those of the settings that may be models on the Hub; each has a setting <name>_revision beside it.
+    """
 
     options: type
     masker: Callable[[Any, torch.device], Masker]
+    networks: tuple[str, ...] = ()
 
 
 # Under the names of `data.MADE_MASKS`.
 SOURCES = {
-    "tokencut": Source(TokenCutOptions, TokenCut),
-    "text": Source(TextOptions, TextMasker),
+    "tokencut": Source(TokenCutOptions, TokenCut, ("backbone",)),
+    "text": Source(TextOptions, TextMasker, ("detector", "segmenter")),
     "saliency": Source(SaliencyOptions, SaliencyMasks),
 }
 OPTIONS = tuple(source.options for source in SOURCES.values())

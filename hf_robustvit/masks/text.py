@@ -17,7 +17,7 @@ from transformers.hf_argparser import HfArg
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.prompts import OBJECT_WEIGHT, Prompts, plain, read_overrides
 from hf_robustvit.masks.quality import MaskScores
-from hf_robustvit.masks.text_models import Detector, Dtype, Found, Segmenter
+from hf_robustvit.masks.text_models import KNOWN, Detector, Dtype, Found, Segmenter
 from hf_robustvit.masks.tokencut import ObjectMask
 
 
@@ -33,13 +33,13 @@ class TextOptions:
     """What decides what is found, and how it is outlined."""
 
     detector: str = HfArg(
-        default="IDEA-Research/grounding-dino-tiny",
+        default=KNOWN["detector"][0],
         help="Finds what the class's name says (for text): Hub id or folder of Grounding DINO or OWL; or of CLIPSeg, "
         "which needs no segmenter.",
     )
     detector_revision: str | None = HfArg(default=None, help="Branch, tag or commit of the detector on the Hub.")
     segmenter: str = HfArg(
-        default="facebook/sam2.1-hiera-small", help="Outlines what is found: Hub id or folder of SAM 2 or SAM."
+        default=KNOWN["segmenter"][0], help="Outlines what is found: Hub id or folder of SAM 2 or SAM."
     )
     segmenter_revision: str | None = HfArg(default=None, help="Branch, tag or commit of the segmenter on the Hub.")
     prompts: str | None = HfArg(
@@ -162,7 +162,7 @@ class TextMasker:
     ) -> dict[tuple[int, str], Found]:
         """What is found for each query, the index of an image and a text; as many at once as there are images."""
         found = []
-        for start in range(0, len(queries), len(images)):
+        for start in range(0, len(queries), len(images) or 1):
             part = queries[start : start + len(images)]
             pixels = [images[index].pixels for index, _ in part]
             found += self.detector(pixels, [text for _, text in part], threshold)

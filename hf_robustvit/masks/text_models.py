@@ -41,10 +41,20 @@ DETECTORS = {
     "owlvit": (AutoModelForZeroShotObjectDetection, OwlViTProcessor),
     "clipseg": (CLIPSegForImageSegmentation, CLIPSegProcessor),
 }
+OUTLINING = ("clipseg",)  # detectors that need no segmenter
 SEGMENTERS = {
     "sam": (AutoModelForMaskGeneration, SamProcessor),
     "sam2": (AutoModelForMaskGeneration, Sam2Processor),
     "sam2_video": (AutoModelForMaskGeneration, Sam2Processor),
+}
+# Suggested where there is no such model.
+KNOWN = {
+    "detector": (
+        "IDEA-Research/grounding-dino-tiny",
+        "google/owlv2-base-patch16-ensemble",
+        "CIDAS/clipseg-rd64-refined",
+    ),
+    "segmenter": ("facebook/sam2.1-hiera-small", "facebook/sam-vit-base"),
 }
 MOST_BOXES = 20  # of one text in one image; bounds the memory that outlining them takes
 
@@ -83,10 +93,11 @@ class _Model:
     ):
         self.flag, self.name, self.device, self.dtype = flag, name, torch.device(device), getattr(torch, dtype)
         try:
-            self.kind = read_model_config(name, revision).get("model_type")
+            self.kind = read_model_config(name, revision, KNOWN[flag]).get("model_type")
             if self.kind not in kinds:
                 raise UserError(
-                    f"--model: {name!r} is a model of type {self.kind}, and this flag takes {', '.join(kinds)}."
+                    f"--model: {name!r} has the model_type {self.kind!r} in its config.json, and this flag takes "
+                    f"{', '.join(kinds)}."
                 )
             model_class, processor_class = kinds[self.kind]
             with reading_model(name):
@@ -112,7 +123,7 @@ class Detector(_Model):
 
     def __init__(self, name: str, revision: str | None, device: torch.device | str, dtype: Dtype):
         super().__init__("detector", name, revision, DETECTORS, device, dtype)
-        self.outlines = self.kind == "clipseg"
+        self.outlines = self.kind in OUTLINING
 
     def check(self, text: str) -> None:
         """Check that the model can read a text.

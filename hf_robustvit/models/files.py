@@ -4,13 +4,14 @@ import contextlib
 import difflib
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from httpx2 import ConnectError, ConnectTimeout
 from huggingface_hub import (
     _CACHED_NO_EXIST,
+    HfApi,
     constants,
     get_hf_file_metadata,
     hf_hub_download,
@@ -37,6 +38,7 @@ from hf_robustvit.paper import MODELS
 CONNECT_SECONDS = 5
 # A fine-tuned model's card, and the results of its evaluations.
 CARD, RESULTS = "README.md", "results"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 _EMBEDDED = {"cutouts-vit": Path(__file__).parents[1] / "cutouts" / "assets" / "cutouts-vit"}
 # The paper's models and the embedded ones: suggested when a name is not found.
@@ -48,13 +50,16 @@ def model_source(name: str) -> str:
     return str(_EMBEDDED.get(name, name))
 
 
-def find_model_file(name: str, filename: str, revision: str | None = None) -> Path | None:
+def find_model_file(
+    name: str, filename: str, revision: str | None = None, known: Sequence[str] = KNOWN_MODELS
+) -> Path | None:
     """A file of a model, downloaded if need be; None if the model has no such file.
 
     Args:
         name: A folder, a Hub id, or the name of an embedded model.
         filename: For example "config.json".
         revision: Branch, tag or commit on the Hub.
+        known: Names that are suggested where there is no such model.
 
     Raises:
         UserError: If there is no such model or revision, it is gated, or the Hub cannot be reached.
@@ -84,18 +89,18 @@ def find_model_file(name: str, filename: str, revision: str | None = None) -> Pa
     except RevisionNotFoundError as error:
         raise UserError(f"--model: {name!r} has no revision {revision!r}: give a branch, tag or commit.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise unknown_name("--model", name, _names_to_suggest(name)) from error
+        raise unknown_name("--model", name, _names_to_suggest(name, known)) from error
     except (LocalEntryNotFoundError, ConnectError, ConnectTimeout) as error:
         if cached is _CACHED_NO_EXIST:  # the cache also remembers which files the Hub said a model does not have
             return None
-        raise _not_downloaded(name, filename, error.__cause__) from error
+        raise _not_downloaded(name, filename, error.__cause__, known) from error
     except HfHubHTTPError as error:
-        raise _not_downloaded(name, filename, error) from error
+        raise _not_downloaded(name, filename, error, known) from error
 
 
-def read_model_config(name: str, revision: str | None = None) -> dict[str, Any]:
+def read_model_config(name: str, revision: str | None = None, known: Sequence[str] = KNOWN_MODELS) -> dict[str, Any]:
     """The parsed config.json of a model; arguments and errors are those of `find_model_file`."""
-    config_file = find_model_file(name, "config.json", revision)
+    config_file = find_model_file(name, "config.json", revision, known)
     if config_file is None:
         raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
     with reading_model(str(config_file)):
@@ -103,6 +108,25 @@ def read_model_config(name: str, revision: str | None = None) -> dict[str, Any]:
         if not isinstance(config, dict):
             raise ValueError(f"it holds a {type(config).__name__}, not settings")
     return config
+
+
+def weights_to_download(name: str, revision: str | None = None) -> int:
+    """The size in bytes of a model's weights on the Hub; 0 where they are on this machine already.
+
+    Raises:
+        UserError: The Hub does not say.
+    """
+    if Path(model_source(name)).is_dir():
+        return 0
+    cached = [try_to_load_from_cache(name, file, revision=revision) for file in _WEIGHTS]
+    if any(isinstance(path, str) for path in cached):
+        return 0
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings
+    except (HTTPError, OSError) as error:
+        raise _not_downloaded(name, "list of files", error) from error
+    sizes = [sum(file.size or 0 for file in files if file.rfilename.endswith(end)) for end in (".safetensors", ".bin")]
+    return sizes[0] or sizes[1]
 
 
 def _check_connection(url: str) -> None:
@@ -128,19 +152,21 @@ def commit_of(name: str, revision: str | None = None) -> str | None:
     return Path(config_file).parent.name if isinstance(config_file, str) else None
 
 
-def _not_downloaded(name: str, filename: str, cause: BaseException | None) -> UserError:
+def _not_downloaded(
+    name: str, filename: str, cause: BaseException | None, known: Sequence[str] = KNOWN_MODELS
+) -> UserError:
     if isinstance(cause, HfHubHTTPError):  # the Hub answered
         return UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(cause)}")
     offline = "HF_HUB_OFFLINE forbids asking the Hub" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
     reason = f"there is no such folder, its {filename} is not in the local cache, and {offline}"
-    if name in KNOWN_MODELS:
+    if name in known:
         return UserError(f"--model: {name!r} cannot be loaded: {reason}.")
-    return UserError(f"{unknown_name('--model', name, _names_to_suggest(name))} ({reason})")
+    return UserError(f"{unknown_name('--model', name, _names_to_suggest(name, known))} ({reason})")
 
 
-def _names_to_suggest(name: str) -> list[str]:
-    """The paper's models, and the models saved beside a path that was not found."""
-    return [*(str(path.parent) for path in sorted(Path(name).parent.glob("*/config.json"))), *KNOWN_MODELS]
+def _names_to_suggest(name: str, known: Sequence[str]) -> list[str]:
+    """Known models, and the models saved beside a path that was not found."""
+    return [*(str(path.parent) for path in sorted(Path(name).parent.glob("*/config.json"))), *known]
 
 
 @contextlib.contextmanager
