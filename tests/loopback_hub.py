@@ -164,7 +164,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.answer(*self.hub.refused.get(repository, (404, "RepoNotFound")))
             return
         siblings = [
-            {"rfilename": str(path.relative_to(folder))} for path in sorted(folder.rglob("*")) if path.is_file()
+            {"rfilename": str(path.relative_to(folder)), "size": path.stat().st_size}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
         ]
         info = {"id": repository, "modelId": repository, "sha": folder.name, "private": False, "tags": []}
         self.answer_json(info | {"siblings": siblings, "downloads": 0, "likes": 0})

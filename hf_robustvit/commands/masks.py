@@ -63,7 +63,7 @@ def _plan(
             size = weights_to_download(name, revision)
         except UserError as error:
             raise UserError(str(error).replace("--model:", f"--{flag}:", 1)) from error
-        found = f"{size / 1e6:.0f} MB to download" if size else "on this machine"
+        found = f"{size / 1e6:.1f} MB to download" if size else "on this machine"
         lines.append(f"--{flag} {name}: {found}.")
         if config.get("model_type") in OUTLINING:
             break
