@@ -1,7 +1,8 @@
-"""Make foreground masks for a folder of images: from TokenCut, a saliency network or bounding boxes.
+"""Make foreground masks for a folder of images: from TokenCut, class names, a saliency network or boxes.
 
     python run_masks.py --images DIR --output_dir OUT [--backbone facebook/dino-vitb16] [--annotated MASKS]
     python run_masks.py --images DIR --output_dir OUT --source boxes --boxes instances.json
+    python run_masks.py --images DIR --output_dir OUT --source text [--prompts FILE] [--dry_run]
     python run_masks.py --images DIR --output_dir OUT --source saliency --saliency_model isnet.onnx
     accelerate launch run_masks.py flags.yaml
 

@@ -117,7 +117,7 @@ def make_masks(
         if source == BOXES:
             raise UserError("--agree_with judges masks that a network makes, not boxes: leave it out.")
         rows = rows.add_column("other", find_masks(rows["image_id"], arguments.agree_with))
-        rows = rows.cast_column("other", datasets.Image())
+        rows = rows.cast_column("other", datasets.Image(decode=False))
     if arguments.dry_run:
         return _plan(arguments, source, rows["image_id"][:], mask_options, gate)
     if source == BOXES:

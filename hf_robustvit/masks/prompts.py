@@ -125,7 +125,7 @@ def _weights(file: Path, folder: str, entry: Any) -> dict[str, float]:
             f"--prompts {file}: the entry of {folder!r} is {entry!r}; give a name, a list of names, or names with "
             "weights, {name: weight}."
         )
-    if sum(weight for weight in entry.values() if weight > 0) < OBJECT_WEIGHT:
+    if round(sum(weight for weight in entry.values() if weight > 0), 6) < OBJECT_WEIGHT:
         raise UserError(
             f"--prompts {file}: the weights of {folder!r} sum to less than {OBJECT_WEIGHT}, so nothing could be the "
             "object: make them larger."

@@ -109,7 +109,7 @@ class TextMasker:
         """
         self.prompts = Prompts(image_ids, self.overrides)
         rivals = {self._rival(image_id) for image_id in image_ids}
-        if self.options.null_prompt == OTHER_CLASS and None in rivals:
+        if self.options.null_prompt == OTHER_CLASS and rivals == {None}:
             logger.warning(
                 "There is one class, so no other's name can be looked for in its place: give one with --null_prompt."
             )
@@ -140,7 +140,7 @@ class TextMasker:
         for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
             shape = image.pixels.size[::-1]
             votes = sum((prompt[text] * mask for (at, text), mask in outlines.items() if at == index), np.zeros(shape))
-            mask, names = votes >= OBJECT_WEIGHT, " or ".join(repr(text) for text in prompt if prompt[text] > 0)
+            mask, names = votes.round(6) >= OBJECT_WEIGHT, " or ".join(repr(text) for text in prompt if prompt[text] > 0)
             scores = problem = None
             if index not in best:
                 unit = "pixel" if self.detector.outlines else "box"

@@ -33,6 +33,34 @@ def test_each_reason(score, sentence):
     assert QualityGate(min_agreement=0.6).reason(MaskScores(**GOOD | score)) == sentence
 
 
+@pytest.mark.parametrize(
+    "score, sentence",
+    [
+        ({}, None),
+        ({"null_score": 0.32}, None),
+        ({"null_score": 0.33}, "the null prompt finds the same with confidence 0.33, more than 80% of the name's 0.40"),
+        ({"score": 0.29}, "the name's best box has confidence 0.29, less than 0.30"),
+        ({"shared": 0.44}, "IoU with the other source's mask is 0.44, less than 0.50"),
+        ({"area": 0.004}, "mask covers 0.4% of the image, less than 2.0%"),
+    ],
+)
+def test_each_reason_of_a_mask_from_text(score, sentence):
+    scores = {"area": 0.3, "components": 2, "score": 0.4, "null_score": 0.2, "shared": 0.5}
+    assert QualityGate(min_score=0.3).reason(MaskScores(**scores | score)) == sentence
+
+
+def test_false_masks_on_photos_without_the_object_by_planted_scores():
+    """A name's confidence beats the null prompt's on its object, and neither's where there is nothing to find."""
+    rng = np.random.default_rng(0)
+    own, null = rng.uniform(0.4, 0.9, 500), rng.uniform(0, 0.3, 500)
+    objects = [MaskScores(0.2, 1, score=score, null_score=other) for score, other in zip(own, null, strict=True)]
+    either = rng.uniform(0.35, 0.5, (500, 2))
+    nothing = [MaskScores(0.2, 1, score=score, null_score=other) for score, other in either]
+    kept = [np.mean([QualityGate().reason(one) is None for one in masks]) for masks in (objects, nothing)]
+    without = [np.mean([QualityGate(max_null=9).reason(one) is None for one in masks]) for masks in (objects, nothing)]
+    assert kept[0] > 0.99 and kept[1] < 0.15 and without == [1, 1]
+
+
 @pytest.mark.parametrize("thresholds", [{"min_area": -0.1}, {"min_area": 0.5, "max_area": 0.2}, {"max_area": 1.5}])
 def test_thresholds_that_do_not_fit(thresholds):
     with pytest.raises(UserError, match="--min_area"):

@@ -137,10 +137,10 @@ def test_the_null_prompt_may_be_given_or_left_out(planted, caplog):
 
 
 def test_large_photos_shrink_and_their_masks_do_not(planted):
-    (mask,) = planted({"cat": [((0, 0, 1333, 333), 0.6)]}, size=(4000, 2000))
-    assert mask.foreground.shape == (666, 1333)
+    (mask,) = planted({"cat": [((0, 0, 1333, 250), 0.6)]}, size=(2666, 1000))
+    assert mask.foreground.shape == (500, 1333)
     picture = np.asarray(mask.image)
-    assert picture.shape == (2000, 4000) and (picture[:995] == 255).all() and (picture[1005:] == 0).all()
+    assert picture.shape == (1000, 2666) and (picture[:498] == 255).all() and (picture[502:] == 0).all()
 
 
 @pytest.fixture
