@@ -1,5 +1,6 @@
 """Detectors, segmenters and CLIPSeg of the real classes, with random weights, small enough to run in milliseconds."""
 
+import json
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -43,6 +44,25 @@ _CLIP_TEXT = {
     "bos_token_id": len(_CLIP) - 2,
     "eos_token_id": len(_CLIP) - 1,
     "pad_token_id": len(_CLIP) - 1,
+}
+# As SAM 2's are stored on the Hub: by a class that needs torchvision, which a machine may not have.
+_SAM2_IMAGES = {
+    "image_processor_type": "Sam2ImageProcessorFast",
+    "processor_class": "Sam2VideoProcessor",
+    "size": {"height": 64, "width": 64},
+    "mask_size": {"height": 16, "width": 16},
+    "resample": 2,
+    "do_resize": True,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "do_convert_rgb": True,
+    "default_to_square": True,
+    "crop_size": None,
+    "data_format": "channels_first",
+    "device": None,
 }
 _CLIP_VISION = {
     "hidden_size": 16,
@@ -184,7 +204,8 @@ def _sam2(folder: Path) -> None:
         prompt_encoder_config={"hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4},
         mask_decoder_config=_mask_decoder(16),
     )
-    _save(folder, Sam2Model(config), ViTImageProcessorPil(size={"height": 64, "width": 64}))
+    Sam2Model(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(_SAM2_IMAGES))
 
 
 def _mask_decoder(width: int) -> dict[str, int]:

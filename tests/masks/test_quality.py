@@ -38,7 +38,10 @@ def test_each_reason(score, sentence):
     [
         ({}, None),
         ({"null_score": 0.32}, None),
-        ({"null_score": 0.33}, "the null prompt finds the same with confidence 0.33, more than 80% of the name's 0.40"),
+        (
+            {"null_score": 0.33},
+            "the null prompt finds the same with confidence 0.33, more than 80% of the name's 0.40",
+        ),
         ({"score": 0.29}, "the name's best box has confidence 0.29, less than 0.30"),
         ({"shared": 0.44}, "IoU with the other source's mask is 0.44, less than 0.50"),
         ({"area": 0.004}, "mask covers 0.4% of the image, less than 2.0%"),
