@@ -140,7 +140,10 @@ class TextMasker:
         for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
             shape = image.pixels.size[::-1]
             votes = sum((prompt[text] * mask for (at, text), mask in outlines.items() if at == index), np.zeros(shape))
-            mask, names = votes.round(6) >= OBJECT_WEIGHT, " or ".join(repr(text) for text in prompt if prompt[text] > 0)
+            mask, names = (
+                votes.round(6) >= OBJECT_WEIGHT,
+                " or ".join(repr(text) for text in prompt if prompt[text] > 0),
+            )
             scores = problem = None
             if index not in best:
                 unit = "pixel" if self.detector.outlines else "box"

@@ -13,10 +13,11 @@ from PIL import Image
 from tiny_text_models import save_text_model
 
 import run_masks
+from dataset_scripts.image_mask_folder import load_images
 from hf_robustvit.commands.settings import parse_settings
-from hf_robustvit.data import MaskReading
+from hf_robustvit.data import MaskReading, read_pair
 from hf_robustvit.errors import UserError
-from hf_robustvit.masks import OPTIONS, QualityGate, TextMasker, TextOptions
+from hf_robustvit.masks import OPTIONS, QualityGate, TextMasker, TextOptions, with_made_masks
 from hf_robustvit.masks.text_models import Detector, Found, Segmenter
 
 
@@ -204,6 +205,16 @@ def test_no_box_in_any_photo(planted, models, photos, tmp_path):
         make_masks(photos, tmp_path / "out", *flags)
     with pytest.raises(UserError, match="made with box_threshold 0.35, now it is 0.2"):
         make_masks(photos, tmp_path / "out", *flags, "--box_threshold", 0.2)
+
+
+def test_training_takes_the_masks(planted, models, photos, tmp_path):
+    planted({"cat": [((20, 10, 60, 50), 0.9)], "dog": [((0, 0, 30, 30), 0.9)]})
+    masker = TextMasker(TextOptions(models["grounding-dino"], segmenter=models["sam2"]))
+    rows = load_images(photos)
+    (training,) = with_made_masks([rows], tmp_path / "made", masker, QualityGate())
+    assert training["image_id"][:] == ["cat/0.png", "cat/1.jpg", "dog/0.png", "dog/2.png"]
+    image, mask = read_pair(training[1])
+    np.testing.assert_array_equal(np.asarray(mask) > 127, rectangles((20, 10, 60, 50), size=image.size))
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.1])
