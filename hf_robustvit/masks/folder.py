@@ -11,7 +11,6 @@ new masks.
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,7 +130,7 @@ class MaskFolder:
         state.wait_for_everyone()
         return json.loads(self.report_path.read_text(encoding="utf-8"))["images"]
 
-    def missing(self, image_ids: Sequence[str]) -> list[int]:
+    def missing(self, image_ids: list[str]) -> list[int]:
         """The positions of the images that have no mask here yet."""
         return [row for row, image_id in enumerate(image_ids) if self._find(image_id) is None]
 
