@@ -2,8 +2,7 @@
 
     python run_masks.py --images DIR --output_dir OUT [--backbone facebook/dino-vitb16] [--annotated MASKS]
     python run_masks.py --images DIR --output_dir OUT --source boxes --boxes instances.json
-    python run_masks.py --images DIR --output_dir OUT --source text [--prompts FILE] [--dry_run]
-    python run_masks.py --images DIR --output_dir OUT --source saliency --saliency_model isnet.onnx
+    python run_masks.py --images DIR --output_dir OUT --source text | --source saliency --saliency_model isnet.onnx
     accelerate launch run_masks.py flags.yaml
 
 DIR holds images/<class>/* or <class>/*, or images without classes. Writes OUT/masks/<class>/<stem>.png for
