@@ -174,6 +174,7 @@ def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
             ("--source", "tokencut", "--saliency_model", "n.onnx"),
             "--saliency_model n.onnx is not used by --source",
         ),
+        (("--source", "boxes", "--prompts", "p.yaml"), "--prompts p.yaml is not used by --source boxes: leave one"),
         (("--boxes", "b.json", "--saliency_model", "n.onnx"), "--saliency_model n.onnx is not used by --source boxes"),
         (("--source", "drawn"), "--source: there is no 'drawn'. Known names: tokencut, text, saliency, boxes"),
     ],

@@ -101,6 +101,7 @@ def make_masks(
     """
     files = {BOXES: ("boxes", arguments.boxes)}
     files |= {"saliency": ("saliency_model", options_of("saliency", mask_options).saliency_model)}
+    files |= {"text": ("prompts", options_of("text", mask_options).prompts)}
     source = arguments.source or next((name for name, (_, file) in files.items() if file), "tokencut")
     if source not in (*SOURCES, BOXES):
         raise unknown_name("--source", source, (*SOURCES, BOXES))
