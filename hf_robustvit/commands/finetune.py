@@ -271,16 +271,14 @@ def own_mask_reading(
     Raises:
         UserError: Flags are given that the masks do not need, or there are no masks.
     """
-    if arguments.masks not in (*MADE_MASKS, "whole") and "mask" not in pairs.column_names:
+    needs_none = arguments.masks in (*MADE_MASKS, "whole")
+    if not needs_none and "mask" not in pairs.column_names:
         raise UserError(
             f"--dataset: {arguments.dataset!r} has no column of masks: name a folder of them by --masks, or make them "
             "with --masks tokencut."
         )
-    if arguments.masks in ("annotated", "random", "other", "box"):
-        is_own = arguments.dataset not in TRAINING_SETS
-    else:
-        is_own = arguments.masks not in (*MADE_MASKS, "whole")
-    if is_own:
+    are_the_authors = arguments.masks in ("annotated", *MASK_CONTROLS) and arguments.dataset in TRAINING_SETS
+    if not needs_none and not are_the_authors:
         return reading
     if flags := reading.settings():
         raise UserError(

@@ -10,6 +10,7 @@ import pandas as pd
 from hf_robustvit.data import MADE_MASKS
 from hf_robustvit.experiments.book import Book
 from hf_robustvit.experiments.tables import accuracy_tables
+from hf_robustvit.masks.folder import known_ious
 from hf_robustvit.reporting.tables import Cell, write_table
 
 
@@ -44,5 +45,5 @@ def _mask_cells(report: dict[str, Any]) -> dict[str, Cell]:
 
 
 def _mean_iou(records: Iterable[dict[str, Any]]) -> Cell:
-    known = [record["iou"] for record in records if record.get("iou") is not None]
+    known = known_ious(records)
     return Cell(f"{np.mean(known):.3f}") if known else Cell()

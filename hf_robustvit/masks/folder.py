@@ -11,6 +11,7 @@ new masks.
 import json
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -223,7 +224,12 @@ def summary(records: dict[str, dict[str, Any]]) -> str:
             "good, loosen the thresholds named above."
         )
     for name, kept in (("all", records.values()), ("accepted", [r for r in records.values() if r["accepted"]])):
-        known = [record["iou"] for record in kept if record.get("iou") is not None]
+        known = known_ious(kept)
         if known:
             lines.append(f"Mean IoU with the annotated masks, {name}: {np.mean(known):.3f} ({len(known)} images).")
     return "\n".join(lines)
+
+
+def known_ious(records: Iterable[dict[str, Any]]) -> list[float]:
+    """The IoUs with the annotated masks, of those records that have one."""
+    return [record["iou"] for record in records if record.get("iou") is not None]

@@ -6,7 +6,7 @@ only with code from the Hub, which is never trusted here.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.quality import MaskScores
-from hf_robustvit.masks.tokencut import ObjectMask
+from hf_robustvit.masks.tokencut import ObjectMask, WorkingImage
 
 
 if TYPE_CHECKING:
@@ -49,13 +49,6 @@ class SaliencyOptions:
                 raise UserError(f"--{name} takes one number or three (red, green, blue), found {len(values)}.")
         if min(self.saliency_std) <= 0:
             raise UserError(f"--saliency_std must be positive, found {min(self.saliency_std)}.")
-
-
-class ScaledImage(NamedTuple):
-    """An image at the network's input size, and the (width, height) it had."""
-
-    pixels: Image.Image
-    size: tuple[int, int]
 
 
 class SaliencyMasks:
@@ -95,11 +88,11 @@ class SaliencyMasks:
         """What the masks depend on, for masks.json."""
         return {"source": "saliency", **asdict(self.options)}
 
-    def prepare(self, image: Image.Image) -> ScaledImage:
+    def prepare(self, image: Image.Image) -> WorkingImage:
         """Scale an RGB image to the network's input, whatever its aspect, as these networks are trained."""
-        return ScaledImage(image.resize(self.input_size, Image.Resampling.BILINEAR), image.size)
+        return WorkingImage(image.resize(self.input_size, Image.Resampling.BILINEAR), image.size)
 
-    def __call__(self, images: list[ScaledImage], image_ids: list[str]) -> list[ObjectMask]:
+    def __call__(self, images: list[WorkingImage], image_ids: list[str]) -> list[ObjectMask]:
         """The masks of some prepared images; they go through the network together if it takes more than one."""
         parts = [images] if self.takes_batches and images else [[image] for image in images]
         return [
@@ -108,7 +101,7 @@ class SaliencyMasks:
             for image, shares in zip(part, self._foreground(part), strict=True)
         ]
 
-    def _foreground(self, images: list[ScaledImage]) -> np.ndarray:
+    def _foreground(self, images: list[WorkingImage]) -> np.ndarray:
         """Each pixel's share of foreground, (batch, height, width) float32 in [0, 1]."""
         pixels = np.stack([np.asarray(image.pixels, dtype=np.float32) for image in images])  # (batch, H, W, 3)
         pixels = (pixels - np.float32(self.options.saliency_mean)) / np.float32(self.options.saliency_std)
@@ -126,7 +119,7 @@ class SaliencyMasks:
             )
         return shares
 
-    def _mask(self, image: ScaledImage, shares: np.ndarray) -> ObjectMask:
+    def _mask(self, image: WorkingImage, shares: np.ndarray) -> ObjectMask:
         foreground, unsure = shares > 0.5, (shares > SURE) & (shares < 1 - SURE)
         pieces = ndimage.label(foreground)[1]
         scores = MaskScores(area=float(foreground.mean()), components=pieces, unsure=float(unsure.mean()))

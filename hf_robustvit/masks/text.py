@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.masks.prompts import OBJECT_WEIGHT, Prompts, plain, read_overrides
 from hf_robustvit.masks.quality import MaskScores
 from hf_robustvit.masks.text_models import KNOWN, Detector, Dtype, Found, Segmenter
-from hf_robustvit.masks.tokencut import ObjectMask
+from hf_robustvit.masks.tokencut import ObjectMask, WorkingImage
 
 
 logger = logging.getLogger(__name__)
@@ -57,13 +57,6 @@ class TextOptions:
     def __post_init__(self):
         if not 0 < self.box_threshold < 1:
             raise UserError(f"--box_threshold is a confidence between 0 and 1, found {self.box_threshold}.")
-
-
-class WorkingImage(NamedTuple):
-    """An image, at most `LONGEST` pixels long, and the (width, height) it had."""
-
-    pixels: Image.Image
-    size: tuple[int, int]
 
 
 class TextMasker:

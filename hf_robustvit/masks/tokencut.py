@@ -47,17 +47,17 @@ class TokenCutOptions:
 
 @dataclass(frozen=True)
 class WorkingImage:
-    """What TokenCut keeps of an image, so that a batch of large ones fits in memory.
+    """What a masker keeps of an image, so that a batch of large ones fits in memory.
 
     Attributes:
-        pixels: RGB, a whole number of patches high and wide.
+        pixels: RGB, of the size that its network works on; TokenCut's is a whole number of patches high and wide.
         size: (width, height) of the image itself.
-        is_flat: Whether the image has one colour.
+        is_flat: Whether the image has one colour, where the masker looks for that.
     """
 
     pixels: Image.Image
     size: tuple[int, int]
-    is_flat: bool
+    is_flat: bool = False
 
 
 @dataclass(frozen=True)
