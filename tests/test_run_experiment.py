@@ -47,6 +47,7 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(tmp_path)
         (["table1", "--suite", "cutouts", "--development"], "--development is for a --suite that is a folder"),
         (["table1", "--learning_rate", "1e-5"], "--learning_rate is for a --suite that is a folder"),
         (["masks", "--mask_sources", "drawn"], "--mask_sources: there is no 'drawn'. Known names: tokencut, "),
+        (["masks", "--suite", "cutouts", "--mask_sources", "saliency"], "Masks from saliency need --saliency_model"),
         (["table1", "--processes", "0"], "--processes is 0: give 1 or more"),
         (
             ["table3", "--suite", "cutouts", "--models", "google/vit-base-patch16-225"],
@@ -60,7 +61,8 @@ def test_each_mistake_is_one_sentence(flags, sentence, tmp_path):
 
 
 def test_the_flags_of_what_makes_masks_reach_the_runs(tmp_path, monkeypatch):
-    suites = []
+    suites, network = [], tmp_path / "n.onnx"
+    network.touch()
     monkeypatch.setattr(experiment, "make_experiments", lambda chosen, workshop: suites.append(workshop.suite))
     monkeypatch.setattr(experiment, "show_experiments", lambda chosen, workshop: [])
     flags = [
@@ -74,13 +76,13 @@ def test_the_flags_of_what_makes_masks_reach_the_runs(tmp_path, monkeypatch):
         "tokencut",
         "saliency",
     ]
-    flags += ["--saliency_model", "n.onnx", "--saliency_mean", 1, 2, 3, "--image_size", 96, "--max_area", 0.7]
+    flags += ["--saliency_model", network, "--saliency_mean", 1, 2, 3, "--image_size", 96, "--max_area", 0.7]
     types = (run_experiment.ExperimentArguments, MaskReading, QualityGate, *OPTIONS)
     run_experiment.main(*parse_settings(*types, arguments=list(map(str, flags))))
     (suite,) = suites
     *_, tokencut, saliency = (dict(recipe.run(suite, "cutouts-vit").settings) for recipe in mask_recipes(suite)[1:])
     assert (tokencut["backbone"], tokencut["image_size"], tokencut["max_area"]) == ("cutouts-vit", 96, 0.7)
-    assert (saliency["saliency_model"], saliency["saliency_mean"]) == ("n.onnx", (1.0, 2.0, 3.0))
+    assert (saliency["saliency_model"], saliency["saliency_mean"]) == (str(network), (1.0, 2.0, 3.0))
     assert "backbone" not in saliency and "saliency_model" not in tokencut
 
 

@@ -1,6 +1,7 @@
 """Detectors, segmenters and CLIPSeg of the real classes, with random weights, small enough to run in milliseconds."""
 
 import json
+from functools import partial
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -12,14 +13,16 @@ from transformers import (
     CLIPSegForImageSegmentation,
     CLIPSegProcessor,
     CLIPTokenizer,
-    GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
     GroundingDinoProcessor,
-    Owlv2Config,
+    MMGroundingDinoForObjectDetection,
     Owlv2ForObjectDetection,
     Owlv2ImageProcessorPil,
     Owlv2Processor,
+    OwlViTForObjectDetection,
+    OwlViTImageProcessorPil,
+    OwlViTProcessor,
     PreTrainedModel,
     Sam2Config,
     Sam2Model,
@@ -78,8 +81,10 @@ def save_text_model(kind: str, folder: Path) -> Path:
     """A model of this model_type with its processor, as from_pretrained reads them."""
     torch.manual_seed(0)
     {
-        "grounding-dino": _grounding_dino,
-        "owlv2": _owlv2,
+        "grounding-dino": partial(_grounding_dino, GroundingDinoForObjectDetection),
+        "mm-grounding-dino": partial(_grounding_dino, MMGroundingDinoForObjectDetection),
+        "owlv2": partial(_owl, Owlv2ForObjectDetection, Owlv2Processor, Owlv2ImageProcessorPil),
+        "owlvit": partial(_owl, OwlViTForObjectDetection, OwlViTProcessor, OwlViTImageProcessorPil),
         "clipseg": _clipseg,
         "sam": _sam,
         "sam2": _sam2,
@@ -103,7 +108,7 @@ def _clip_tokenizer(longest: int) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=longest)
 
 
-def _grounding_dino(folder: Path) -> None:
+def _grounding_dino(model_class: type, folder: Path) -> None:
     swin = SwinConfig(
         image_size=32,
         embed_dim=8,
@@ -121,7 +126,7 @@ def _grounding_dino(folder: Path) -> None:
         max_position_embeddings=64,
     )
     sizes = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    config = GroundingDinoConfig(
+    config = model_class.config_class(
         backbone_config=swin,
         text_config=bert,
         d_model=32,
@@ -134,14 +139,14 @@ def _grounding_dino(folder: Path) -> None:
         **sizes,
     )
     images = GroundingDinoImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 128})
-    _save(folder, GroundingDinoForObjectDetection(config), GroundingDinoProcessor(images, _bert_tokenizer()))
+    _save(folder, model_class(config), GroundingDinoProcessor(images, _bert_tokenizer()))
 
 
-def _owlv2(folder: Path) -> None:
+def _owl(model_class: type, processor_class: type, images_class: type, folder: Path) -> None:
     text = _CLIP_TEXT | {"max_position_embeddings": 16}
-    model = Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=_CLIP_VISION, projection_dim=16))
-    images = Owlv2ImageProcessorPil(size={"height": 32, "width": 32})
-    _save(folder, model, Owlv2Processor(images, _clip_tokenizer(16)))
+    config = model_class.config_class(text_config=text, vision_config=_CLIP_VISION, projection_dim=16)
+    images = images_class(size={"height": 32, "width": 32})
+    _save(folder, model_class(config), processor_class(images, _clip_tokenizer(16)))
 
 
 def _clipseg(folder: Path) -> None:

@@ -26,6 +26,7 @@ from hf_robustvit.experiments.pages import make_experiments, show_experiments
 from hf_robustvit.experiments.runs import Sources, Workshop
 from hf_robustvit.experiments.suites import choose_suite, folder_suite
 from hf_robustvit.masks import OPTIONS, SOURCES, QualityGate, options_of
+from hf_robustvit.masks.saliency import SaliencyOptions
 from hf_robustvit.trainer.repetition import changed_settings
 
 
@@ -113,6 +114,8 @@ def experiment(
     suite = replace(suite, mask_sources=tuple(arguments.mask_sources))
     if mask_settings:
         suite = replace(suite, mask_settings=_with_flags(suite.mask_settings, *mask_settings))
+    if "masks" in names and "saliency" in suite.mask_sources:  # before other runs take hours
+        SaliencyOptions(suite.mask_settings.get("saliency", {}).get("saliency_model")).check()
     train = partial(finetune_with, reading=reading)
     sources = Sources(lambda masks: load_pairs(suite.dataset, masks), load_rows, train, load_validation)
     workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())

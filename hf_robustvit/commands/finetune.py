@@ -134,7 +134,7 @@ def finetune(
         raise UserError(f"--finetuned_share is {arguments.finetuned_share:g}: give a share above 0 and up to 1.")
     if config.fsdp and arguments.finetuned_share < 1:
         raise UserError("--finetuned_share needs all weights in one place, and --fsdp shards them: leave one out.")
-    own_masks = own_mask_reading(arguments, pairs, reading)
+    own_masks = own_mask_reading(arguments, pairs, reading, validates_elsewhere=validation_pairs is not None)
     masker_options = options_of(arguments.masks, mask_options) if arguments.masks in SOURCES else None
     if arguments.masks == "whole" and "mask" in pairs.column_names:
         pairs = pairs.remove_columns("mask")
@@ -226,7 +226,7 @@ def choose_images(
     if masker_options:
         masker = SOURCES[arguments.masks].masker(masker_options, config.device)
         parts = chosen[:1] if own_validation else chosen
-        made = with_made_masks(parts, f"{config.output_dir}/{arguments.masks}", masker, gate)
+        made = with_made_masks(parts, f"{config.output_dir}/{arguments.masks}", masker, gate, readings[1] or NO_FLAGS)
         chosen[: len(made)] = made
     with config.main_process_first():
         # Validation images only measure: one without an object's outline in its mask is left out, and named.
@@ -264,9 +264,16 @@ def described(arguments: FinetuneArguments, masker_options: Any | None, gate: Qu
 
 
 def own_mask_reading(
-    arguments: FinetuneArguments, pairs: datasets.Dataset, reading: MaskReading
+    arguments: FinetuneArguments, pairs: datasets.Dataset, reading: MaskReading, validates_elsewhere: bool = False
 ) -> MaskReading | None:
     """How the masks are read; None where the package has made them, or a data set's authors have.
+
+    Args:
+        arguments: Where the masks come from.
+        pairs: What is trained on.
+        reading: How masks of the user's own are read.
+        validates_elsewhere: Whether images of their own, with masks of the user's, are validated on; then flags for
+            these are right even where training needs none.
 
     Raises:
         UserError: Flags are given that the masks do not need, or there are no masks.
@@ -280,7 +287,7 @@ def own_mask_reading(
     are_the_authors = arguments.masks in ("annotated", *MASK_CONTROLS) and arguments.dataset in TRAINING_SETS
     if not needs_none and not are_the_authors:
         return reading
-    if flags := reading.settings():
+    if (flags := reading.settings()) and not validates_elsewhere:
         raise UserError(
             f"--{next(iter(flags))} is for masks of your own, and --dataset {arguments.dataset} --masks "
             f"{arguments.masks} has none: leave it out."

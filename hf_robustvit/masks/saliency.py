@@ -50,6 +50,17 @@ class SaliencyOptions:
         if min(self.saliency_std) <= 0:
             raise UserError(f"--saliency_std must be positive, found {min(self.saliency_std)}.")
 
+    def check(self) -> None:
+        """Check that a network is named.
+
+        Raises:
+            UserError: None is, or its file is not there.
+        """
+        if self.saliency_model is None:
+            raise UserError("Masks from saliency need --saliency_model: name the ONNX file of a network.")
+        if not Path(self.saliency_model).is_file():
+            raise UserError(f"--saliency_model: there is no file {self.saliency_model}.")
+
 
 class SaliencyMasks:
     """Masks from a network that gives each pixel's share of foreground.
@@ -63,8 +74,7 @@ class SaliencyMasks:
     """
 
     def __init__(self, options: SaliencyOptions, device: torch.device | str = "cpu"):
-        if options.saliency_model is None:
-            raise UserError("Masks from saliency need --saliency_model: name the ONNX file of a network.")
+        options.check()
         self.options = options
         self.origin = f"--saliency_model {options.saliency_model}"
         self.session = open_session(options.saliency_model, torch.device(device))
@@ -137,8 +147,6 @@ def open_session(path: str, device: torch.device) -> "InferenceSession":
         import onnxruntime
     except ImportError as error:
         raise UserError('--saliency_model needs onnxruntime: pip install "hf-robustvit[onnx]".') from error
-    if not Path(path).is_file():
-        raise UserError(f"--saliency_model: there is no file {path}.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors

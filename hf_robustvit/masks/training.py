@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 from accelerate import PartialState
 
+from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import take_masks
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks.contact_sheet import contact_sheet
@@ -18,7 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 def with_made_masks(
-    parts: list[datasets.Dataset], folder: str | os.PathLike, masker: Masker, gate: QualityGate
+    parts: list[datasets.Dataset],
+    folder: str | os.PathLike,
+    masker: Masker,
+    gate: QualityGate,
+    reading: MaskReading = NO_FLAGS,
 ) -> list[datasets.Dataset]:
     """Give data sets masks that a masker makes; images whose mask is rejected are left out and logged with the reason.
 
@@ -30,12 +35,13 @@ def with_made_masks(
         folder: Where the masks are kept, as `MaskFolder` lays them out.
         masker: Makes the masks.
         gate: Which masks are accepted.
+        reading: How masks that they have are read.
 
     Raises:
         UserError: Every mask of one of the data sets is rejected; or as the masker and `MaskFolder`.
     """
     rows = datasets.concatenate_datasets(parts)
-    records = MaskFolder(folder, masker.settings, gate).fill(rows, masker)
+    records = MaskFolder(folder, masker.settings, gate).fill(rows, masker, reading=reading)
     if PartialState().is_main_process:
         contact_sheet(Path(folder) / "contact_sheet.png", rows, records, folder)
     logger.info("Masks from %s in %s. %s", masker.origin, folder, summary(records))

@@ -33,7 +33,9 @@ def models(tmp_path_factory):
     return {kind: str(save_text_model(kind, folder / kind)) for kind in KINDS}
 
 
-KINDS = ("grounding-dino", "owlv2", "clipseg", "sam", "sam2")
+# By the end that the pipeline's candidate labels need.
+DETECTORS = {"grounding-dino": ".", "mm-grounding-dino": ".", "owlv2": "", "owlvit": ""}
+KINDS = (*DETECTORS, "clipseg", "sam", "sam2")
 PHOTOS = [photograph(0, (80, 60))[0], photograph(1, (40, 64))[0]]
 BOXES = [np.array([[10.0, 12, 50, 44], [0, 0, 30, 60]]), np.array([[4.0, 8, 36, 60]])]
 
@@ -46,12 +48,12 @@ def segmenter(models, kind, dtype="float32"):
     return Segmenter(models[kind], None, "cpu", dtype)
 
 
-@pytest.mark.parametrize("kind, end", [("grounding-dino", "."), ("owlv2", "")])
+@pytest.mark.parametrize("kind, end", DETECTORS.items())
 def test_boxes_are_those_of_the_pipeline(models, kind, end):
-    found = detector(models, kind)(PHOTOS, ["cat", "a dog"], 0.3)
+    found = detector(models, kind)(PHOTOS, ["cat", "a dog"], 0.001)
     pipe = pipeline("zero-shot-object-detection", model=models[kind])
     for photo, text, ours in zip(PHOTOS, ["cat", "a dog"], found, strict=True):
-        theirs = pipe(photo, candidate_labels=[text + end], threshold=0.3)
+        theirs = pipe(photo, candidate_labels=[text + end], threshold=0.001)
         assert len(theirs) == len(ours.scores) > 0
         np.testing.assert_allclose(ours.scores, [one["score"] for one in theirs], atol=1e-5)
         corners = np.array([[one["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")] for one in theirs])
@@ -114,10 +116,10 @@ def test_clipseg_outlines_as_its_own_calls_do(models):
 
 
 def test_what_is_found_does_not_depend_on_the_batch(models):
-    for kind in ("grounding-dino", "owlv2", "clipseg"):
-        together = detector(models, kind)(PHOTOS, ["cat", "a dog"], 0.3)
+    for kind in (*DETECTORS, "clipseg"):
+        together = detector(models, kind)(PHOTOS, ["cat", "a dog"], 0.001)
         for index, text in enumerate(("cat", "a dog")):
-            (alone,) = detector(models, kind)(PHOTOS[index : index + 1], [text], 0.3)
+            (alone,) = detector(models, kind)(PHOTOS[index : index + 1], [text], 0.001)
             np.testing.assert_allclose(alone.boxes, together[index].boxes, atol=1e-3)
             np.testing.assert_allclose(alone.scores, together[index].scores, atol=1e-5)
 

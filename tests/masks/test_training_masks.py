@@ -13,8 +13,9 @@ from transformers import ViTImageProcessorPil
 
 import run_finetune
 from dataset_scripts import load_training_pairs
+from hf_robustvit.commands.experiment import finetune_with
 from hf_robustvit.cutouts import CLASS_NAMES
-from hf_robustvit.data import MADE_MASKS
+from hf_robustvit.data import MADE_MASKS, MaskReading
 from hf_robustvit.data.mask_folder import mask_path, take_masks
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks import SOURCES, QualityGate, TokenCut, TokenCutOptions, with_made_masks
@@ -97,6 +98,26 @@ def test_masks_from_a_saliency_network(images, finetune, tmp_path, caplog):
 def test_a_saliency_network_must_be_named(images, finetune):
     with pytest.raises(UserError, match="Masks from saliency need --saliency_model"):
         finetune(images, "saliency")
+
+
+def test_flags_for_annotated_masks_hold_where_only_validation_needs_them(images, tmp_path):
+    for path in sorted((images / "images").rglob("*.png")):
+        mask = np.asarray(Image.open(path)).mean(axis=-1) > 128  # what `save_saliency` finds, nearly
+        (images / "masks" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)).save(images / "masks" / path.parent.name / path.name)
+    pairs = load_training_pairs(str(images))
+    names = dict(enumerate(("ant", "bee", "cow")))
+    tiny_model("vit", num_labels=3, id2label=names).save_pretrained(tmp_path / "model")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "model")
+    flags = {"model": str(tmp_path / "model"), "dataset": str(images), "output_dir": str(tmp_path / "out")}
+    flags |= {"masks": "saliency", "saliency_model": str(save_saliency(tmp_path / "network.onnx")), "max_area": 0.9}
+    flags |= {"num_classes": 2, "samples_per_class": 2, "max_steps": 1, "load_best_model_at_end": False}
+    flags |= {"save_strategy": "no", "eval_strategy": "no", "use_cpu": True, "report_to": "none"}
+    validation, reading = pairs.select([0, 4, 8]), MaskReading(mask_foreground=["0"])
+    before, _ = finetune_with(flags, pairs, validation, reading)
+    assert 0 < before["eval_foreground_loss"] < 0.3
+    report = json.loads((tmp_path / "out/saliency/masks.json").read_text())["images"]
+    assert min(record["iou"] for record in report.values() if record["accepted"]) > 0.6
 
 
 @pytest.fixture
