@@ -11,8 +11,8 @@ import logging
 
 from accelerate import Accelerator
 
-from dataset_scripts import benchmark_names, load_benchmark_rows
-from dataset_scripts.suite_folder import load_audited
+from hf_robustvit.builders import benchmark_names, load_benchmark_rows
+from hf_robustvit.builders.suite_folder import load_audited
 from hf_robustvit.commands.audit import audit
 from hf_robustvit.commands.evaluate import EvaluationArguments, evaluate, load_checkpoints
 from hf_robustvit.commands.settings import exit_on_user_error, parse_settings

@@ -13,8 +13,8 @@ import logging
 import os
 import sys
 
-from dataset_scripts import load_benchmark_rows, load_training_pairs
-from dataset_scripts.suite_folder import SuiteFolder
+from hf_robustvit.builders import load_benchmark_rows, load_training_pairs
+from hf_robustvit.builders.suite_folder import SuiteFolder
 from hf_robustvit.commands.experiment import ExperimentArguments, as_flags, experiment
 from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 from hf_robustvit.data import NO_FLAGS, MaskReading

@@ -2,8 +2,8 @@
 
 import logging
 
-from dataset_scripts import load_training_pairs
 from hf_robustvit import RobustViTConfig
+from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.commands.finetune import FinetuneArguments, finetune
 from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
 from hf_robustvit.data import MaskReading

@@ -15,7 +15,7 @@ import logging
 import torch
 from accelerate import PartialState
 
-from dataset_scripts.image_mask_folder import load_images
+from hf_robustvit.builders.image_mask_folder import load_images
 from hf_robustvit.commands.masks import MaskArguments, make_masks
 from hf_robustvit.commands.settings import check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.data import MaskReading
