@@ -6,10 +6,8 @@
 Without flags: the embedded model, and what `make demo` has made of it in outputs/demo/model.
 """
 
-from hf_robustvit.commands.app import DemoArguments, launch
-from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
+from hf_robustvit.commands.start import start
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
-        launch(*parse_settings(DemoArguments))
+    start("app")

@@ -7,34 +7,13 @@ Writes OUT/<dataset>.json and OUT/<dataset>.predictions.parquet for each data se
 --baseline a comparison. --report adds OUT/report.html; --audit asks whether the model decides by the background.
 """
 
-import logging
-
-from accelerate import Accelerator
-
-from dataset_scripts import benchmark_names, load_benchmark_rows
-from dataset_scripts.suite_folder import load_audited
-from hf_robustvit.commands.audit import audit
-from hf_robustvit.commands.evaluate import EvaluationArguments, evaluate, load_checkpoints
-from hf_robustvit.commands.settings import exit_on_user_error, parse_settings
-from hf_robustvit.data import NO_FLAGS, MaskReading
+from hf_robustvit.commands.start import COMMANDS, start
+from hf_robustvit.flags.evaluate import EvaluationArguments
 
 
-def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> None:
-    """Evaluate or audit, and print the headline table or the verdict."""
-    accelerator = Accelerator()
-    logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
-    checkpoints = load_checkpoints(arguments)
-    usual, audited = (evaluate, load_benchmark_rows, arguments.backgrounds), (audit, load_audited, arguments.masks)
-    judge, load, pictures = audited if arguments.audit else usual
-    with accelerator.main_process_first():
-        names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
-        found = [load(name, arguments.data_dir, reading, pictures) for name in names]
-    summary = judge(arguments, checkpoints, found, accelerator)
-    if accelerator.is_main_process:
-        print(summary)
-    accelerator.end_training()  # several processes part before they exit
+__all__ = ["EvaluationArguments", "main"]
 
+main = COMMANDS["eval"].run
 
 if __name__ == "__main__":
-    with exit_on_user_error():
-        main(*parse_settings(EvaluationArguments, MaskReading))
+    start("eval")

@@ -12,7 +12,7 @@ import time
 import torch
 
 from benchmarks.common import machine, write_section
-from dataset_scripts.composites import load_composites
+from hf_robustvit.builders.composites import load_composites
 from hf_robustvit.data.composites import FACTORS
 from hf_robustvit.data.pairs import undecoded
 

@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 
 from benchmarks.common import machine, write_section
 from benchmarks.memory import memory
-from dataset_scripts import load_training_pairs
 from hf_robustvit import RobustViTConfig, RobustViTTrainer, explain
+from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.commands.finetune import FinetuneArguments, fit
 from hf_robustvit.data import EvalTransform, TrainTransform, check_pairs, collate_pairs, with_pair_transform
 

@@ -1,19 +1,23 @@
-"""Small tools: `python -m hf_robustvit explain MODEL IMAGE` and `python -m hf_robustvit push FOLDER NAME`."""
+"""The command `hf-robustvit`, also `python -m hf_robustvit` and `accelerate launch -m hf_robustvit`."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from hf_robustvit.commands.explain import explain_image
 from hf_robustvit.commands.settings import exit_on_user_error
-from hf_robustvit.hub import HubRepository
+from hf_robustvit.commands.start import COMMANDS
+
+
+PROG = "hf-robustvit"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The two tools and their flags."""
-    parser = argparse.ArgumentParser(prog="python -m hf_robustvit", description=__doc__)
-    tools = parser.add_subparsers(dest="tool", required=True)
+    """All commands; those of `COMMANDS` parse their flags themselves."""
+    parser = argparse.ArgumentParser(prog=PROG, description="Fine-tune classifiers so that they look at the object.")
+    tools = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        tools.add_parser(name, help=command.help, add_help=False)
     explain = tools.add_parser("explain", help="Lay the relevance map of a class over an image.")
     explain.add_argument("model", help="Hub id, local folder, timm/<name> or cutouts-vit.")
     explain.add_argument("image", help="The image file.")
@@ -23,27 +27,59 @@ def parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("--revision", help="Branch, tag or commit of the model on the Hub.")
     push = tools.add_parser("push", help="Push a fine-tuned model to the Hub, once more or for the first time.")
-    push.add_argument("folder", help="The output folder of run_finetune.py.")
+    push.add_argument("folder", help="The output folder of the fine-tuning run.")
     push.add_argument("name", help="The repository, <user>/<name>.")
     push.add_argument("--revision", help="The branch to push to.")
     push.add_argument("--private", action="store_true", default=None, help="Make a new repository private.")
+    tools.add_parser("env", help="Print the versions that belong in a bug report.")
     return parser
 
 
+def explain(model: str, image: str, target: str | None, output: str | None, revision: str | None) -> str:
+    """Explain one image; what is printed then."""
+    from hf_robustvit.commands.explain import explain_image
+
+    path = Path(output or ".")
+    if os.path.isdir(path):
+        path /= f"{Path(image).stem}_relevance.png"
+    return f"{explain_image(model, image, target, path, revision)}\n\nThe map is in {path}."
+
+
+def push(folder: str, name: str, revision: str | None, private: bool | None) -> str:
+    """Push a model; what is printed then."""
+    from hf_robustvit.hub import HubRepository
+
+    HubRepository(name, None, private, revision).push(folder, "Fine-tuned model")
+    return f"{folder} is pushed to {name}."
+
+
+def env() -> str:
+    """The versions of what matters here, one a line."""
+    from hf_robustvit.commands.environment import environment
+
+    return environment()
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run a tool."""
-    chosen = parser().parse_args(arguments)
-    if chosen.tool == "explain":
-        output = Path(chosen.output or ".")
-        if os.path.isdir(output):
-            output /= f"{Path(chosen.image).stem}_relevance.png"
-        table = explain_image(chosen.model, chosen.image, chosen.target, output, chosen.revision)
-        sys.stdout.write(f"{table}\n\nThe map is in {output}.\n")
-    else:
-        HubRepository(chosen.name, None, chosen.private, chosen.revision).push(chosen.folder, "Fine-tuned model")
-        sys.stdout.write(f"{chosen.folder} is pushed to {chosen.name}.\n")
+    """Run a command.
+
+    Raises:
+        UserError: As the command.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if command := COMMANDS.get(next(iter(arguments), "")):
+        command.run(*command.parse(arguments[1:], f"{PROG} {arguments[0]}"))
+        return
+    chosen = vars(parser().parse_args(arguments))
+    tool = {"explain": explain, "push": push, "env": env}[chosen.pop("command")]
+    print(tool(**chosen))
+
+
+def entry() -> None:
+    """Run the command of this process; a mistake is told in a sentence."""
+    with exit_on_user_error():
+        main()
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
-        main()
+    entry()

@@ -3,19 +3,17 @@
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import SchedulerType, Trainer, TrainingArguments
-from transformers.hf_argparser import HfArg
 from transformers.integrations import INTEGRATION_TO_CALLBACK
-from transformers.trainer_utils import HubStrategy
 from transformers.utils import ExplicitEnum, is_torch_xla_available
 
 from hf_robustvit import paper
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.losses import LOSSES
+from hf_robustvit.flags.finetune import MethodSettings
 
 
 logger = logging.getLogger(__name__)
@@ -62,7 +60,7 @@ _WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 
 
 @dataclass
-class RobustViTConfig(TrainingArguments):
+class RobustViTConfig(MethodSettings, TrainingArguments):
     r"""Settings of `RobustViTTrainer`: every field of `transformers.TrainingArguments`, and those of the method.
 
     A field left at `None` takes the paper's value for the method and the model; the log says which.
@@ -97,62 +95,6 @@ class RobustViTConfig(TrainingArguments):
     `hub_strategy` ("end": nothing unfinished is pushed), `remove_unused_columns` (False: the masks are not an argument
     of the model) and `label_names` (["labels"]). `bf16` sets `use_cpu` on a machine without an accelerator.
     """
-
-    method: Literal[tuple(LOSSES)] = HfArg(
-        default="robustvit", help="Loss to fine-tune with: robustvit (the paper's), gradmask, rrr or finetune."
-    )
-    lambda_relevance: float | None = HfArg(default=None, help="Weight of the relevance loss (Eq. 5). Paper: 0.8.")
-    lambda_classification: float | None = HfArg(
-        default=None, help="Weight of the classification loss (Eq. 5). Paper: 0.2."
-    )
-    lambda_background: float | None = HfArg(default=None, help="Weight of the background loss (Eq. 3). Paper: 2.")
-    lambda_foreground: float | None = HfArg(default=None, help="Weight of the foreground loss (Eq. 3). Paper: 0.3.")
-    temperature: float | None = HfArg(
-        default=None, help="Divides the logits in the classification loss. DeiT-B 0.65, DeiT-S 0.55, else 1."
-    )
-    classification_target: Literal["predicted", "label"] | None = HfArg(
-        default=None, help="Class the classification loss asks for: predicted (Eq. 4), or label (if the head is new)."
-    )
-    relevance_target: Literal["predicted", "label"] = HfArg(
-        default="label", help="Class whose relevance map is moved: label or predicted."
-    )
-    second_order: bool | None = HfArg(
-        default=None,
-        help="Differentiate the gradients inside the mask term too. Off for robustvit, on for the baselines.",
-        metadata={"nargs": "?", "const": True},
-    )
-    start_layer: int = HfArg(default=0, help="First layer that counts in the relevance map.")
-    penalty: Literal["mean_square", "norm"] = HfArg(
-        default="mean_square", help="GradMask's penalty: mean_square (as released) or norm (Eq. 9)."
-    )
-    trainable_layers: int | None = HfArg(
-        default=None, help="How many last layers to train, with norm and head; all by default."
-    )
-    attention_only: bool = HfArg(
-        default=False, help="Train the layers' attention alone, and the head only where it is new."
-    )
-    lora_rank: int | None = HfArg(default=None, help="Rank of the LoRA matrices to train in place of the weights.")
-    lora_alpha: float = HfArg(default=16.0, help="LoRA's matrices count lora_alpha / lora_rank.")
-    lr_decay: float = HfArg(default=0.85, help="Factor on the learning rate every lr_decay_epochs (step_decay).")
-    lr_decay_epochs: int = HfArg(default=2, help="Number of epochs between two decays.")
-
-    learning_rate: float | None = HfArg(default=None, help="Initial learning rate. Paper: by model (Tab. 5).")
-    num_train_epochs: float = HfArg(default=50.0, help="Number of epochs.")
-    weight_decay: float = HfArg(default=1e-4, help="AdamW's weight decay, on all parameters.")
-    max_grad_norm: float = HfArg(default=0.0, help="Gradient norm to clip to; 0 does not clip.")
-    lr_scheduler_type: str = HfArg(
-        default=STEP_DECAY.value, help="Schedule: step_decay (the paper's), or transformers'."
-    )
-    eval_strategy: str = HfArg(default="epoch", help="When to evaluate: epoch, steps or no.")
-    save_strategy: str = HfArg(default="epoch", help="When to save: epoch, steps, best or no.")
-    logging_strategy: str = HfArg(default="epoch", help="When to log: epoch, steps or no.")
-    save_total_limit: int | None = HfArg(default=2, help="Number of checkpoints to keep.")
-    load_best_model_at_end: bool = HfArg(default=True, help="End with the checkpoint of the lowest validation loss.")
-    hub_strategy: HubStrategy | str = HfArg(
-        default="end", help="When to push to the Hub: end, when the model is finished."
-    )
-    remove_unused_columns: bool = HfArg(default=False, help="Must stay off: the masks are not a model argument.")
-    label_names: list[str] | None = HfArg(default_factory=lambda: ["labels"], help="Names of the labels in a batch.")
 
     def __post_init__(self):
         for name, value in paper.METHOD_DEFAULTS.get(self.method, {}).items():

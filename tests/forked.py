@@ -7,7 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from hf_robustvit.commands import finetune
 from hf_robustvit.commands.settings import exit_on_user_error
+
+
+IMPORTED = (finetune,)  # once, and not in each of the processes
 
 
 def run_forked(

@@ -7,7 +7,7 @@ import pytest
 from photo_folder import save_model, save_photos
 
 import run_experiment
-from dataset_scripts.suite_folder import is_for_development
+from hf_robustvit.builders.suite_folder import is_for_development
 from hf_robustvit.commands import experiment
 from hf_robustvit.commands.experiment import start_helpers
 from hf_robustvit.commands.settings import parse_settings

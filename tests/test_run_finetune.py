@@ -18,7 +18,7 @@ from tiny_models import tiny_model
 from transformers import pipeline
 
 import run_finetune
-from dataset_scripts import load_training_pairs
+from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.commands.finetune import FinetuneArguments, fit, recorded_classes
 from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.data import choose_training_images

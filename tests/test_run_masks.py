@@ -12,7 +12,7 @@ from mask_images import colour_features, photograph, save_backbone
 from PIL import Image
 
 import run_masks
-from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError

@@ -8,7 +8,7 @@ from mask_images import save_backbone
 from photo_folder import save_model, save_photos
 from tiny_onnx import save_saliency
 
-from dataset_scripts import load_benchmark_rows, load_training_pairs
+from hf_robustvit.builders import load_benchmark_rows, load_training_pairs
 from hf_robustvit.commands.experiment import finetune_with
 from hf_robustvit.experiments.runs import Sources, Workshop
 from hf_robustvit.experiments.suites import Suite

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel
-from transformers.hf_argparser import HfArg
 
 from hf_robustvit.cutouts import CLASS_NAMES, render
 from hf_robustvit.data.labels import distinct_class_names
@@ -17,6 +16,7 @@ from hf_robustvit.data.pairs import read_pair
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.pictures import explain_picture
+from hf_robustvit.flags.app import DemoArguments
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.models.files import find_model_file
 from hf_robustvit.models.loading import load_classifier
@@ -63,24 +63,6 @@ DRAWN = (
     "photographs."
 )
 ALONE = " Only the original is shown so far: `make demo` makes the fine-tuned model."
-
-
-@dataclass
-class DemoArguments:
-    """The models that are compared, and where the page is."""
-
-    model: str | None = HfArg(
-        default=None, help='Hub id, local folder, "timm/<name>" or "cutouts-vit". Default: what `make demo` has made.'
-    )
-    baseline: str | None = HfArg(
-        default=None, help="The model to compare with. Default: what --model was fine-tuned from."
-    )
-    examples: str | None = HfArg(
-        default=None,
-        help="Folder with images/<class>/*, <class>/*, or images without classes: a few of them are shown. "
-        "Default: drawn ones, where the models know their classes.",
-    )
-    port: int | None = HfArg(default=None, help="Port of the page. Default: the first free from 7860.")
 
 
 @dataclass(frozen=True)
@@ -389,3 +371,8 @@ def _import_gradio():
     except ImportError as error:
         raise UserError("The app needs gradio: pip install 'hf-robustvit[app]'.") from error
     return gradio
+
+
+def main(arguments: DemoArguments) -> None:
+    """Serve the page until it is interrupted."""
+    launch(arguments)

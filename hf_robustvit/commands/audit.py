@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 from accelerate import Accelerator
 
-from hf_robustvit.commands.evaluate import EvaluationArguments
 from hf_robustvit.data import check_pairs
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.pairs import PROBLEMS
@@ -19,6 +18,7 @@ from hf_robustvit.evaluation.benchmark import evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
+from hf_robustvit.flags.evaluate import EvaluationArguments
 from hf_robustvit.masks import QualityGate, TokenCut, TokenCutOptions, with_made_masks
 from hf_robustvit.reporting.audit import audit_summary, write_audit
 

@@ -1,16 +1,16 @@
 """Evaluation from beginning to end: load the models, score them on every benchmark, compare, and show their maps."""
 
-import os
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from accelerate import Accelerator
-from transformers.hf_argparser import HfArg
 
+from hf_robustvit.builders import benchmark_names, load_benchmark_rows
+from hf_robustvit.builders.suite_folder import load_audited
+from hf_robustvit.commands.audit import audit
 from hf_robustvit.commands.settings import check_output_dir
-from hf_robustvit.data import check_pairs
+from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
@@ -22,6 +22,7 @@ from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, explain_rows, spread
 from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
+from hf_robustvit.flags.evaluate import EvaluationArguments
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
@@ -36,60 +37,20 @@ from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.report import write_html_report
 
 
-@dataclass
-class EvaluationArguments:
-    """The models, the data sets they are evaluated on, and how."""
-
-    model: str = HfArg(help='Hub id, local folder, "timm/<name>" or "cutouts-vit".')
-    dataset: list[str] = HfArg(
-        help="Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the embedded "
-        "benchmark), composites (made of the images and masks of --data_dir), imagenet-9, shape-texture, imagenet-c, "
-        "imagenet-d, all (the paper's ImageNet benchmarks for a model of its 1000 classes, the embedded one for any "
-        "other model)."
-    )
-    output_dir: str = HfArg(help="Where results go; finished ones there are not run again.")
-    baseline: str | None = HfArg(default=None, help="A second model, to compare with on the same images.")
-    revision: str | None = HfArg(default=None, help="Hub revision of --model.")
-    baseline_revision: str | None = HfArg(default=None, help="Hub revision of --baseline.")
-    data_dir: str | None = HfArg(
-        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        help="Folder of the data set, or of several by their names. Default: $HF_ROBUSTVIT_DATA.",
-    )
-    backgrounds: str | None = HfArg(
-        default=None, help="Folder of images that composites put objects on. Default: the other photos of --data_dir."
-    )
-    preprocessing: Literal["checkpoint", "paper"] = HfArg(
-        default="checkpoint",
-        help="The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5.",
-    )
-    crop_border: int = HfArg(default=0, help="Pixels cut from each side first (ObjectNet's authors: 2, paper: 0).")
-    skip_unreadable: bool = HfArg(
-        default=False, help="Leave out unreadable images and list them, instead of stopping."
-    )
-    oracle: bool = HfArg(
-        default=False,
-        help="On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
-        "forbidden to attend to the background.",
-    )
-    faithfulness: bool = HfArg(
-        default=False,
-        help="On sets with masks, also judge maps by occlusion and SaCo, and the model by noise on the object and "
-        "around it; takes about four times as long.",
-    )
-    audit: bool = HfArg(
-        default=False,
-        help="Instead, judge whether the model decides by the background: audit.html and audit.json, on one folder "
-        "of photos, or one data set, with masks.",
-    )
-    masks: str | None = HfArg(
-        default=None, help="Folder of masks for --audit; tokencut makes them. Default: those of the data set."
-    )
-    report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
-    batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")
-    num_workers: int = HfArg(default=min(8, os.cpu_count() or 1), help="Processes that read images, for each process.")
-    bf16: bool = HfArg(default=False, help="Run the model in bfloat16 autocast.")
-    update_card: bool = HfArg(default=False, help="Add the results to the card of --model, which is a local folder.")
-    push_to_hub: bool = HfArg(default=False, help="Add the results to the card of --model, which is then a Hub id.")
+def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> None:
+    """Evaluate or audit, and print the headline table or the verdict."""
+    accelerator = Accelerator()
+    logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
+    checkpoints = load_checkpoints(arguments)
+    usual, audited = (evaluate, load_benchmark_rows, arguments.backgrounds), (audit, load_audited, arguments.masks)
+    judge, load, pictures = audited if arguments.audit else usual
+    with accelerator.main_process_first():
+        names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
+        found = [load(name, arguments.data_dir, reading, pictures) for name in names]
+    summary = judge(arguments, checkpoints, found, accelerator)
+    if accelerator.is_main_process:
+        print(summary)
+    accelerator.end_training()  # several processes part before they exit
 
 
 def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:

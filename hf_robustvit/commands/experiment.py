@@ -1,10 +1,11 @@
 """The paper's experiments, from their names to pages."""
 
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import datasets
 import torch
 from accelerate import Accelerator
 from transformers import HfArgumentParser
-from transformers.hf_argparser import HfArg
 
-from hf_robustvit.commands.finetune import FinetuneArguments, finetune
-from hf_robustvit.commands.settings import SETTINGS_FILES, check_output_dir
+from hf_robustvit.builders import load_benchmark_rows, load_training_pairs
+from hf_robustvit.builders.suite_folder import SuiteFolder
+from hf_robustvit.commands.finetune import finetune
+from hf_robustvit.commands.settings import check_output_dir
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
@@ -25,48 +27,24 @@ from hf_robustvit.experiments.catalogue import EXPERIMENTS
 from hf_robustvit.experiments.pages import make_experiments, show_experiments
 from hf_robustvit.experiments.runs import Sources, Workshop
 from hf_robustvit.experiments.suites import choose_suite, folder_suite
+from hf_robustvit.flags.experiment import ExperimentArguments
+from hf_robustvit.flags.finetune import FinetuneArguments
+from hf_robustvit.flags.masks import SaliencyOptions
 from hf_robustvit.masks import OPTIONS, SOURCES, QualityGate, options_of
-from hf_robustvit.masks.saliency import SaliencyOptions
 from hf_robustvit.trainer.repetition import changed_settings
 
 
-@dataclass
-class ExperimentArguments:
-    """Which experiments, on what."""
-
-    names: list[str] = HfArg(help=f"all, or some of: {', '.join(EXPERIMENTS)}.")
-    suite: str = HfArg(
-        default="imagenet",
-        help="imagenet as in the paper; cutouts, which needs no data and no GPU; or a folder of your own that holds "
-        "train and test (images and masks by class) and perhaps backgrounds.",
-    )
-    quick: bool = HfArg(default=False, help="With --suite cutouts: few images, done in minutes.")
-    models: list[str] | None = HfArg(default=None, help="The paper's short names (ViT-B, AR-S, ...), or other models.")
-    learning_rate: float | None = HfArg(
-        default=None, help="With a folder: of all runs, as lr-search finds it; the paper's if left out."
-    )
-    development: bool = HfArg(
-        default=False, help="With a folder: score on its development photos instead of its test photos."
-    )
-    output_dir: str = HfArg(default="outputs/experiments", help="OUT; may be shared by machines.")
-    data_dir: str | None = HfArg(
-        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        help="Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA.",
-    )
-    images_dir: str | None = HfArg(default=None, help="ImageNet's train folder, for --suite imagenet.")
-    mask_sources: list[str] = HfArg(
-        default_factory=lambda: ["tokencut"],
-        help=f"What makes masks in the experiment on masks: some of {', '.join(SOURCES)}, whose flags are those of "
-        "run_masks.py.",
-    )
-    processes: int = HfArg(default=1, help="Processes that share the runs on this machine.")
-    helper: bool = HfArg(default=False, help="Make runs only; what --processes starts.")
-
-
-def as_flags(arguments: list[str]) -> list[str]:
-    """The command line with the flag that names, which come first, are written without."""
-    has_no_names = arguments and (arguments[0].startswith("-") or arguments[0].endswith(SETTINGS_FILES))
-    return arguments if has_no_names else ["--names", *arguments]
+def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS, *mask_settings: Any) -> None:
+    """Make the experiments, and say where their pages are."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folders = (arguments.data_dir, arguments.images_dir)
+    if os.path.isdir(arguments.suite):
+        own = SuiteFolder(arguments.suite, reading)
+        load = (lambda _, masks: own.training_pairs(masks), own.benchmark, own.validation_pairs)
+    else:
+        load = (lambda dataset, masks: load_training_pairs(dataset, *folders, masks),)
+        load += (lambda name: load_benchmark_rows(name, arguments.data_dir),)
+    print(*experiment(arguments, *load, reading=reading, mask_settings=mask_settings), sep="\n")
 
 
 def experiment(

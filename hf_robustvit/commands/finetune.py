@@ -2,18 +2,17 @@
 
 import copy
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
-from transformers.hf_argparser import HfArg
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit import paper
+from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
     MADE_MASKS,
@@ -40,12 +39,14 @@ from hf_robustvit.data import (
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.pictures import NUM_SHOWN, ExplainedImages, denormalize, explain_batch
 from hf_robustvit.experiments.wise_ft import interpolate_weights
+from hf_robustvit.flags.finetune import FinetuneArguments
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import SOURCES, QualityGate, options_of, with_made_masks
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
 from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.pictures import overlay_grid
+from hf_robustvit.reporting.tables import validation_table
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
 from hf_robustvit.trainer.repetition import changed_settings
 from hf_robustvit.trainer.trainer import RobustViTTrainer
@@ -54,43 +55,20 @@ from hf_robustvit.trainer.trainer import RobustViTTrainer
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class FinetuneArguments:
-    """The model, and the images it is fine-tuned on."""
-
-    model: str = HfArg(help="Hub id, local folder, timm/<name> or cutouts-vit.")
-    revision: str | None = HfArg(default=None, help="Branch, tag or commit of the model on the Hub.")
-    dataset: str = HfArg(
-        default="imagenet-s", help="imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."
+def main(
+    arguments: FinetuneArguments, config: RobustViTConfig, gate: QualityGate, reading: MaskReading, *mask_options: Any
+) -> None:
+    """Fine-tune, and print the validation figures before and after."""
+    logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
+    pairs = load_training_pairs(
+        arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks, arguments.ignore_unlabelled
     )
-    data_dir: str | None = HfArg(
-        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
-        help="Where the data set is; the environment variable HF_ROBUSTVIT_DATA if left out.",
-    )
-    images_dir: str | None = HfArg(default=None, help="The images, if not beside the masks: ImageNet's train folder.")
-    masks: str = HfArg(
-        default="annotated",
-        help=f"annotated, {', '.join(MADE_MASKS)}, or a folder of masks. Controls: random (blobs of the mask's area), "
-        "whole (all is foreground), other (another image's mask), box (the mask's bounding box).",
-    )
-    swap_backgrounds: bool = HfArg(default=False, help="Show each image on another one's background half of the time.")
-    recombine_objects: bool = HfArg(
-        default=False,
-        help="Show three of four images on another one's background, half of these moved, turned and scaled.",
-    )
-    finetuned_share: float = HfArg(
-        default=1.0,
-        help="Share of the fine-tuned weights in the model that is saved, the rest being the original's (WiSE-FT).",
-    )
-    ignore_unlabelled: bool = HfArg(
-        default=False, help="Leave pixels unlabelled in ImageNet-S out of both mask losses."
-    )
-    num_classes: int | None = HfArg(
-        default=None, help="Number of training classes. Default: 500 for imagenet-s, else all."
-    )
-    samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
-    class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
-    skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
+    before, after = finetune(arguments, config, pairs, mask_options, gate, reading)
+    if config.process_index == 0:
+        print(validation_table(before, after))
+        print(
+            f"\nThe model is in {config.output_dir}, its maps before and after in {config.output_dir}/relevance.png."
+        )
 
 
 def finetune(

@@ -1,18 +1,21 @@
 """Masks for a folder of images, by a network or from boxes: made, judged and shown on a contact sheet."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from accelerate import PartialState
-from transformers.hf_argparser import HfArg
 
+from hf_robustvit.builders.image_mask_folder import load_images
+from hf_robustvit.commands.settings import check_output_dir
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.flags.masks import MaskArguments
 from hf_robustvit.masks import SOURCES, BoxMasks, MaskFolder, QualityGate, options_of
 from hf_robustvit.masks.contact_sheet import contact_sheet
 from hf_robustvit.masks.folder import summary
@@ -23,25 +26,17 @@ from hf_robustvit.models.files import KNOWN_MODELS, read_model_config, weights_t
 BOXES = "boxes"  # the source that is no network, and needs a file instead
 
 
-@dataclass
-class MaskArguments:
-    """The images, and where their masks go."""
-
-    images: str = HfArg(help="Folder with images/<class>/*, <class>/*, or images without classes.")
-    output_dir: str = HfArg(help="Where masks go; those that are there are kept.")
-    source: str | None = HfArg(
-        default=None,
-        help=f"{', '.join(SOURCES)} or boxes. Default: what --boxes or --saliency_model is for, else tokencut.",
-    )
-    annotated: str | None = HfArg(
-        default=None, help="Folder of annotated masks <class>/<stem>.png, to report the IoU."
-    )
-    agree_with: str | None = HfArg(
-        default=None, help="Folder of an earlier run with another source: masks must agree with it (--min_shared)."
-    )
-    boxes: str | None = HfArg(default=None, help="COCO .json, Pascal VOC .xml, or a folder of these (--source boxes).")
-    batch_size: int = HfArg(default=8, help="Images that go through the network together.")
-    dry_run: bool = HfArg(default=False, help="Say what would be downloaded and made, and make nothing.")
+def main(arguments: MaskArguments, gate: QualityGate, reading: MaskReading, *mask_options: Any) -> None:
+    """Make the masks, and say how many there are."""
+    state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs would not know each other
+    logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
+    check_output_dir(arguments.output_dir)
+    with state.main_process_first():
+        rows = load_images(arguments.images)
+    summary = make_masks(arguments, rows, state, mask_options, gate, reading)
+    if state.is_main_process:
+        print(summary)
+    state.destroy_process_group()  # several processes part before they exit
 
 
 def _boxes(arguments: MaskArguments) -> BoxMasks:

@@ -1,15 +1,17 @@
-"""Shared by the scripts: settings from flags and files, and mistakes reported in one sentence."""
+"""Shared by the commands: settings from flags and files, and mistakes reported in one sentence."""
 
+import ast
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from argparse import SUPPRESS
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import datasets
 import yaml
 from transformers import HfArgumentParser
 
@@ -19,14 +21,18 @@ from hf_robustvit.errors import UserError, unknown_name
 SETTINGS_FILES = (".yaml", ".yml", ".json")
 
 
-def parse_settings(*dataclass_types: type, arguments: list[str] | None = None) -> tuple[Any, ...]:
+def parse_settings(
+    *dataclass_types: type, arguments: list[str] | None = None, prog: str | None = None, also: Mapping[str, str] = {}
+) -> tuple[Any, ...]:
     """Fill dataclasses from the command line, which may begin with a YAML or JSON file of flags.
 
     Flags that follow the file win over it: `run_finetune.py settings.yaml --learning_rate 1e-5`.
 
     Args:
         dataclass_types: The dataclasses, whose fields are the flags.
-        arguments: What was written after the script's name; that of this process if left out.
+        arguments: What was written after the command's name; that of this process if left out.
+        prog: What --help calls the command; the script's name if left out.
+        also: Further flags that are known, with their help; what they are set to is not looked at.
 
     Raises:
         UserError: A flag is unknown, the file cannot be read, or values do not fit together.
@@ -34,15 +40,42 @@ def parse_settings(*dataclass_types: type, arguments: list[str] | None = None) -
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0].endswith(SETTINGS_FILES):
         arguments = _flags_of_file(Path(arguments[0])) + arguments[1:]
-    parser = HfArgumentParser(dataclass_types)
+    parser = HfArgumentParser(dataclass_types, prog=prog)
+    known = [f"--{field.name}" for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+    further = [f"--{name}" for name in also if f"--{name}" not in known]
+    for flag in further:
+        names = dict.fromkeys((flag, "--" + flag[2:].replace("_", "-")))
+        parser.add_argument(*names, nargs="*", default=SUPPRESS, help=also[flag[2:]].replace("%", "%%"))
     try:
         *settings, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except ValueError as error:
         raise UserError(f"The settings do not go together: {error}") from error
     if rest:
-        known = [f"--{field.name}" for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
-        raise unknown_name("flags", rest[0], known)
-    return tuple(settings)
+        raise unknown_name("flags", rest[0], known + further)
+    return tuple(settings[: len(dataclass_types)])
+
+
+def flags_of_source(module: str, dataclass_name: str) -> dict[str, str]:
+    """The flags that a dataclass has, with their help, as its module's source has them: importing it takes seconds.
+
+    Args:
+        module: Its full name.
+        dataclass_name: Name of the dataclass.
+    """
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+    (found,) = (node for node in ast.parse(source).body if getattr(node, "name", None) == dataclass_name)
+    flags = {}
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_"):
+            texts = {
+                ast.literal_eval(key): value
+                for pairs in ast.walk(node)
+                if isinstance(pairs, ast.Dict)
+                for key, value in zip(pairs.keys, pairs.values, strict=True)
+            }
+            help_text = texts.get("help")
+            flags[node.target.id] = help_text.value if isinstance(help_text, ast.Constant) else ""
+    return flags
 
 
 def _flags_of_file(path: Path) -> list[str]:
@@ -84,6 +117,8 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        import datasets
+
         cache = str(datasets.config.HF_DATASETS_CACHE)
         if not str(error.filename).startswith(cache):
             raise

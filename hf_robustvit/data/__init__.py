@@ -10,7 +10,6 @@ from hf_robustvit.data.labels import (
     model_classes,
     relabel,
 )
-from hf_robustvit.data.mask_folder import MADE_MASKS
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading, foreground_mask
 from hf_robustvit.data.pairs import PairError, check_pairs, open_picture, read_pair, read_row
 from hf_robustvit.data.recombination import RecombineObjects
@@ -22,3 +21,4 @@ from hf_robustvit.data.transforms import (
     collate_pairs,
     with_pair_transform,
 )
+from hf_robustvit.flags.masks import MADE_MASKS

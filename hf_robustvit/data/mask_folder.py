@@ -12,9 +12,6 @@ from hf_robustvit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# The values of `--masks` for which masks are made of the images themselves; `masks.SOURCES` has what makes them.
-MADE_MASKS = ("tokencut", "text", "saliency")
-
 
 def mask_path(folder: str | os.PathLike, image_id: str) -> Path:
     """Where the mask of an image is: its image_id with the suffix .png, below the folder.

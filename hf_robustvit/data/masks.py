@@ -1,13 +1,9 @@
 """What a mask says about each pixel, however it is stored: object, background, or neither."""
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
-
 import numpy as np
 import PIL.Image
-from transformers.hf_argparser import HfArg
 
-from hf_robustvit.errors import UserError
+from hf_robustvit.flags.masks import NO_FLAGS, MaskReading, colour, listed
 
 
 # The colour of what Pascal VOC's annotators left open.
@@ -17,52 +13,10 @@ SOFT_LEVELS = 64
 # JPEG leaves noise around black and white; a soft edge has few values there.
 NOISE = 31
 PLAUSIBLE_SHARES = (0.001, 0.99)
-SHOWN_VALUES = 8
 
 
 class UnclearMaskError(ValueError):
     """It is not clear what the object is in a mask; the message continues after the mask's name."""
-
-
-@dataclass(frozen=True)
-class MaskReading:
-    """How masks of your own are read, where their files leave it open."""
-
-    mask_foreground: list[str] | None = HfArg(
-        default=None,
-        help="Values of the object in your masks: grey values, palette indices, or colours as R,G,B; needed "
-        "where masks hold more than black and one other value, or the object is black (0).",
-    )
-    mask_ignore: list[str] | None = HfArg(
-        default=None, help="Values of pixels that count neither as object nor as background, such as a border."
-    )
-    mask_orientation: Literal["displayed", "stored"] | None = HfArg(
-        default=None,
-        help="Whether masks of images with an EXIF orientation fit the image as displayed or as stored; needed "
-        "where both are possible.",
-    )
-
-    def __post_init__(self):
-        shared = self.foreground & self.ignore
-        if shared:
-            raise UserError(f"--mask_foreground and --mask_ignore both have {_listed(shared)}: leave it out of one.")
-
-    @property
-    def foreground(self) -> frozenset[int]:
-        """The object's values; a colour is one number, see `_code`."""
-        return frozenset(_code("--mask_foreground", value) for value in self.mask_foreground or [])
-
-    @property
-    def ignore(self) -> frozenset[int]:
-        """The values that are neither object nor background."""
-        return frozenset(_code("--mask_ignore", value) for value in self.mask_ignore or [])
-
-    def settings(self) -> dict[str, Any]:
-        """The flags that were given, for records."""
-        return {flag.name: getattr(self, flag.name) for flag in fields(self) if getattr(self, flag.name) is not None}
-
-
-NO_FLAGS = MaskReading()
 
 
 def foreground_mask(mask: PIL.Image.Image) -> PIL.Image.Image:
@@ -167,7 +121,7 @@ def _values(mask: PIL.Image.Image) -> tuple[np.ndarray, bool, set[int], set[int]
         if not ((red == green) & (green == blue)).all():
             if mask.getcolors(256) is None:
                 raise ValueError("it has more than 256 colours, so it is not a mask")
-            return _colour(red, green, blue), False, {_colour(0, 0, 0)}, {_colour(*VOC_VOID)}
+            return colour(red, green, blue), False, {colour(0, 0, 0)}, {colour(*VOC_VOID)}
         mask = mask.getchannel(0)
     return grey_values(mask), True, {0}, set()
 
@@ -193,31 +147,7 @@ def _the_object(found: set[int], black: set[int]) -> set[int]:
     objects = found - black
     if len(objects) > 1:
         raise UnclearMaskError(
-            f"has the values {_listed(found)}, and which of them is the object is not clear: pass --mask_foreground "
+            f"has the values {listed(found)}, and which of them is the object is not clear: pass --mask_foreground "
             "with those that are (and --mask_ignore with any that count neither as object nor as background)"
         )
     return objects
-
-
-def _colour(red: int, green: int, blue: int) -> int:
-    return 1 << 24 | red << 16 | green << 8 | blue
-
-
-def _code(flag: str, value: str) -> int:
-    """The number a value is compared by: itself, or, for R,G,B, one that no grey value is."""
-    try:
-        numbers = [int(part) for part in str(value).split(",")]
-    except ValueError:
-        numbers = []
-    top = {1: 65535, 3: 255}.get(len(numbers), -1)
-    if not all(0 <= number <= top for number in numbers or [-1]):
-        raise UserError(f"{flag}: {value!r} is neither a grey value or palette index (128) nor a colour (128,0,0).")
-    return numbers[0] if len(numbers) == 1 else _colour(*numbers)
-
-
-def _listed(values: set[int]) -> str:
-    shown = [
-        f"({value >> 16 & 255},{value >> 8 & 255},{value & 255})" if value >> 24 else str(value)
-        for value in (int(value) for value in sorted(values)[:SHOWN_VALUES])
-    ]
-    return ", ".join(shown) + (f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else "")

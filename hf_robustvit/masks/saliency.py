@@ -4,17 +4,16 @@ transformers has none of its own: its matting models need a trimap (ViTMatte) or
 only with code from the Hub, which is never trusted here.
 """
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
-from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.flags.masks import SaliencyOptions
 from hf_robustvit.masks.quality import MaskScores
 from hf_robustvit.masks.tokencut import ObjectMask, WorkingImage
 
@@ -24,42 +23,6 @@ if TYPE_CHECKING:
 
 SURE = 0.1  # the network is sure of a pixel whose value is nearer to 0 or to 1 than this
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-
-
-@dataclass(frozen=True)
-class SaliencyOptions:
-    """The network, and what its input needs."""
-
-    saliency_model: str | None = HfArg(
-        default=None, help="ONNX file of a network that finds the salient object (for saliency)."
-    )
-    saliency_mean: list[float] = HfArg(
-        default_factory=lambda: [128.0],
-        help="What is subtracted from pixels of 0 to 255: one number, or one a channel. Default: ISNet's, 128.",
-    )
-    saliency_std: list[float] = HfArg(
-        default_factory=lambda: [256.0],
-        help="What pixels are divided by then: one number, or one a channel. Default: ISNet's, 256.",
-    )
-
-    def __post_init__(self):
-        for name in ("saliency_mean", "saliency_std"):
-            values = getattr(self, name)
-            if len(values) not in (1, 3):
-                raise UserError(f"--{name} takes one number or three (red, green, blue), found {len(values)}.")
-        if min(self.saliency_std) <= 0:
-            raise UserError(f"--saliency_std must be positive, found {min(self.saliency_std)}.")
-
-    def check(self) -> None:
-        """Check that a network is named.
-
-        Raises:
-            UserError: None is, or its file is not there.
-        """
-        if self.saliency_model is None:
-            raise UserError("Masks from saliency need --saliency_model: name the ONNX file of a network.")
-        if not Path(self.saliency_model).is_file():
-            raise UserError(f"--saliency_model: there is no file {self.saliency_model}.")
 
 
 class SaliencyMasks:

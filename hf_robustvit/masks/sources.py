@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from hf_robustvit.flags.masks import SaliencyOptions, TextOptions, TokenCutOptions
 from hf_robustvit.masks.folder import Masker
-from hf_robustvit.masks.saliency import SaliencyMasks, SaliencyOptions
-from hf_robustvit.masks.text import TextMasker, TextOptions
-from hf_robustvit.masks.tokencut import TokenCut, TokenCutOptions
+from hf_robustvit.masks.saliency import SaliencyMasks
+from hf_robustvit.masks.text import TextMasker
+from hf_robustvit.masks.tokencut import TokenCut
 
 
 class Source(NamedTuple):
@@ -22,13 +23,12 @@ class Source(NamedTuple):
     networks: tuple[str, ...] = ()
 
 
-# Under the names of `data.MADE_MASKS`.
+# Under the names of `flags.masks.MADE_MASKS`.
 SOURCES = {
     "tokencut": Source(TokenCutOptions, TokenCut, ("backbone",)),
     "text": Source(TextOptions, TextMasker, ("detector", "segmenter")),
     "saliency": Source(SaliencyOptions, SaliencyMasks),
 }
-OPTIONS = tuple(source.options for source in SOURCES.values())
 
 
 def options_of(name: str, options: Iterable[Any]) -> Any:

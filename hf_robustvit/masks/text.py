@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
-from transformers.hf_argparser import HfArg
 
-from hf_robustvit.errors import UserError
+from hf_robustvit.flags.masks import OTHER_CLASS, TextOptions
 from hf_robustvit.masks.prompts import OBJECT_WEIGHT, Prompts, plain, read_overrides
 from hf_robustvit.masks.quality import MaskScores
-from hf_robustvit.masks.text_models import KNOWN, Detector, Dtype, Found, Segmenter
+from hf_robustvit.masks.text_models import Detector, Found, Segmenter
 from hf_robustvit.masks.tokencut import ObjectMask, WorkingImage
 
 
@@ -25,38 +24,6 @@ logger = logging.getLogger(__name__)
 
 LONGEST = 1333  # pixels; no model here sees more
 SAME_BOX = 0.5  # IoU
-OTHER_CLASS = "another class"
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """What decides what is found, and how it is outlined."""
-
-    detector: str = HfArg(
-        default=KNOWN["detector"][0],
-        help="Finds what the class's name says (for text): Hub id or folder of Grounding DINO or OWL; or of CLIPSeg, "
-        "which needs no segmenter.",
-    )
-    detector_revision: str | None = HfArg(default=None, help="Branch, tag or commit of the detector on the Hub.")
-    segmenter: str = HfArg(
-        default=KNOWN["segmenter"][0], help="Outlines what is found: Hub id or folder of SAM 2 or SAM."
-    )
-    segmenter_revision: str | None = HfArg(default=None, help="Branch, tag or commit of the segmenter on the Hub.")
-    prompts: str | None = HfArg(
-        default=None, help="YAML file with lines `class folder: what to look for in its images`; see docs/masks.md."
-    )
-    box_threshold: float = HfArg(
-        default=0.35, help="Confidence that a box needs (CLIPSeg: a pixel). OWL's are lower: try 0.15."
-    )
-    null_prompt: str = HfArg(
-        default=OTHER_CLASS,
-        help="What must not be found in the same place: a name; by default another class's; '' looks for nothing.",
-    )
-    dtype: Dtype = HfArg(default="float32", help="What the networks compute in: float32, float16 or bfloat16.")
-
-    def __post_init__(self):
-        if not 0 < self.box_threshold < 1:
-            raise UserError(f"--box_threshold is a confidence between 0 and 1, found {self.box_threshold}.")
 
 
 class TextMasker:

@@ -5,7 +5,7 @@ Images are read with Pillow on every machine, as for every other model here: tor
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +28,9 @@ from transformers import (
 )
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.flags.masks import Dtype, TextOptions
 from hf_robustvit.models.files import commit_of, model_source, read_model_config, reading_model
 
-
-Dtype = Literal["float32", "float16", "bfloat16"]
 
 # What --detector and --segmenter take, by the model_type of their config.json.
 DETECTORS = {
@@ -50,11 +49,11 @@ SEGMENTERS = {
 # Suggested where there is no such model.
 KNOWN = {
     "detector": (
-        "IDEA-Research/grounding-dino-tiny",
+        TextOptions.detector,
         "google/owlv2-base-patch16-ensemble",
         "CIDAS/clipseg-rd64-refined",
     ),
-    "segmenter": ("facebook/sam2.1-hiera-small", "facebook/sam-vit-base"),
+    "segmenter": (TextOptions.segmenter, "facebook/sam-vit-base"),
 }
 MOST_BOXES = 20  # of one text in one image; bounds the memory that outlining them takes
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.flags.masks import TokenCutOptions
 from hf_robustvit.masks.backbone import load_backbone
 from hf_robustvit.masks.bilateral import refine_mask
 from hf_robustvit.masks.graph_cut import NormalizedCut, normalized_cut
@@ -18,31 +18,6 @@ from hf_robustvit.masks.quality import MaskScores
 
 MIN_PATCHES = 3  # along the longer side
 FLAT = 4  # grey levels; an image that varies by less in every channel has one colour
-
-
-@dataclass(frozen=True)
-class TokenCutOptions:
-    """What decides how a mask comes out."""
-
-    backbone: str = HfArg(
-        default="facebook/dino-vitb16",
-        help="Self-supervised ViT whose features are cut: Hub id or folder (ViT, DeiT, MSN, DINOv2).",
-    )
-    backbone_revision: str | None = HfArg(default=None, help="Branch, tag or commit of the backbone on the Hub.")
-    image_size: int = HfArg(
-        default=480, help="Longer side in pixels at which masks are computed; bounds time and memory."
-    )
-    tau: float = HfArg(default=0.2, help="Cosine similarity above which two patches are alike.")
-    sigma_spatial: float = HfArg(default=16.0, help="Bilateral solver: cell width in pixels.")
-    sigma_luma: float = HfArg(default=16.0, help="Bilateral solver: cell width in grey levels.")
-    sigma_chroma: float = HfArg(default=8.0, help="Bilateral solver: cell width in levels of U and V.")
-
-    def __post_init__(self):
-        for name in ("sigma_spatial", "sigma_luma", "sigma_chroma"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"--{name} must be positive, found {getattr(self, name)}.")
-        if not -1 <= self.tau < 1:
-            raise UserError(f"--tau is a cosine and must be in [-1, 1), found {self.tau}.")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 from photo_folder import save_photos
 
-from dataset_scripts.composites import load_composites
-from dataset_scripts.image_mask_folder import load_image_mask_folder
+from hf_robustvit.builders.composites import load_composites
+from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
 from hf_robustvit.data.content import content_digest
 
 

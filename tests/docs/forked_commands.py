@@ -14,13 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hf_robustvit.__main__
-import run_eval
-import run_finetune
-import run_masks
+from hf_robustvit.commands import evaluate, explain, finetune, masks
 
 
-IMPORTED = (hf_robustvit.__main__, run_eval, run_finetune, run_masks)  # which takes six seconds each time
+IMPORTED = (evaluate, explain, finetune, masks)  # which takes six seconds each time
 
 
 def run(command: str, output: str) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_text_models import save_text_model
 
 import run_masks
-from dataset_scripts.image_mask_folder import load_images
+from hf_robustvit.builders.image_mask_folder import load_images
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading, read_pair
 from hf_robustvit.errors import UserError

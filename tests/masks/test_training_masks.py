@@ -12,7 +12,7 @@ from tiny_onnx import save_saliency
 from transformers import ViTImageProcessorPil
 
 import run_finetune
-from dataset_scripts import load_training_pairs
+from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.commands.experiment import finetune_with
 from hf_robustvit.cutouts import CLASS_NAMES
 from hf_robustvit.data import MADE_MASKS, MaskReading
@@ -123,17 +123,17 @@ def test_flags_for_annotated_masks_hold_where_only_validation_needs_them(images,
 @pytest.fixture
 def cutouts(monkeypatch):
     """The first images of six classes instead of all 3000."""
-    import dataset_scripts
+    from hf_robustvit import builders
 
-    prepare = dataset_scripts.prepare
+    prepare = builders.prepare
 
     def prepare_some(builder, split):
         rows = prepare(builder, split)
         labels = np.asarray(rows["label"])
         return rows.select([row for label in range(6) for row in np.flatnonzero(labels == label)[:3]])
 
-    monkeypatch.setattr(dataset_scripts, "prepare", prepare_some)
-    return dataset_scripts
+    monkeypatch.setattr(builders, "prepare", prepare_some)
+    return builders
 
 
 def test_cutouts_take_masks_from_a_folder(cutouts, tmp_path, caplog):

@@ -1,0 +1,23 @@
+"""Which models the demo compares, and where its page is."""
+
+from dataclasses import dataclass
+
+from transformers.hf_argparser import HfArg
+
+
+@dataclass
+class DemoArguments:
+    """The models that are compared, and where the page is."""
+
+    model: str | None = HfArg(
+        default=None, help='Hub id, local folder, "timm/<name>" or "cutouts-vit". Default: what `make demo` has made.'
+    )
+    baseline: str | None = HfArg(
+        default=None, help="The model to compare with. Default: what --model was fine-tuned from."
+    )
+    examples: str | None = HfArg(
+        default=None,
+        help="Folder with images/<class>/*, <class>/*, or images without classes: a few of them are shown. "
+        "Default: drawn ones, where the models know their classes.",
+    )
+    port: int | None = HfArg(default=None, help="Port of the page. Default: the first free from 7860.")

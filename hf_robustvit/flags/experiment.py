@@ -1,0 +1,48 @@
+"""Which experiments are made, on what."""
+
+import os
+from dataclasses import dataclass
+
+from transformers.hf_argparser import HfArg
+
+from hf_robustvit.flags.masks import MADE_MASKS
+
+
+# Of `experiments.catalogue`.
+EXPERIMENTS = (
+    *("table1", "table2", "table3", "table4", "controls", "masks", "seeds", "classes", "frontier", "recipe"),
+    *("sensitivity", "lr-search", "per-class", "examples", "sis", "oracle"),
+)
+
+
+@dataclass
+class ExperimentArguments:
+    """Which experiments, on what."""
+
+    names: list[str] = HfArg(help=f"all, or some of: {', '.join(EXPERIMENTS)}.")
+    suite: str = HfArg(
+        default="imagenet",
+        help="imagenet as in the paper; cutouts, which needs no data and no GPU; or a folder of your own that holds "
+        "train and test (images and masks by class) and perhaps backgrounds.",
+    )
+    quick: bool = HfArg(default=False, help="With --suite cutouts: few images, done in minutes.")
+    models: list[str] | None = HfArg(default=None, help="The paper's short names (ViT-B, AR-S, ...), or other models.")
+    learning_rate: float | None = HfArg(
+        default=None, help="With a folder: of all runs, as lr-search finds it; the paper's if left out."
+    )
+    development: bool = HfArg(
+        default=False, help="With a folder: score on its development photos instead of its test photos."
+    )
+    output_dir: str = HfArg(default="outputs/experiments", help="OUT; may be shared by machines.")
+    data_dir: str | None = HfArg(
+        default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
+        help="Folder that holds the data sets. Default: $HF_ROBUSTVIT_DATA.",
+    )
+    images_dir: str | None = HfArg(default=None, help="ImageNet's train folder, for --suite imagenet.")
+    mask_sources: list[str] = HfArg(
+        default_factory=lambda: ["tokencut"],
+        help=f"What makes masks in the experiment on masks: some of {', '.join(MADE_MASKS)}, whose flags are those of "
+        "run_masks.py.",
+    )
+    processes: int = HfArg(default=1, help="Processes that share the runs on this machine.")
+    helper: bool = HfArg(default=False, help="Make runs only; what --processes starts.")
