@@ -1,8 +1,10 @@
-"""What the site shows from outside docs/: README.md as its first page, and the files that pages link to."""
+"""What `make docs` shows from outside docs/ (README.md, linked files), and how it reads pages and docstrings."""
 
 import re
 from pathlib import Path
+from typing import Any
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -39,3 +41,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             line = " " * 4 + line[width:]
         lines.append(line)
     return "\n".join(lines).replace("](../", "](").replace("](docs/", "](").replace('src="docs/', 'src="')
+
+
+class Docstrings(griffe.Extension):
+    """Two habits of the package's docstrings: "Example:" in the singular, and one text for several names."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Say it as griffe reads it: a space would end the name, and "()" is no type."""
+        if obj.docstring:
+            text = obj.docstring.value.replace("Example:\n", "Examples:\n")
+            names = re.compile(r"^ +\w+(, \w+)+(?=: )", re.M)
+            text = names.sub(lambda found: found[0].replace(", ", ",\N{NO-BREAK SPACE}") + " ()", text)
+            obj.docstring.value = text
