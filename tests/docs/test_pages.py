@@ -1,4 +1,4 @@
-"""The pages: they quote and list what is in the code, their links lead somewhere."""
+"""The pages: they quote and list what is in the code, their links lead somewhere, and the README stays short."""
 
 import ast
 import importlib
@@ -85,3 +85,8 @@ def test_links_lead_somewhere(page):
             assert re.fullmatch(r"([a-z0-9-]+\.)+[a-z]{2,}", parts.hostname) and not re.search(r"\s", link), link
         elif parts.path:
             assert (page.parent / parts.path).exists(), link
+
+
+def test_the_readme_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 90
