@@ -203,7 +203,7 @@ def load_training_pairs(
         name: "imagenet-s", "cutouts", or the path of a folder laid out as `image_mask_folder` describes.
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
-        masks: "annotated"; a folder of masks/<class>/*.png to take instead of the data set's own, where images that
+        masks: "annotated"; a folder of `masks/<class>/*.png` to take instead of the data set's own, where images that
             run_masks.py rejected are left out; or one of `MADE_MASKS`, which the caller makes; or a control of
             `MASK_CONTROLS`, which the caller makes of the annotated masks. Of a folder, `MADE_MASKS` and "whole" need
             no masks, and its rows have none.

@@ -132,7 +132,7 @@ def load_classifier(
     Code from a repository is never run. Safetensors are preferred; a pytorch_model.bin is read as plain tensors only.
 
     Args:
-        name_or_path: A folder, a Hub id, "timm/<name>" (converted, see `timm_weights`) or "cutouts-vit" (embedded).
+        name_or_path: A folder, a Hub id, `timm/<name>` (converted, see `timm_weights`) or "cutouts-vit" (embedded).
         revision: Branch, tag or commit on the Hub; None is the main branch.
         attention: The attention function. "eager" computes the attention maps and can do everything. "lean" computes
             SDPA and recomputes the maps when they are explained, with less memory; it is first order only and takes
