@@ -175,6 +175,30 @@ class HubRepository:
         return detail
 
 
+def push_dataset(folder: str | os.PathLike, name: str, private: bool) -> None:
+    """Upload a data set in one commit.
+
+    Args:
+        folder: What is uploaded, whole.
+        name: The repository, <user>/<name>; it is made if it is missing.
+        private: Whether it is private when it is new.
+
+    Raises:
+        UserError: The push failed.
+    """
+    api, commit_message = HfApi(), "Data set in Parquet"
+    try:
+        url = _persistently(api.create_repo, name, repo_type="dataset", private=private, exist_ok=True)
+        where = {"repo_id": url.repo_id, "repo_type": "dataset"}
+        _persistently(api.upload_folder, folder_path=folder, commit_message=commit_message, **where)
+    except (HTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"--push_to_hub: the data set was not pushed to {name!r}: {HubRepository(name)._reason(error)}. With "
+            f"--output DIR the files are kept, and pushed again with: hf upload {name} DIR --repo-type dataset"
+        ) from error
+    logger.info("Pushed to %s", url)
+
+
 def _persistently(call: Callable[..., Any], *args, **kwargs) -> Any:
     """Call, and retry when the Hub stumbles: server errors and broken connections are often brief."""
     for wait in WAITS:
