@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
@@ -20,11 +20,13 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.files import CARD, RESULTS
+from hf_robustvit.files import CARD, RESULTS
 from hf_robustvit.record import TRAINING_RECORD
 
+
+if TYPE_CHECKING:
+    from hf_robustvit.config import RobustViTConfig
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class HubRepository:
     revision: str | None = None
 
     @classmethod
-    def of(cls, config: RobustViTConfig) -> "HubRepository | None":
+    def of(cls, config: "RobustViTConfig") -> "HubRepository | None":
         """Where a fine-tuning run pushes to; None where it does not.
 
         Raises:

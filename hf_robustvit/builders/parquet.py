@@ -3,6 +3,7 @@
 The scripts of dataset_scripts/ write them; others are read too.
 """
 
+import functools
 import io
 import json
 import re
@@ -31,10 +32,10 @@ SPLITS = {"training": ("train",), "evaluation": ("test", "validation", "train")}
 
 
 def is_parquet(name: str) -> bool:
-    """Whether a value of --dataset may be a data set in Parquet: a folder that holds such files, or <user>/<name>."""
+    """Whether a value of --dataset may be in Parquet: a folder with *.parquet or data/*.parquet, or <user>/<name>."""
     folder = Path(name)
     if folder.is_dir():
-        return next(folder.glob("**/*.parquet"), None) is not None
+        return any(next(folder.glob(files), None) for files in ("*.parquet", "data/*.parquet"))
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
@@ -43,6 +44,7 @@ def official_name(name: str) -> str:
     return origin(name).get("dataset") or name
 
 
+@functools.cache
 def origin(name: str) -> dict[str, Any]:
     """What the script that wrote a data set noted; empty for all others.
 

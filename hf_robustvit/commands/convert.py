@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 
 from hf_robustvit.builders import imagenet_indices, load_benchmark, load_training_pairs
-from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
+from hf_robustvit.builders.image_mask_folder import load_evaluation_folder, load_image_mask_folder
 from hf_robustvit.builders.parquet import with_plain_masks, write_parquet
 from hf_robustvit.commands.settings import check_output_dir, exit_on_user_error, parse_settings
 from hf_robustvit.data import TRAINING_SETS, MaskReading, check_pairs
@@ -81,16 +81,19 @@ def convert(names: Sequence[str], arguments: ConversionArguments, reading: MaskR
 
 
 def _load(name: str, split: str, for_training: bool, arguments: ConversionArguments) -> datasets.Dataset:
+    if split == "test":
+        for flag in ("images_dir", "ignore_unlabelled"):
+            if getattr(arguments, flag):
+                raise UserError(f"--{flag} is for --split train: leave it out.")
     if name == OWN_FOLDER:
         if arguments.data_dir is None:
             raise UserError("--data_dir is missing: name the folder with images/<class>/* and masks/<class>/*.png.")
+        if split == "test":
+            return load_evaluation_folder(arguments.data_dir)  # which may have no masks
         return load_image_mask_folder(arguments.data_dir, images_dir=arguments.images_dir)
     if split == "train":
         if not for_training:
             raise UserError(f"--split train: {name} is for evaluation alone: leave the flag out.")
         folders = arguments.data_dir, arguments.images_dir
         return load_training_pairs(name, *folders, ignore=arguments.ignore_unlabelled)
-    for flag in ("images_dir", "ignore_unlabelled"):
-        if getattr(arguments, flag):
-            raise UserError(f"--{flag} is for --split train: leave it out.")
     return load_benchmark(name, arguments.data_dir)
