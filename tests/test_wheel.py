@@ -45,10 +45,10 @@ def installed(built, tmp_path_factory):
     return folder
 
 
-def run(installed: Path, folder: Path, *arguments) -> str:
-    """Run the installed command in a folder; what it prints."""
+def run(installed: Path, folder: Path, *command) -> str:
+    """Run Python in a folder, where the package is the installed one; what it prints."""
     environment = os.environ | {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, installed / "bin" / "hf-robustvit", *arguments]
+    command = [sys.executable, *command]
     done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -82,13 +82,14 @@ def test_versions_agree():
 def test_from_the_wheel_to_an_evaluated_model(installed, tmp_path):
     flags = ["--model", "cutouts-vit", "--dataset", "cutouts", "--num_classes", 2, "--samples_per_class", 2]
     flags += ["--max_steps", 1, "--per_device_train_batch_size", 2, "--use_cpu", "--dataloader_num_workers", 0]
-    told = run(installed, tmp_path, "finetune", *flags, "--output_dir", "out")
+    found = run(installed, tmp_path, "-c", "import hf_robustvit; print(hf_robustvit.__file__)")
+    assert Path(found.strip()).parent.parent == installed
+    program = installed / "bin" / "hf-robustvit"
+    told = run(installed, tmp_path, program, "finetune", *flags, "--output_dir", "out")
     assert "its card is out/README.md" in told and (tmp_path / "out" / "relevance.png").is_file()
-    command = (
-        "hf-robustvit eval --model out --baseline cutouts-vit --dataset cutouts --output_dir out-results --report"
-    )
-    assert command in told  # with the smallest of the benchmark's sets:
-    told = run(installed, tmp_path, *command.split()[1:6], "--dataset", "cutouts-v2", "--output_dir", "results")
-    assert "| cutouts-v2 " in told and "The results are in results/results.md" in told
-    assert json.loads((tmp_path / "results" / "cutouts-v2.json").read_text())["num_images"] > 100
+    assert "Evaluate it with: hf-robustvit eval --model out --baseline cutouts-vit --dataset cutouts " in told
+    flags = ["--model", "out", "--dataset", "cutouts-size", "--output_dir", "results"]  # the smallest of them
+    told = run(installed, tmp_path, program, "eval", *flags)
+    assert "| cutouts-size " in told and "The results are in results/results.md" in told
+    assert json.loads((tmp_path / "results" / "cutouts-size.json").read_text())["num_images"] == 1980
     assert {path.name for path in tmp_path.iterdir()} == {"out", "results"}
