@@ -1,9 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and names that several rooms know."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+
+# A fine-tuned model's card, and the results of its evaluations.
+CARD, RESULTS = "README.md", "results"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
@@ -20,11 +20,13 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.files import CARD, RESULTS
+from hf_robustvit.files import CARD, RESULTS
 from hf_robustvit.record import TRAINING_RECORD
 
+
+if TYPE_CHECKING:
+    from hf_robustvit.config import RobustViTConfig
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class HubRepository:
     revision: str | None = None
 
     @classmethod
-    def of(cls, config: RobustViTConfig) -> "HubRepository | None":
+    def of(cls, config: "RobustViTConfig") -> "HubRepository | None":
         """Where a fine-tuning run pushes to; None where it does not.
 
         Raises:
@@ -173,6 +175,30 @@ class HubRepository:
         if isinstance(error, HTTPError) and status is None:
             return f"the Hub cannot be reached, or the connection broke ({detail})"
         return detail
+
+
+def push_dataset(folder: str | os.PathLike, name: str, private: bool) -> None:
+    """Upload a data set in one commit.
+
+    Args:
+        folder: What is uploaded, whole.
+        name: The repository, <user>/<name>; it is made if it is missing.
+        private: Whether it is private when it is new.
+
+    Raises:
+        UserError: The push failed.
+    """
+    api, commit_message = HfApi(), "Data set in Parquet"
+    try:
+        url = _persistently(api.create_repo, name, repo_type="dataset", private=private, exist_ok=True)
+        where = {"repo_id": url.repo_id, "repo_type": "dataset"}
+        _persistently(api.upload_folder, folder_path=folder, commit_message=commit_message, **where)
+    except (HTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"--push_to_hub: the data set was not pushed to {name!r}: {HubRepository(name)._reason(error)}. With "
+            f"--output DIR the files are kept, and pushed again with: hf upload {name} DIR --repo-type dataset"
+        ) from error
+    logger.info("Pushed to %s", url)
 
 
 def _persistently(call: Callable[..., Any], *args, **kwargs) -> Any:

@@ -23,6 +23,8 @@ MAIN = "a" * 40
 class LoopbackHub:
     """Serves the folders <root>/<owner>/<name>/<commit>; use it as a context manager.
 
+    Those of data sets are in <root>/datasets/<owner>/<name>/<commit>; such a repository is "datasets/<owner>/<name>".
+
     Attributes:
         root: Where repositories and uploaded large files are.
         branches: Repository -> branch -> commit. Those not listed have `main`, the commit `MAIN`.
@@ -81,6 +83,11 @@ class LoopbackHub:
         return commit
 
 
+def repository_path(path: str) -> str:
+    """What follows "api/" of a request about a repository, as repositories are named here."""
+    return path.removeprefix("api/").removeprefix("models/")
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     hub: LoopbackHub
 
@@ -88,10 +95,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).lstrip("/")
         if self.fails():
             return
-        if path.startswith("api/models/") and "/tree/" in path:
-            self.tree(*path.removeprefix("api/models/").split("/tree/"))
-        elif path.startswith("api/models/"):
-            repository, _, rest = path.removeprefix("api/models/").partition("/revision/")
+        if path.startswith(("api/models/", "api/datasets/")) and "/tree/" in path:
+            self.tree(*repository_path(path).split("/tree/"))
+        elif path.startswith(("api/models/", "api/datasets/")):
+            repository, _, rest = repository_path(path).partition("/revision/")
             self.model_info(repository, rest or "main")
         elif path == "api/whoami-v2":
             access = {"accessToken": {"displayName": "test", "role": "write"}}
@@ -125,14 +132,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             files = [
                 {
                     "path": file["path"],
-                    "uploadMode": "lfs" if file["path"].endswith((".safetensors", ".png")) else "regular",
+                    "uploadMode": "lfs" if file["path"].endswith((".safetensors", ".png", ".parquet")) else "regular",
                     "shouldIgnore": False,
                 }
                 for file in json.loads(body)["files"]
             ]
             self.answer_json({"files": files})
         elif "/commit/" in path:
-            repository, _, branch = path.removeprefix("api/models/").partition("/commit/")
+            repository, _, branch = repository_path(path).partition("/commit/")
             commit = self.hub.commit(repository, branch, list(map(json.loads, body.splitlines())))
             self.answer_json({"commitUrl": f"{self.hub.url}/{repository}/commit/{commit}", "commitOid": commit})
 
@@ -145,6 +152,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def create(self, wanted: dict) -> None:
         repository = f"{wanted['organization'] or 'you'}/{wanted['name']}"
+        if wanted.get("type") == "dataset":
+            repository = f"datasets/{repository}"
         if repository in self.hub.refused:
             self.answer(*self.hub.refused[repository])
             return
@@ -171,12 +180,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         info = {"id": repository, "modelId": repository, "sha": folder.name, "private": False, "tags": []}
         self.answer_json(info | {"siblings": siblings, "downloads": 0, "likes": 0})
 
-    def tree(self, repository: str, revision: str) -> None:
+    def tree(self, repository: str, place: str) -> None:
+        """List <revision>/<folder>, what lies in inner folders only where the request asks for it."""
+        revision, _, inner = place.partition("/")
         folder = self.hub.folder(repository, revision)
-        files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        self.answer_json(
-            [{"type": "file", "path": name, "size": path.stat().st_size, "oid": name} for name, path in files.items()]
-        )
+        recursive = "recursive=false" not in self.path
+        found = (folder / inner).rglob("*") if recursive else (folder / inner).glob("*")
+        entries = []
+        for path in sorted(found):
+            name = str(path.relative_to(folder))
+            if path.is_file():
+                entries.append({"type": "file", "path": name, "size": path.stat().st_size, "oid": name})
+            elif not recursive:
+                entries.append({"type": "directory", "path": name, "size": 0, "oid": name})
+        self.answer_json(entries)
 
     def file(self, repository: str, revision: str, filename: str) -> None:
         folder = self.hub.folder(repository, revision)
@@ -188,7 +205,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif not (folder / filename).is_file():
             self.answer(404, "EntryNotFound", folder.name)
         else:
-            self.answer(200, None, folder.name, (folder / filename).read_bytes())
+            content = (folder / filename).read_bytes()
+            if asked := self.headers.get("Range"):  # bytes=<first>-<last>
+                first, last = map(int, asked.removeprefix("bytes=").split("-"))
+                content = content[first : last + 1]
+            self.answer(206 if asked else 200, None, folder.name, content)
 
     def allowed(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"

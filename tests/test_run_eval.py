@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from planted_benchmarks import photographs, plain_logits, vit
 
 import run_eval
+from hf_robustvit.builders import benchmark_names
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
@@ -248,15 +249,15 @@ def test_an_output_folder_that_cannot_be_written_stops_before_the_work(workshop,
 
 
 def test_groups_are_what_fits_the_model():
-    cutouts = run_eval.benchmark_names(["cutouts"], for_imagenet=False)
-    assert cutouts == run_eval.benchmark_names(["all", "cutouts-val"], for_imagenet=False)
+    cutouts = benchmark_names(["cutouts"], for_imagenet=False)
+    assert cutouts == benchmark_names(["all", "cutouts-val"], for_imagenet=False)
     assert len(cutouts) >= 10 and all(name.startswith("cutouts-") for name in cutouts)
-    assert not set(run_eval.benchmark_names(["all"], for_imagenet=True)) & set(cutouts)
+    assert not set(benchmark_names(["all"], for_imagenet=True)) & set(cutouts)
 
 
 def test_an_unknown_data_set_gets_a_suggestion():
     with pytest.raises(UserError, match="--dataset: there is no 'cutouts-sketsh'. Did you mean cutouts-sketch"):
-        run_eval.benchmark_names(["cutouts-sketsh"], for_imagenet=False)
+        benchmark_names(["cutouts-sketsh"], for_imagenet=False)
 
 
 def test_classes_the_model_does_not_know_stop_before_the_first_batch(workshop, tmp_path, monkeypatch):

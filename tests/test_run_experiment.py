@@ -1,6 +1,7 @@
 """run_experiment.py as a user starts it: names first, mistakes in one sentence, several processes."""
 
 import json
+import shlex
 import sys
 
 import pytest
@@ -13,6 +14,8 @@ from hf_robustvit.commands.experiment import start_helpers
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
+from hf_robustvit.experiments.catalogue import EXPERIMENTS
+from hf_robustvit.experiments.pages import jobs, needed_runs
 from hf_robustvit.experiments.recipes import mask_recipes
 from hf_robustvit.experiments.suites import CUTOUTS, IMAGENET, choose_suite
 from hf_robustvit.masks import OPTIONS, QualityGate
@@ -125,3 +128,37 @@ def test_a_folder_of_ones_own_is_a_suite(tmp_path, monkeypatch):
     assert record["validation_images"] == [
         name for name in sorted(f"{c}/{n}.png" for c in classes for n in range(4)) if is_for_development(name)
     ]
+
+
+def test_jobs_are_one_command_a_run_and_make_what_one_command_makes(tmp_path, monkeypatch, capfd):
+    classes = ("ant", "bee", "cow", "dog")
+    save_photos(tmp_path / "photos" / "train", classes, count=1)
+    save_photos(tmp_path / "photos" / "test", classes, count=4, seed=1)
+    model = save_model(tmp_path / "tiny", classes)
+    flags = ["lr-search", "--suite", tmp_path / "photos", "--models", model, "--output_dir", tmp_path / "out"]
+    flags = list(map(str, flags))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "run_experiment.py", *flags, "--print_jobs"])
+    run_experiment.main(arguments(*flags, "--print_jobs"))
+    lines = capfd.readouterr().out.splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines]
+    assert [command[-2:] for command in commands] == [["--run", str(number)] for number in range(1, len(lines) + 1)]
+    assert all(command[:-2] == ["python", "run_experiment.py", *flags] for command in commands)
+    assert len(commands) > 2 and not (tmp_path / "out" / "runs").exists()
+
+    for command in reversed(commands):  # in any order
+        run_experiment.main(arguments(*command[2:]))
+    runs = sorted((tmp_path / "out" / "runs").iterdir())
+    assert len(runs) == len(commands) and not (tmp_path / "out" / "lr-search").exists()
+    made = [(run / "validation.json").stat().st_mtime_ns for run in runs]
+    run_experiment.main(arguments(*flags))
+    assert [(run / "validation.json").stat().st_mtime_ns for run in runs] == made  # the pages take what is there
+    assert (tmp_path / "out" / "lr-search" / "lr-search.md").is_file()
+    with pytest.raises(UserError, match=f"--run is 99: these experiments have the runs 1 to {len(commands)}"):
+        run_experiment.main(arguments(*flags, "--run", "99"))
+
+
+def test_an_interpolation_is_in_the_job_of_its_run():
+    needs = needed_runs({"controls": EXPERIMENTS["controls"]}, CUTOUTS)
+    parts = jobs(needs)
+    assert sum(map(len, parts)) == len(needs) and all(len({run.finetuned for run in part}) == 1 for part in parts)
+    assert [[run.share for run in part] for part in parts if len(part) > 1] == [[0.5, 1.0]]

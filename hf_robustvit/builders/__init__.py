@@ -24,6 +24,7 @@ from hf_robustvit.builders.imagenet_s import ImageNetS
 from hf_robustvit.builders.imagenet_segmentation import ImageNetSegmentation
 from hf_robustvit.builders.listing import prepare
 from hf_robustvit.builders.objectnet import ObjectNet, read_imagenet_indices
+from hf_robustvit.builders.parquet import ParquetData, is_parquet, official_name, origin
 from hf_robustvit.builders.si_score import SIScore
 from hf_robustvit.builders.spurious_imagenet import SpuriousImageNet
 from hf_robustvit.builders.waterbirds import Waterbirds
@@ -160,34 +161,52 @@ def benchmark_names(requested: Sequence[str], for_imagenet: bool) -> list[str]:
         groups["all"] = groups["cutouts"]
     names = [name for request in requested for name in groups.get(request, [request])]
     for name in names:
-        if name not in BENCHMARKS and not os.path.isdir(name):
+        if name not in BENCHMARKS and not os.path.isdir(name) and not is_parquet(name):
             raise unknown_name("--dataset", name, [*BENCHMARKS, *groups])
     return list(dict.fromkeys(names))
 
 
 def load_benchmark_rows(
-    name: str, data_dir: str | None = None, reading: MaskReading = NO_FLAGS, backgrounds: str | None = None
+    name: str,
+    data_dir: str | None = None,
+    reading: MaskReading = NO_FLAGS,
+    backgrounds: str | None = None,
+    streaming: bool = False,
 ) -> BenchmarkRows:
     """Load a benchmark or a user's folder, with what an evaluation needs to know about it.
 
     Args:
-        name: A key of `BENCHMARKS`, or the path of a folder.
+        name: A key of `BENCHMARKS`, the path of a folder, or a data set in Parquet: a folder or a repository.
         data_dir: As for `load_benchmark`.
-        reading: How the masks of a user's folder are read.
+        reading: How the masks of a user's data set are read.
         backgrounds: Folder of images that composites put objects on; the other photographs without it.
+        streaming: Whether a data set in Parquet is kept in memory and not on disk.
 
     Raises:
         UserError: As `load_benchmark`, or the folder does not fit.
     """
     if name in BENCHMARKS and BENCHMARKS[name].builder is Composites:
         return load_composites(name, data_dir, backgrounds, reading)
-    if name in BENCHMARKS:
-        rows, indices, found = load_benchmark(name, data_dir), imagenet_indices(name, data_dir), BENCHMARKS[name]
-        same = {field: getattr(found, field) for field in ("tests_masks", "decision", "whole", "ablates")}
-        return BenchmarkRows(name, rows, indices, **same)
+    if name in BENCHMARKS and not streaming:
+        rows, indices = load_benchmark(name, data_dir), imagenet_indices(name, data_dir)
+        return _official_rows(name, rows, indices)
+    if streaming and not is_parquet(name):
+        raise UserError(f"--streaming is for a data set in Parquet, and --dataset {name} is none: leave it out.")
+    if is_parquet(name):
+        source, made_from = ParquetData.find(name, "evaluation"), origin(name)
+        rows = source.with_pictures(source.without_pictures()) if streaming else source.rows()
+        if made_from.get("dataset") in BENCHMARKS:
+            return _official_rows(made_from["dataset"], rows, made_from["imagenet_indices"])
+        title = os.path.basename(os.path.realpath(name))
+        return BenchmarkRows(title, rows, tests_masks=True, is_own_folder=True, reading=reading)
     folder = os.path.basename(os.path.realpath(name))
     rows = load_evaluation_folder(name)
     return BenchmarkRows(folder, rows, tests_masks=True, is_own_folder=True, reading=reading)
+
+
+def _official_rows(name: str, rows: datasets.Dataset, indices: ImageNetIndices | None) -> BenchmarkRows:
+    same = {field: getattr(BENCHMARKS[name], field) for field in ("tests_masks", "decision", "whole", "ablates")}
+    return BenchmarkRows(name, rows, indices, **same)
 
 
 def load_training_pairs(
@@ -196,11 +215,13 @@ def load_training_pairs(
     images_dir: str | None = None,
     masks: str = "annotated",
     ignore: bool = False,
+    streaming: bool = False,
 ) -> datasets.Dataset:
     """Load image-mask pairs to fine-tune on.
 
     Args:
-        name: "imagenet-s", "cutouts", or the path of a folder laid out as `image_mask_folder` describes.
+        name: "imagenet-s", "cutouts", the path of a folder laid out as `image_mask_folder` describes, or a data set in
+            Parquet: a folder or a repository.
         data_dir: Folder of the data set; Cutouts and a folder that is named itself need none.
         images_dir: Where the images are if not beside the masks: for ImageNet-S, ImageNet's train folder.
         masks: "annotated"; a folder of `masks/<class>/*.png` to take instead of the data set's own, where images that
@@ -208,6 +229,7 @@ def load_training_pairs(
             `MASK_CONTROLS`, which the caller makes of the annotated masks. Of a folder, `MADE_MASKS` and "whole" need
             no masks, and its rows have none.
         ignore: Also mark, in `ignore`, the pixels that ImageNet-S's annotators left open.
+        streaming: Of a data set in Parquet, read all but the pictures; `ParquetData.with_pictures` gets those.
 
     Returns:
         Rows of `image`, `mask`, `label`, `image_id` and, where asked for, `ignore`.
@@ -223,6 +245,14 @@ def load_training_pairs(
         return prepare(ImageNetS(config_name="train-semi", ignore=ignore, **folders), "train")
     if name == "cutouts":
         pairs = prepare(Cutouts(config_name="train"), "train")
+        return take_masks(pairs, masks_dir) if masks_dir else pairs
+    if streaming and (name in TRAINING_SETS or not is_parquet(name)):
+        raise UserError(f"--streaming is for a data set in Parquet, and --dataset {name} is none: leave it out.")
+    if is_parquet(name):
+        if images_dir:
+            raise UserError(f"--images_dir: the images of --dataset {name} are in its Parquet files; leave it out.")
+        source = ParquetData.find(name, "training")
+        pairs = source.without_pictures() if streaming else source.rows()
         return take_masks(pairs, masks_dir) if masks_dir else pairs
     if os.path.isdir(name):
         return load_image_mask_folder(

@@ -15,6 +15,7 @@ import pandas as pd
 from hf_robustvit.builders import load_benchmark_rows, load_training_pairs
 from hf_robustvit.builders.composites import load_composites
 from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
+from hf_robustvit.builders.parquet import is_parquet
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import DEVELOPMENT, MASKED_PHOTOS, PHOTOS, BenchmarkRows
 from hf_robustvit.errors import UserError
@@ -140,23 +141,27 @@ def _judged_good(folder: str) -> set[str]:
 
 
 def load_audited(
-    name: str, data_dir: str | None = None, reading: MaskReading = NO_FLAGS, masks: str | None = None
+    name: str,
+    data_dir: str | None = None,
+    reading: MaskReading = NO_FLAGS,
+    masks: str | None = None,
+    streaming: bool = False,
 ) -> BenchmarkRows:
     """Load the photos that an audit asks about: as `load_benchmark_rows`, but a folder's photos without a mask, or
     whose mask was judged bad, are left out.
 
     Args:
-        name, data_dir, reading: As for `load_benchmark_rows`.
+        name, data_dir, reading, streaming: As for `load_benchmark_rows`.
         masks: A folder of masks/<class>/*.png to take instead of the folder's own; "tokencut" for masks that the
             caller makes, where rows have none.
 
     Raises:
         UserError: As `load_benchmark_rows`, or there are no masks.
     """
-    if not os.path.isdir(name):
+    if not os.path.isdir(name) or is_parquet(name):
         if masks:
             raise UserError(f"--masks {masks} is for a folder of photos, and --dataset {name} is none: leave it out.")
-        return load_benchmark_rows(name, data_dir, reading)
+        return load_benchmark_rows(name, data_dir, reading, streaming=streaming)
     folder, own = os.path.realpath(name), {"is_own_folder": True, "reading": reading}
     if masks == "tokencut":
         rows = load_image_mask_folder(folder, with_masks=False)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from hf_robustvit.builders import benchmark_names, load_benchmark_rows
 from hf_robustvit.builders.suite_folder import load_audited
 from hf_robustvit.commands.audit import audit
+from hf_robustvit.commands.guidance import after_evaluation
 from hf_robustvit.commands.settings import check_output_dir
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
@@ -46,10 +47,10 @@ def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> Non
     judge, load, pictures = audited if arguments.audit else usual
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
-        found = [load(name, arguments.data_dir, reading, pictures) for name in names]
+        found = [load(name, arguments.data_dir, reading, pictures, arguments.streaming) for name in names]
     summary = judge(arguments, checkpoints, found, accelerator)
     if accelerator.is_main_process:
-        print(summary)
+        print(summary if arguments.audit else f"{summary}\n\n{after_evaluation(arguments)}")
     accelerator.end_training()  # several processes part before they exit
 
 

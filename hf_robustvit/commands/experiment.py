@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +25,8 @@ from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.experiments.catalogue import EXPERIMENTS
-from hf_robustvit.experiments.pages import make_experiments, show_experiments
-from hf_robustvit.experiments.runs import Sources, Workshop
+from hf_robustvit.experiments.pages import jobs, make_experiments, needed_runs, show_experiments
+from hf_robustvit.experiments.runs import Run, Sources, Workshop
 from hf_robustvit.experiments.suites import choose_suite, folder_suite
 from hf_robustvit.flags.experiment import ExperimentArguments
 from hf_robustvit.flags.finetune import FinetuneArguments
@@ -44,7 +45,8 @@ def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS, *mask_
     else:
         load = (lambda dataset, masks: load_training_pairs(dataset, *folders, masks),)
         load += (lambda name: load_benchmark_rows(name, arguments.data_dir),)
-    print(*experiment(arguments, *load, reading=reading, mask_settings=mask_settings), sep="\n")
+    for page in experiment(arguments, *load, reading=reading, mask_settings=mask_settings):
+        print(page)
 
 
 def experiment(
@@ -66,7 +68,7 @@ def experiment(
         mask_settings: The gate's, and those of the sources, one of each of `masks.OPTIONS`; the suite's if left out.
 
     Returns:
-        The pages.
+        The pages; none where only a part of the runs was made.
     """
     names = list(EXPERIMENTS) if arguments.names == ["all"] else arguments.names
     for name in names:
@@ -96,8 +98,17 @@ def experiment(
         SaliencyOptions(suite.mask_settings.get("saliency", {}).get("saliency_model")).check()
     train = partial(finetune_with, reading=reading)
     sources = Sources(lambda masks: load_pairs(suite.dataset, masks), load_rows, train, load_validation)
-    workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())
     chosen = {name: EXPERIMENTS[name] for name in names}
+    if arguments.run is not None or arguments.print_jobs:
+        parts = jobs(needed_runs(chosen, suite))
+        if arguments.run is None:
+            return print_jobs(parts)
+        if not 1 <= arguments.run <= len(parts):
+            raise UserError(f"--run is {arguments.run}: these experiments have the runs 1 to {len(parts)}.")
+    workshop = Workshop(Path(arguments.output_dir), suite, sources, Accelerator())
+    if arguments.run:
+        workshop.make_all(parts[arguments.run - 1])
+        return []
     if arguments.processes > 1:  # more threads than cores would wait for each other
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // arguments.processes))
     helpers = [] if arguments.helper else start_helpers(arguments.processes - 1, workshop.root / "logs")
@@ -126,6 +137,14 @@ def finetune_with(
     lists = {name: list(value) for name, value in flags.items() if isinstance(value, tuple)}  # runs are hashable
     arguments, config, gate, *mask_options = HfArgumentParser(types).parse_dict({**flags, **lists})
     return finetune(arguments, config, pairs, mask_options, gate, reading, validation_pairs)
+
+
+def print_jobs(parts: Sequence[Mapping[Run, Sequence[str]]]) -> list[Path]:
+    """Print the command that makes each part of the runs, and what they are; no pages."""
+    command = [word for word in sys.orig_argv if word != "--print_jobs"]
+    for number, part in enumerate(parts, start=1):
+        print(shlex.join([*command, "--run", str(number)]), " # " + next(iter(part)).title, sep=" ")
+    return []
 
 
 def start_helpers(count: int, logs: Path) -> list[subprocess.Popen]:

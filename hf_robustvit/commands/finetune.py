@@ -2,10 +2,11 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 from transformers import PretrainedConfig, PreTrainedModel, set_seed
@@ -13,6 +14,9 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit import paper
 from hf_robustvit.builders import load_training_pairs
+from hf_robustvit.builders.parquet import ParquetData, official_name
+from hf_robustvit.commands.dry_run import dry_run
+from hf_robustvit.commands.guidance import after_finetuning
 from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
     MADE_MASKS,
@@ -47,6 +51,7 @@ from hf_robustvit.models.loading import classifier_config, load_classifier
 from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.tables import validation_table
+from hf_robustvit.trainer.callbacks import TenthsCallback
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
 from hf_robustvit.trainer.repetition import changed_settings
 from hf_robustvit.trainer.trainer import RobustViTTrainer
@@ -61,14 +66,38 @@ def main(
     """Fine-tune, and print the validation figures before and after."""
     logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
     pairs = load_training_pairs(
-        arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks, arguments.ignore_unlabelled
+        *(arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks),
+        *(arguments.ignore_unlabelled, arguments.streaming),
     )
-    before, after = finetune(arguments, config, pairs, mask_options, gate, reading)
+    fetch = ParquetData.find(arguments.dataset, "training").with_pictures if arguments.streaming else None
+    if not sys.stderr.isatty():
+        config.disable_tqdm = True  # `TenthsCallback` logs instead
+    if arguments.dry_run:
+        prepared = prepare(arguments, config, pairs, mask_options, gate, reading, fetch=fetch)
+        summary = dry_run(prepared.trainer, pairs, prepared.num_chosen)
+    else:
+        before, after = finetune(arguments, config, pairs, mask_options, gate, reading, fetch=fetch)
+        summary = f"{validation_table(before, after)}\n\n{after_finetuning(arguments, config)}"
     if config.process_index == 0:
-        print(validation_table(before, after))
-        print(
-            f"\nThe model is in {config.output_dir}, its maps before and after in {config.output_dir}/relevance.png."
-        )
+        print(summary)
+
+
+class Prepared(NamedTuple):
+    """A run that only needs to be started.
+
+    Attributes:
+        trainer: The trainer.
+        checkpoint: What it resumes from.
+        original: The model as it was, to interpolate with; None where all weights are to be the fine-tuned ones.
+        repository: Where the model is pushed to.
+        num_chosen: How many training images were chosen, before those with unusable masks were left out.
+    """
+
+    trainer: RobustViTTrainer
+    checkpoint: str | None
+    original: PreTrainedModel | None
+    repository: HubRepository | None
+    num_chosen: int
 
 
 def finetune(
@@ -79,6 +108,7 @@ def finetune(
     gate: QualityGate,
     reading: MaskReading = NO_FLAGS,
     validation_pairs: datasets.Dataset | None = None,
+    fetch: Callable[[datasets.Dataset], datasets.Dataset] | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Fine-tune a model on chosen images of a data set, and save it with its card and the maps before and after.
 
@@ -92,6 +122,7 @@ def finetune(
         gate: Which of the masks that are made are accepted.
         reading: How the user's own masks are read.
         validation_pairs: What to validate on, as `pairs`; some of these are set aside for it if left out.
+        fetch: Gives chosen ones of the pairs their pictures, where they have none yet.
 
     Returns:
         The validation images' figures before and after.
@@ -100,6 +131,27 @@ def finetune(
         UserError: The settings do not fit the data or the model, images cannot be read, or the push failed, in which
             case everything is on disk.
     """
+    prepared = prepare(arguments, config, pairs, mask_options, gate, reading, validation_pairs, fetch)
+    trainer = prepared.trainer
+    before, after = train(trainer, prepared.checkpoint, prepared.original, arguments.finetuned_share)
+    if trainer.is_world_process_zero():
+        write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
+        if prepared.repository:
+            prepared.repository.push(config.output_dir, "Fine-tuned model")
+    return before, after
+
+
+def prepare(
+    arguments: FinetuneArguments,
+    config: RobustViTConfig,
+    pairs: datasets.Dataset,
+    mask_options: Sequence[Any],
+    gate: QualityGate,
+    reading: MaskReading = NO_FLAGS,
+    validation_pairs: datasets.Dataset | None = None,
+    fetch: Callable[[datasets.Dataset], datasets.Dataset] | None = None,
+) -> Prepared:
+    """All of `finetune` that comes before the training; same arguments and errors."""
     shown = [kind for kind in (SwapBackgrounds, RecombineObjects) if getattr(arguments, kind.flag)]
     if len(shown) > 1:
         raise UserError("--recombine_objects swaps backgrounds too: leave --swap_backgrounds out.")
@@ -129,7 +181,7 @@ def finetune(
             "images show: leave it out."
         )
     check_settings(config, model)
-    if repository and config.process_index == 0:
+    if repository and config.process_index == 0 and not arguments.dry_run:
         repository.create(config.output_dir)
     if validation_pairs is not None:
         indices = model_classes(validation_pairs.features["label"].names, model.config)
@@ -138,7 +190,7 @@ def finetune(
         validation_pairs = relabel(validation_pairs, indices, model.config)
     readings = own_masks, own_masks if validation_pairs is None else reading
     selection, training, validation = choose_images(
-        arguments, config, pairs, masker_options, gate, readings, validation_pairs
+        arguments, config, pairs, masker_options, gate, readings, validation_pairs, fetch
     )
     if arguments.masks in MASK_CONTROLS:  # the package has made these
         readings = None, None
@@ -168,12 +220,9 @@ def finetune(
         processing_class=image_processor,
     )
     trainer.check_resumption(checkpoint)
-    before, after = train(trainer, checkpoint, original, arguments.finetuned_share)
-    if trainer.is_world_process_zero():
-        write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
-        if repository:
-            repository.push(config.output_dir, "Fine-tuned model")
-    return before, after
+    if config.disable_tqdm:
+        trainer.add_callback(TenthsCallback)
+    return Prepared(trainer, checkpoint, original, repository, len(selection.training_indices))
 
 
 def choose_images(
@@ -184,6 +233,7 @@ def choose_images(
     gate: QualityGate,
     readings: tuple[MaskReading | None, MaskReading | None],
     validation_pairs: datasets.Dataset | None,
+    fetch: Callable[[datasets.Dataset], datasets.Dataset] | None,
 ) -> tuple[Selection, datasets.Dataset, datasets.Dataset]:
     """Choose the images for training and validation, and give them the masks that are asked for.
 
@@ -194,13 +244,15 @@ def choose_images(
     """
     class_names, num_classes = pairs.features["label"].names, arguments.num_classes
     if num_classes is None:
-        num_classes = paper.TRAINING_CLASSES.get(arguments.dataset) or len(set(pairs["label"]))
+        num_classes = paper.TRAINING_CLASSES.get(official_name(arguments.dataset)) or len(set(pairs["label"]))
     selection = choose_training_images(
         pairs["label"], pairs["image_id"], class_names, num_classes, arguments.samples_per_class, arguments.class_seed
     )
     training = pairs.select(selection.training_indices)
     own_validation = validation_pairs is not None
     chosen = [training, validation_pairs if own_validation else pairs.select(selection.validation_indices)]
+    if fetch:
+        chosen = [fetch(part) for part in chosen]
     if masker_options:
         masker = SOURCES[arguments.masks].masker(masker_options, config.device)
         parts = chosen[:1] if own_validation else chosen
@@ -228,7 +280,9 @@ def described(arguments: FinetuneArguments, masker_options: Any | None, gate: Qu
     if masker_options:
         settings |= changed_settings(masker_options) | changed_settings(gate)
     return {
-        "arguments": {name: value for name, value in settings.items() if name not in ("data_dir", "images_dir")},
+        "arguments": {
+            name: value for name, value in settings.items() if name not in ("data_dir", "images_dir", "streaming")
+        },
         "base_model": arguments.model,
         "base_revision": base_revision,
         "base_licence": base_licence(arguments.model, arguments.revision),
@@ -262,7 +316,9 @@ def own_mask_reading(
             f"--dataset: {arguments.dataset!r} has no column of masks: name a folder of them by --masks, or make them "
             "with --masks tokencut."
         )
-    are_the_authors = arguments.masks in ("annotated", *MASK_CONTROLS) and arguments.dataset in TRAINING_SETS
+    are_the_authors = (
+        arguments.masks in ("annotated", *MASK_CONTROLS) and official_name(arguments.dataset) in TRAINING_SETS
+    )
     if not needs_none and not are_the_authors:
         return reading
     if (flags := reading.settings()) and not validates_elsewhere:

@@ -85,8 +85,8 @@ def read_row(row: Mapping[str, Any], reading: MaskReading | None = NO_FLAGS, tur
 
     Args:
         row: `image`, `image_id` and, where the set has them, `mask` and `ignore` (non-black pixels count neither as
-            object nor as background); pictures are PIL images or the {"path", "bytes"} of an undecoded
-            `datasets.Image`.
+            object nor as background; None where there are none); pictures are PIL images or the {"path", "bytes"} of
+            an undecoded `datasets.Image`.
         reading: How the mask is read; None for a mask that this package has made (see `read_mask`), which fits the
             image as displayed.
         turned: False leaves everything as it is stored, as the benchmarks' protocols do.
@@ -115,7 +115,7 @@ def read_row(row: Mapping[str, Any], reading: MaskReading | None = NO_FLAGS, tur
         raise PairError(mask_name, f"{sizes} as displayed" if turned else sizes, "size")
     if reading is not None and mask.getbbox() is None:
         raise PairError(mask_name, " marks no pixel as foreground", "empty")
-    if "ignore" in row:
+    if row.get("ignore"):
         (ignored, _), own = _read(row["ignore"], mask_name, "mask", lambda mask: read_mask(mask, None), turned)
         ignored = _turn(ignored, own)
     return Pair(displayed, mask, ignored, is_turned)
@@ -329,6 +329,20 @@ def _read(picture: Any, name: str, problem: str, convert: Callable, turned: bool
 def _turn(picture: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
     picture.getexif()[PIL.ExifTags.Base.Orientation] = orientation
     return PIL.ImageOps.exif_transpose(picture)
+
+
+def turn_back(picture: PIL.Image.Image, row: Mapping[str, Any]) -> PIL.Image.Image:
+    """A picture that fits a row's image as displayed, turned to lie as that is stored, with its EXIF orientation.
+
+    Args:
+        picture: Mode L.
+        row: As for `read_row`; its image can be read.
+    """
+    _, orientation = _read(row["image"], "", "image", lambda image: None, turned=True)
+    inverse = {6: 8, 8: 6}  # all others are their own
+    stored = _turn(picture, inverse.get(orientation, orientation))
+    stored.getexif()[PIL.ExifTags.Base.Orientation] = orientation
+    return stored
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -1,4 +1,4 @@
-"""From names of experiments to finished runs, tidy results and pages."""
+"""From names of experiments to the runs they need, tidy results and pages."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,22 +8,36 @@ import pandas as pd
 from hf_robustvit.experiments.book import Book, Experiment
 from hf_robustvit.experiments.results import tidy_results
 from hf_robustvit.experiments.runs import Run, Workshop
+from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.tables import maps_or_model
 from hf_robustvit.files import replacing
 
 
-def make_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) -> None:
-    """Make every run that some experiment needs, on all the benchmarks that any of them needs it on."""
+def needed_runs(experiments: Mapping[str, Experiment], suite: Suite) -> dict[Run, list[str]]:
+    """Every run that some experiment needs, and all the benchmarks that any of them needs it on."""
     needs: dict[Run, dict[str, None]] = {}
     for experiment in experiments.values():
-        benchmarks = experiment.benchmarks(workshop.suite)
-        for _, _, run in experiment.rows(workshop.suite):
+        benchmarks = experiment.benchmarks(suite)
+        for _, _, run in experiment.rows(suite):
             needs.setdefault(run, {}).update(dict.fromkeys(benchmarks))
             if benchmarks:  # what it is compared with
                 needs.setdefault(Run.of(run.model, None), {}).update(dict.fromkeys(benchmarks))
             if run.share != 1:
                 needs.setdefault(run.finetuned, {})
-    workshop.make_all({run: list(benchmarks) for run, benchmarks in needs.items()})
+    return {run: list(benchmarks) for run, benchmarks in needs.items()}
+
+
+def make_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) -> None:
+    """Make every run that some experiment needs."""
+    workshop.make_all(needed_runs(experiments, workshop.suite))
+
+
+def jobs(needs: Mapping[Run, list[str]]) -> list[dict[Run, list[str]]]:
+    """The runs in parts that do not wait for each other: each with the interpolations of its weights."""
+    parts: dict[Run, dict[Run, list[str]]] = {}
+    for run, benchmarks in needs.items():
+        parts.setdefault(run.finetuned, {})[run] = benchmarks
+    return list(parts.values())
 
 
 def show_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) -> Iterator[Path]:

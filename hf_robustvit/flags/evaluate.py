@@ -13,7 +13,8 @@ class EvaluationArguments:
 
     model: str = HfArg(help='Hub id, local folder, "timm/<name>" or "cutouts-vit".')
     dataset: list[str] = HfArg(
-        help="Names of benchmarks, or folders with images/<class>/* or <class>/*. Groups: cutouts (the embedded "
+        help="Names of benchmarks, folders with images/<class>/* or <class>/*, or data sets in Parquet: a folder or a "
+        "repository on the Hub. Groups: cutouts (the embedded "
         "benchmark), composites (made of the images and masks of --data_dir), imagenet-9, shape-texture, imagenet-c, "
         "imagenet-d, all (the paper's ImageNet benchmarks for a model of its 1000 classes, the embedded one for any "
         "other model)."
@@ -25,6 +26,9 @@ class EvaluationArguments:
     data_dir: str | None = HfArg(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
         help="Folder of the data set, or of several by their names. Default: $HF_ROBUSTVIT_DATA.",
+    )
+    streaming: bool = HfArg(
+        default=False, help="Keep a data set in Parquet in memory, and write nothing to the cache of datasets."
     )
     backgrounds: str | None = HfArg(
         default=None, help="Folder of images that composites put objects on. Default: the other photos of --data_dir."

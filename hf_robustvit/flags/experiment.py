@@ -45,4 +45,8 @@ class ExperimentArguments:
         "run_masks.py.",
     )
     processes: int = HfArg(default=1, help="Processes that share the runs on this machine.")
+    print_jobs: bool = HfArg(
+        default=False, help="Print one command for each run, for a scheduler, and make nothing. Same OUT, any order."
+    )
+    run: int | None = HfArg(default=None, help="Make one run only; what --print_jobs prints.")
     helper: bool = HfArg(default=False, help="Make runs only; what --processes starts.")

@@ -19,7 +19,13 @@ class FinetuneArguments:
     model: str = HfArg(help="Hub id, local folder, timm/<name> or cutouts-vit.")
     revision: str | None = HfArg(default=None, help="Branch, tag or commit of the model on the Hub.")
     dataset: str = HfArg(
-        default="imagenet-s", help="imagenet-s, cutouts, or a folder with images by class (and masks/<class>/*.png)."
+        default="imagenet-s",
+        help="imagenet-s, cutouts, a folder with images by class (and masks/<class>/*.png), or a data set in Parquet: "
+        "a folder or a repository on the Hub.",
+    )
+    streaming: bool = HfArg(
+        default=False,
+        help="Of a data set in Parquet, read the chosen images alone, into memory, and write nothing to the cache.",
     )
     data_dir: str | None = HfArg(
         default_factory=lambda: os.environ.get("HF_ROBUSTVIT_DATA"),
@@ -49,6 +55,10 @@ class FinetuneArguments:
     samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
     class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
     skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
+    dry_run: bool = HfArg(
+        default=False,
+        help="Check images and masks, take two steps, and say what the run would take: steps, time, memory, disk.",
+    )
 
 
 @dataclass

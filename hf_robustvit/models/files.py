@@ -36,8 +36,6 @@ from hf_robustvit.paper import MODELS
 
 
 CONNECT_SECONDS = 5
-# A fine-tuned model's card, and the results of its evaluations.
-CARD, RESULTS = "README.md", "results"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 _EMBEDDED = {"cutouts-vit": Path(__file__).parents[1] / "cutouts" / "assets" / "cutouts-vit"}

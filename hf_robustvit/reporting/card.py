@@ -22,8 +22,8 @@ from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.evaluation.per_class import Confusion
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.evaluation.statistics import accuracy_interval
-from hf_robustvit.files import replacing
-from hf_robustvit.models.files import CARD, RESULTS, find_model_file
+from hf_robustvit.files import CARD, RESULTS, replacing
+from hf_robustvit.models.files import find_model_file
 from hf_robustvit.record import TrainingRecord, package_versions
 from hf_robustvit.reporting.comparison import CONFUSION_NOTE, LOWEST_NOTE, readable
 from hf_robustvit.reporting.tables import (

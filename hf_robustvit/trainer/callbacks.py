@@ -1,11 +1,13 @@
-"""What happens around the steps: whole epochs, an end at Ctrl-C and SIGTERM, and where TensorBoard writes."""
+"""What happens around the steps: whole epochs, progress, Ctrl-C and SIGTERM, and where TensorBoard writes."""
 
 import contextlib
 import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -43,6 +45,20 @@ class EpochCallback(TrainerCallback):
         if self.is_over:
             control.should_evaluate = control.should_save = False
         control.should_save, self.postponed = control.should_save or self.postponed, False
+
+
+class TenthsCallback(TrainerCallback):
+    """Logs every tenth of a run with the time that is left: for a log file, where a progress bar is of no use."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.began, self.first_step = time.monotonic(), state.global_step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        step, steps = state.global_step, state.max_steps
+        if state.is_world_process_zero and 10 * step // steps > 10 * (step - 1) // steps:
+            seconds = (time.monotonic() - self.began) / (step - self.first_step) * (steps - step)
+            left = timedelta(seconds=round(seconds))
+            logger.info("Step %d of %d (%d %%), about %s left.", step, steps, 100 * step // steps, left)
 
 
 class Interruption(KeyboardInterrupt):

@@ -1,0 +1,12 @@
+"""A variation of ImageNet-9 as Parquet.
+
+python dataset_scripts/imagenet_9.py --dataset NAME --data_dir DIR --output OUT | --push_to_hub REPO
+"""
+
+from hf_robustvit.builders import BENCHMARKS
+from hf_robustvit.builders.imagenet_9 import ImageNet9
+from hf_robustvit.commands.convert import convert_script
+
+
+if __name__ == "__main__":
+    convert_script(*(name for name, found in BENCHMARKS.items() if found.builder is ImageNet9))

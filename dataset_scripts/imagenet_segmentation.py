@@ -1,0 +1,10 @@
+"""The ImageNet segmentation test set as Parquet, with its masks.
+
+python dataset_scripts/imagenet_segmentation.py --data_dir DIR --output OUT | --push_to_hub REPO
+"""
+
+from hf_robustvit.commands.convert import convert_script
+
+
+if __name__ == "__main__":
+    convert_script("imagenet-segmentation")

@@ -1,0 +1,10 @@
+"""ObjectNet as Parquet: its classes that ImageNet has too.
+
+python dataset_scripts/objectnet.py --data_dir DIR --output OUT | --push_to_hub REPO
+"""
+
+from hf_robustvit.commands.convert import convert_script
+
+
+if __name__ == "__main__":
+    convert_script("objectnet")

@@ -1,0 +1,82 @@
+"""What a fine-tuning run will take, measured before it starts."""
+
+import copy
+import logging
+import sys
+import tempfile
+import time
+from datetime import timedelta
+
+import datasets
+import torch
+from transformers import DefaultFlowCallback, TrainerCallback, TrainingArguments
+
+from hf_robustvit.trainer.checkpoints import checkpoint_bytes
+from hf_robustvit.trainer.trainer import RobustViTTrainer
+
+
+STEPS = 2
+
+
+class StepTimes(TrainerCallback):
+    """Notes the seconds that each step takes."""
+
+    def __init__(self):
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, args: TrainingArguments, *_, **kwargs) -> None:
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, *_, **kwargs) -> None:
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> str:
+    """Take two steps, save nothing, and say what the whole run would take.
+
+    Args:
+        trainer: Ready to train; its model is worth nothing afterwards.
+        pairs: The whole data set.
+        chosen: How many training images were chosen, of which the trainer has those whose masks are accepted.
+
+    Returns:
+        Images, masks, steps, seconds a step, memory and the size of the checkpoints, one a line.
+    """
+    config, training, validation = trainer.args, trainer.train_dataset, trainer.eval_dataset
+    *_, steps = trainer.set_initial_training_values(config, trainer.get_train_dataloader())
+    times = StepTimes()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.args = copy.copy(config)
+        trainer.args.output_dir, trainer.args.max_steps = folder, STEPS
+        trainer.args.save_strategy = trainer.args.eval_strategy = trainer.args.logging_strategy = "no"
+        trainer.args.load_best_model_at_end = False
+        trainer.callback_handler.callbacks = [DefaultFlowCallback(), times]
+        logging.disable(logging.INFO)
+        trainer.train()
+        logging.disable(logging.NOTSET)
+    seconds = times.seconds[-1]  # the first also warms up
+    size, batch = checkpoint_bytes(trainer.model), trainer.get_total_train_batch_size(config)
+    kept = config.save_total_limit
+    number = "all are" if kept is None else f"{kept} at a time are"
+    lines = {
+        "images": f"{len(pairs)} found, {chosen} chosen to train on, {len(validation)} to validate",
+        "masks": f"{len(training)} of {chosen} accepted",
+        "steps": f"{steps} of {batch} images",
+        "a step": f"{seconds:.2f} s on {config.device.type}, so {timedelta(seconds=round(steps * seconds))} in all, "
+        "without evaluations",
+        "memory": f"{_peak_bytes() / 1e9:.2f} GB at most",
+        "checkpoints": f"{size / 1e6:.1f} MB each, {number} kept in {config.output_dir}",
+    }
+    return "\n".join(f"{name}: {value}" for name, value in lines.items()) + "\nNothing was trained or saved."
+
+
+def _peak_bytes() -> int:
+    """The most memory that was in use: the accelerator's, or this process's where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource  # which Windows has not
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
