@@ -16,12 +16,31 @@ from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import layers_of, reads_cls_alone
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
+from hf_robustvit.relevance.libra import libra_rules
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
 from hf_robustvit.relevance.occlusion import occlusion
 from hf_robustvit.relevance.rollout import rollout
 
 
-METHODS = ("gae", "rollout", "occlusion")
+METHODS = ("gae", "libra", "rollout", "occlusion")
+TRAINING_METHODS = METHODS[:2]
+
+
+def check_training_method(method: str, name: str) -> None:
+    """Check that a loss can move the maps of a method.
+
+    Args:
+        method: One of `METHODS`, or what was taken for one.
+        name: What the user calls the setting.
+
+    Raises:
+        UserError: It cannot, or there is no such method.
+    """
+    if method not in METHODS:
+        raise unknown_name(name, method, METHODS)
+    if method not in TRAINING_METHODS:
+        trainable = " or ".join(TRAINING_METHODS)
+        raise UserError(f"{name} is {method}, which is for evaluation only: train with {trainable}.")
 
 
 @dataclass
@@ -60,8 +79,9 @@ def explain(
             the patch size. (3, height, width) is a batch of one.
         target: The class to explain, an integer for each image, (batch,) or (batch, 1), or one for all; the predicted
             one if `None`.
-        method: "gae", Generic Attention Explainability. Or a rule to hold it against: "rollout", attention rollout,
-            which knows no class; "occlusion", which needs many forward passes and is never differentiable.
+        method: "gae", Generic Attention Explainability; "libra", the same with LibraGrad's gradients. Or a rule to
+            hold them against: "rollout", attention rollout, which knows no class; "occlusion", which needs many
+            forward passes and is never differentiable.
         second_order: Whether the gradients inside the map stay differentiable, which needs eager attention. If not
             they are constants, as in the authors' released code, and the map moves the weights through the attentions
             alone.
@@ -70,8 +90,8 @@ def explain(
 
     Raises:
         UserError: The method is not known, `pixel_values` are not images, `target` is not a class for each of them,
-            `start_layer` is not a layer, the model gives no attentions, the image does not fit its patches, or
-            `second_order` meets lean attention.
+            `start_layer` is not a layer, the model gives no attentions, the image does not fit its patches,
+            `second_order` meets lean attention, or "libra" gradient checkpointing.
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
@@ -92,8 +112,9 @@ def explain(
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
         logits, attentions = _forward(model, bare_model, pixel_values)
-        if not 0 <= start_layer < len(attentions):
-            raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
+        num_layers = len(attentions)
+        if not 0 <= start_layer < num_layers:
+            raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {num_layers - 1}.")
         attentions = attentions[start_layer:]
         target = logits.argmax(dim=-1) if target is None else target.to(logits.device)
         height, width = pixel_values.shape[-2:]
@@ -106,7 +127,12 @@ def explain(
                 with torch.set_grad_enabled(keep_graph):  # else every layer's map would be kept
                     token_relevance = rollout(attentions)  # (batch, tokens)
             else:
-                token_relevance = _gae(logits, target, attentions, second_order and keep_graph, keep_graph)
+                score, create_graph = logits.gather(1, target[:, None]).sum(), second_order and keep_graph
+                with libra_rules(score, num_layers) if method == "libra" else contextlib.nullcontext():
+                    gradients = torch.autograd.grad(
+                        score, _explained(attentions), create_graph=create_graph, retain_graph=keep_graph
+                    )
+                token_relevance = cls_relevance(attentions, gradients)
             patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, grid)
         explanation = Explanation(
             relevance=min_max_normalize(upscale(patch_relevance, (height, width))),  # (batch, 1, height, width)
@@ -171,17 +197,6 @@ def _forward(
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs
     return output.logits, attentions_of(backbone_output, bare_model.config)
-
-
-def _gae(
-    logits: torch.Tensor, target: torch.Tensor, attentions: Attentions, create_graph: bool, retain_graph: bool
-) -> torch.Tensor:
-    """`cls_relevance` for the target's score, whose gradient is computed here."""
-    score = logits.gather(1, target[:, None]).sum()
-    gradients = torch.autograd.grad(
-        score, _explained(attentions), create_graph=create_graph, retain_graph=retain_graph
-    )
-    return cls_relevance(attentions, gradients)
 
 
 def _explained(attentions: Attentions) -> list[torch.Tensor]:
