@@ -30,6 +30,10 @@ TARGETS = [
     ("eager", "plain", "at most 1.45"),
     ("lean", "plain-sdpa", "at most 1.45"),
     ("authors", "eager", "at least 3"),
+    ("eager-libra", "eager", "at most 1.1"),
+    ("lean-libra", "lean", "at most 1.1"),
+    ("lean-libra-bf16", "lean-bf16", "at most 1.1"),
+    ("lean-last-layer", "lean", "below 1"),
     ("eager-bf16", "eager", "at most 0.6"),
     ("lean-bf16", "lean", "at most 0.6"),
 ]
