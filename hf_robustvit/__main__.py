@@ -8,6 +8,7 @@ from pathlib import Path
 from hf_robustvit.commands.explain import explain_image
 from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.hub import HubRepository
+from hf_robustvit.relevance import METHODS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,6 +21,12 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("--target", help="Name or index of the class to explain; the predicted one if left out.")
     explain.add_argument(
         "-o", "--output", help="PNG file to write, or a folder for <image>_relevance.png; here if left out."
+    )
+    explain.add_argument(
+        "--relevance_method",
+        choices=METHODS,
+        default="gae",
+        help="Rule that makes the map: gae (the paper's, and the default), libra, rollout or occlusion.",
     )
     explain.add_argument("--revision", help="Branch, tag or commit of the model on the Hub.")
     push = tools.add_parser("push", help="Push a fine-tuned model to the Hub, once more or for the first time.")
@@ -37,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         output = Path(chosen.output or ".")
         if os.path.isdir(output):
             output /= f"{Path(chosen.image).stem}_relevance.png"
-        table = explain_image(chosen.model, chosen.image, chosen.target, output, chosen.revision)
+        how = chosen.revision, chosen.relevance_method
+        table = explain_image(chosen.model, chosen.image, chosen.target, output, *how)
         sys.stdout.write(f"{table}\n\nThe map is in {output}.\n")
     else:
         HubRepository(chosen.name, None, chosen.private, chosen.revision).push(chosen.folder, "Fine-tuned model")

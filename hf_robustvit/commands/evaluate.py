@@ -23,6 +23,7 @@ from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, e
 from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
+from hf_robustvit.relevance import METHODS
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
     BASELINE_FOLDER,
@@ -63,6 +64,15 @@ class EvaluationArguments:
         help="The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5.",
     )
     crop_border: int = HfArg(default=0, help="Pixels cut from each side first (ObjectNet's authors: 2, paper: 0).")
+    relevance_method: Literal[METHODS] = HfArg(
+        default="gae",
+        help="Rule that makes the maps that are measured and shown: gae (the paper's), libra, rollout or occlusion.",
+    )
+    image_size: int | None = HfArg(
+        default=None,
+        help="Height and width of the models' input in pixels, with interpolated position embeddings. Default: the "
+        "checkpoint's.",
+    )
     skip_unreadable: bool = HfArg(
         default=False, help="Leave out unreadable images and list them, instead of stopping."
     )
@@ -102,7 +112,7 @@ def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
     models = [(arguments.model, arguments.revision)]
     if arguments.baseline:
         models.insert(0, (arguments.baseline, arguments.baseline_revision))
-    return [Checkpoint.load(name, revision) for name, revision in models]
+    return [Checkpoint.load(name, revision, arguments.image_size) for name, revision in models]
 
 
 def evaluate(
@@ -144,6 +154,7 @@ def evaluate(
 
     run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
     run |= {"oracle": arguments.oracle, "faithfulness": arguments.faithfulness}
+    run["relevance_method"] = arguments.relevance_method
     results = [
         [evaluate_benchmark(checkpoint, one, folder, accelerator, options, **run) for one in sets]
         for checkpoint, sets, folder in zip(checkpoints, data, folders, strict=True)
@@ -187,7 +198,8 @@ def _draw_overlays(
     newest_result = max((folder / f"{name}.json").stat().st_mtime for folder in folders)
     if not picture.exists() or picture.stat().st_mtime < newest_result:
         few = {title: (checkpoint, spread(data)) for title, (checkpoint, data) in models.items()}
-        if shown := explain_rows(few, arguments.preprocessing, arguments.crop_border):
+        how = arguments.preprocessing, arguments.crop_border, arguments.relevance_method
+        if shown := explain_rows(few, *how):
             overlay_grid(shown, picture)
 
 

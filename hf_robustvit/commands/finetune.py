@@ -90,6 +90,10 @@ class FinetuneArguments:
     )
     samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
     class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
+    image_size: int | None = HfArg(
+        default=None,
+        help="Height and width of the images in pixels, with interpolated position embeddings. Default: the model's.",
+    )
     skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
 
 
@@ -304,6 +308,7 @@ def fit(
         revision=arguments.revision,
         attention="eager" if needs_eager else "auto",
         id2label=dict(enumerate(class_names)) if indices is None else None,
+        image_size=arguments.image_size,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
     if indices is None:
@@ -333,12 +338,13 @@ def train(
     """
     validation = trainer.eval_dataset
     shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
-    before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    how = {"pixel_values": shown["pixel_values"], "method": trainer.args.relevance_method}
+    before, maps_before = trainer.evaluate(), explain_batch(trainer.model, **how)
     trainer.train(resume_from_checkpoint=checkpoint)
     if original is not None:
         mixed = interpolate_weights(original, trainer.model, share)
         trainer.model.load_state_dict(mixed.state_dict())
-    after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    after, maps_after = trainer.evaluate(), explain_batch(trainer.model, **how)
     trainer.record.validation = {
         when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}
         for when, figures in (("before", before), ("after", after))

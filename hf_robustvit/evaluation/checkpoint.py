@@ -41,9 +41,9 @@ class Checkpoint:
     training_class_indices: frozenset[int] | None = None
 
     @classmethod
-    def load(cls, name: str, revision: str | None = None) -> "Checkpoint":
+    def load(cls, name: str, revision: str | None = None, image_size: int | None = None) -> "Checkpoint":
         """Load a model, as `load_classifier` does."""
-        return cls.of(name, revision, *load_classifier(name, revision))
+        return cls.of(name, revision, *load_classifier(name, revision, image_size=image_size))
 
     @classmethod
     def of(cls, name: str, revision: str | None, model: PreTrainedModel, image_processor) -> "Checkpoint":
