@@ -8,7 +8,6 @@ from pathlib import Path
 from hf_robustvit.commands.explain import explain_image
 from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.hub import HubRepository
-from hf_robustvit.relevance import METHODS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     )
     explain.add_argument(
         "--relevance_method",
-        choices=METHODS,
+        choices=("gae", "libra", "rollout", "occlusion"),
         default="gae",
         help="Rule that makes the map: gae (the paper's, and the default), libra, rollout or occlusion.",
     )

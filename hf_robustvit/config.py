@@ -16,7 +16,7 @@ from transformers.utils import ExplicitEnum, is_torch_xla_available
 from hf_robustvit import paper
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.losses import LOSSES
-from hf_robustvit.relevance import METHODS, check_training_method
+from hf_robustvit.relevance import check_training_method
 
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class RobustViTConfig(TrainingArguments):
         metadata={"nargs": "?", "const": True},
     )
     start_layer: int = HfArg(default=0, help="First layer that counts in the relevance map.")
-    relevance_method: Literal[METHODS] = HfArg(
+    relevance_method: Literal["gae", "libra", "rollout", "occlusion"] = HfArg(
         default="gae", help="Rule that makes the relevance map: gae (the paper's) or libra (LibraGrad's gradients)."
     )
     penalty: Literal["mean_square", "norm"] = HfArg(

@@ -23,7 +23,6 @@ from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, e
 from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
-from hf_robustvit.relevance import METHODS
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
     BASELINE_FOLDER,
@@ -64,12 +63,13 @@ class EvaluationArguments:
         help="The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5.",
     )
     crop_border: int = HfArg(default=0, help="Pixels cut from each side first (ObjectNet's authors: 2, paper: 0).")
-    relevance_method: Literal[METHODS] = HfArg(
+    relevance_method: Literal["gae", "libra", "rollout", "occlusion"] = HfArg(
         default="gae",
         help="Rule that makes the maps that are measured and shown: gae (the paper's), libra, rollout or occlusion.",
     )
-    image_size: int | None = HfArg(
+    input_size: int | None = HfArg(
         default=None,
+        aliases=["--image_size"],
         help="Height and width of the models' input in pixels, with interpolated position embeddings. Default: the "
         "checkpoint's.",
     )
@@ -112,7 +112,7 @@ def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
     models = [(arguments.model, arguments.revision)]
     if arguments.baseline:
         models.insert(0, (arguments.baseline, arguments.baseline_revision))
-    return [Checkpoint.load(name, revision, arguments.image_size) for name, revision in models]
+    return [Checkpoint.load(name, revision, arguments.input_size) for name, revision in models]
 
 
 def evaluate(

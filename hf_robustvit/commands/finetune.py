@@ -90,9 +90,10 @@ class FinetuneArguments:
     )
     samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
     class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
-    image_size: int | None = HfArg(
+    input_size: int | None = HfArg(
         default=None,
-        help="Height and width of the images in pixels, with interpolated position embeddings. Default: the model's.",
+        help="Height and width of the model's input in pixels, with interpolated position embeddings. Default: the "
+        "checkpoint's.",
     )
     skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
 
@@ -138,6 +139,11 @@ def finetune(
         raise UserError(f"--finetuned_share is {arguments.finetuned_share:g}: give a share above 0 and up to 1.")
     if config.fsdp and arguments.finetuned_share < 1:
         raise UserError("--finetuned_share needs all weights in one place, and --fsdp shards them: leave one out.")
+    if arguments.masks != "tokencut" and "image_size" in changed_settings(options_of("tokencut", mask_options)):
+        raise UserError(
+            f"--image_size is the size at which TokenCut makes masks, and --masks is {arguments.masks}: give the size "
+            "of the model's input as --input_size."
+        )
     own_masks = own_mask_reading(arguments, pairs, reading)
     masker_options = options_of(arguments.masks, mask_options) if arguments.masks in SOURCES else None
     if arguments.masks == "whole" and "mask" in pairs.column_names:
@@ -308,7 +314,7 @@ def fit(
         revision=arguments.revision,
         attention="eager" if needs_eager else "auto",
         id2label=dict(enumerate(class_names)) if indices is None else None,
-        image_size=arguments.image_size,
+        image_size=arguments.input_size,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
     if indices is None:

@@ -140,6 +140,8 @@ class BenchmarkRun:
             protocol |= self.data.reading.settings()
         if self.relevance_method != "gae":
             protocol["relevance_method"] = self.relevance_method
+        if self.checkpoint.input_size is not None:
+            protocol["input_size"] = self.checkpoint.input_size
         if self.data.whole:
             protocol["images"] = "whole"
         if self.data.render:

@@ -31,21 +31,21 @@ def resize_classifier(
     """
     if image_size <= 0 or image_size % patch_size[0] or image_size % patch_size[1]:
         raise UserError(
-            f"--image_size is {image_size}: give a multiple of the model's patch size, "
+            f"--input_size is {image_size}: give a multiple of the model's patch size, "
             f"{patch_size[0]}x{patch_size[1]} pixels."
         )
     if not image_processor.do_resize:
-        raise UserError("--image_size: the model's image processor does not resize (do_resize is off): leave it out.")
+        raise UserError("--input_size: the model's image processor does not resize (do_resize is off): leave it out.")
     embeddings = model.base_model.embeddings
     if not isinstance(getattr(embeddings, "position_embeddings", None), nn.Parameter):
         raise UserError(
-            f"--image_size: a model of the type {model.config.model_type} has no position embeddings that could be "
+            f"--input_size: a model of the type {model.config.model_type} has no position embeddings that could be "
             "interpolated: leave it out."
         )
     square = [{side} if isinstance(side, int) else set(side) for side in (model.config.image_size, patch_size)]
     if any(len(sides) > 1 for sides in square):
         raise UserError(
-            "--image_size: position embeddings are interpolated for square images and patches alone, which this "
+            "--input_size: position embeddings are interpolated for square images and patches alone, which this "
             "model's are not: leave it out."
         )
     num_patches, positions = (image_size // patch_size[0]) ** 2, embeddings.position_embeddings

@@ -49,7 +49,7 @@ def test_sizes_and_models_that_do_not_fit_are_refused(tmp_path):
         load_classifier(folder, image_size=48)
     folder = saved(tmp_path / "usual", tiny_model("vit"))
     for size in (0, 50):
-        with pytest.raises(UserError, match=f"--image_size is {size}: give a multiple of the model's patch size, 8x8"):
+        with pytest.raises(UserError, match=f"--input_size is {size}: give a multiple of the model's patch size, 8x8"):
             load_classifier(folder, image_size=size)
     folder = saved(tmp_path / "wide", tiny_model("vit", image_size=(32, 64)), ViTImageProcessorPil(size=(32, 64)))
     with pytest.raises(UserError, match="for square images and patches alone, which this model's are not"):
