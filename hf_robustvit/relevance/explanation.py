@@ -2,7 +2,7 @@
 
 import contextlib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,9 +112,8 @@ def explain(
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
         logits, attentions = _forward(model, bare_model, pixel_values)
-        num_layers = len(attentions)
-        if not 0 <= start_layer < num_layers:
-            raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {num_layers - 1}.")
+        if not 0 <= start_layer < len(attentions):
+            raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
         attentions = attentions[start_layer:]
         target = logits.argmax(dim=-1) if target is None else target.to(logits.device)
         height, width = pixel_values.shape[-2:]
@@ -127,12 +126,8 @@ def explain(
                 with torch.set_grad_enabled(keep_graph):  # else every layer's map would be kept
                     token_relevance = rollout(attentions)  # (batch, tokens)
             else:
-                score, create_graph = logits.gather(1, target[:, None]).sum(), second_order and keep_graph
-                with libra_rules(score, num_layers) if method == "libra" else contextlib.nullcontext():
-                    gradients = torch.autograd.grad(
-                        score, _explained(attentions), create_graph=create_graph, retain_graph=keep_graph
-                    )
-                token_relevance = cls_relevance(attentions, gradients)
+                rules = libra_rules if method == "libra" else contextlib.nullcontext
+                token_relevance = _gae(logits, target, attentions, second_order and keep_graph, keep_graph, rules)
             patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, grid)
         explanation = Explanation(
             relevance=min_max_normalize(upscale(patch_relevance, (height, width))),  # (batch, 1, height, width)
@@ -197,6 +192,21 @@ def _forward(
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs
     return output.logits, attentions_of(backbone_output, bare_model.config)
+
+
+def _gae(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    attentions: Attentions,
+    create_graph: bool,
+    retain_graph: bool,
+    rules: Callable[[torch.Tensor], contextlib.AbstractContextManager],
+) -> torch.Tensor:
+    """`cls_relevance` for the target's score, whose gradient is computed here, by `rules` of the score."""
+    score, explained = logits.gather(1, target[:, None]).sum(), _explained(attentions)
+    with rules(score):
+        gradients = torch.autograd.grad(score, explained, create_graph=create_graph, retain_graph=retain_graph)
+    return cls_relevance(attentions, gradients)
 
 
 def _explained(attentions: Attentions) -> list[torch.Tensor]:

@@ -2,8 +2,9 @@
 Attributions", CVPR 2025) for the backward pass of a map, and for that one alone.
 
 A ViT's gradient is out of balance where the factors that scale a signal depend on it. Held constant are the standard
-deviation in LayerNorm, the gate in the activation (GELU is x * gate(x), SiLU too) and the attention weights: then
-every operation is affine in its input, and inputs and biases times their gradients add up to the score.
+deviation in LayerNorm (and the length in a cosine), the gate in the activation (GELU is x * gate(x), SiLU too) and
+the attention weights: then every operation is affine in its input, and inputs and biases times their gradients add up
+to the score.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ Rule = Callable[[Gradients, Gradients], Gradients]  # of a node, from those to i
 
 
 @contextlib.contextmanager
-def libra_rules(score: torch.Tensor, num_attentions: int) -> Iterator[None]:
+def libra_rules(score: torch.Tensor) -> Iterator[None]:
     """A context in which backward passes from a score follow LibraGrad's rules; others are as ever.
 
     The forward pass that the score is from needs no preparation: the rules are hooks on the nodes of its graph. So
@@ -31,20 +32,21 @@ def libra_rules(score: torch.Tensor, num_attentions: int) -> Iterator[None]:
 
     Args:
         score: Of any classifier of `models.families`, under eager or lean attention.
-        num_attentions: The number of layers with attention that it is computed by.
 
     Raises:
-        UserError: The graph does not show as many attentions, or, within the context, the model's activations are not
-            kept (gradient checkpointing).
+        UserError: The graph shows no attention or no LayerNorm, or, within the context, the model's activations are
+            not kept (gradient checkpointing).
     """
     nodes = _nodes(score.grad_fn)
-    if sum(_is_attention(node) for node in nodes) < num_attentions:
-        raise UserError(
-            f"The method libra finds fewer than the model's {num_attentions} attentions in its graph (torch "
-            f"{torch.__version__}), so their weights cannot be held constant: take the method gae."
-        )
     factors = {child for node in nodes if node.name() in _COMBINES for child, _ in node.next_functions}
-    handles = [node.register_hook(rule) for node in nodes if (rule := _rule(node, node in factors))]
+    rules = {node: rule for node in nodes if (rule := _rule(node, node in factors))}
+    found = " ".join(node.name() for node in rules)
+    if "LayerNorm" not in found or not ("Softmax" in found or "ScaledDotProduct" in found):
+        raise UserError(
+            f"The method libra finds no attention or no LayerNorm in the graph of torch {torch.__version__}: take the "
+            "method gae."
+        )
+    handles = [node.register_hook(rule) for node, rule in rules.items()]
     try:
         yield
     except CheckpointError as error:
@@ -67,16 +69,12 @@ def _nodes(root: Node) -> set[Node]:
     return found
 
 
-def _is_attention(node: Node) -> bool:
-    return node.name() == "SoftmaxBackward0" or node.name().startswith("ScaledDotProduct")
-
-
 def _rule(node: Node, is_factor: bool) -> Rule | None:
     """What replaces the gradients that a node hands on; None where they stay."""
     name = node.name()
     if name.startswith("ScaledDotProduct"):
         return _value_alone
-    if name == "SoftmaxBackward0" or name in _GATES and is_factor:
+    if name in _SCALES or name in _GATES and is_factor:
         return _constant
     return partial(_RULES[name], node) if name in _RULES else None
 
@@ -114,6 +112,8 @@ def _silu(node: Node, to_inputs: Gradients, to_outputs: Gradients) -> Gradients:
 
 
 _RULES = {"NativeLayerNormBackward0": _layer_norm, "GeluBackward0": _gelu, "SiluBackward0": _silu}
+# Attention weights under eager attention, and the length that a cosine divides by.
+_SCALES = ("SoftmaxBackward0", "LinalgVectorNormBackward0")
 # Where one of these is a factor of a product (1 + tanh(x) too) it is a gate: of quick_gelu, gelu_new, SwiGLU.
 _GATES = ("SigmoidBackward0", "TanhBackward0", "ErfBackward0", "SiluBackward0")
 _COMBINES = ("MulBackward0", "AddBackward0")

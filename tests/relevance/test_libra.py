@@ -119,7 +119,7 @@ def test_inputs_and_biases_times_their_gradients_add_up_to_the_score(family, ove
         total = sum((value * gradient).sum() for value, gradient in pairs if gradient is not None)
         return (total - score).item()
 
-    assert abs(completeness_gap(lambda score: libra_rules(score, 2))) < 1e-10
+    assert abs(completeness_gap(libra_rules)) < 1e-10
     assert abs(completeness_gap(lambda score: contextlib.nullcontext())) > 1e-2
 
 
@@ -192,14 +192,23 @@ def test_frozen_layers_no_grad_and_bfloat16(attention):
     torch.testing.assert_close(explain(model, images(), method="libra").relevance, wanted)
 
 
-def test_checkpointed_activations_and_unknown_attention_are_refused(monkeypatch):
+def test_the_length_in_a_cosine_is_held():
+    model = tiny_model("vit").double()
+    embedding = model.vit(images(1).double()).last_hidden_state[0, 0]
+    score = functional.normalize(embedding, dim=0) @ torch.linspace(-1, 1, 32).double()
+    with libra_rules(score):
+        (gradient,) = torch.autograd.grad(score, embedding)
+    assert (gradient @ embedding).item() == pytest.approx(score.item(), rel=1e-10)
+
+
+def test_checkpointed_activations_and_unknown_attention_are_refused():
     model = tiny_model("vit").train()
     model.activation_checkpointing_enable({"use_reentrant": False})
     with pytest.raises(UserError, match="libra needs the activations that gradient checkpointing throws away"):
         explain(model, images(), method="libra")
     model.activation_checkpointing_disable()
-    with pytest.raises(UserError, match="libra finds fewer than the model's 3 attentions in its graph"):
-        with libra_rules(model(images()).logits.sum(), 3):
+    with pytest.raises(UserError, match="libra finds no attention or no LayerNorm"):
+        with libra_rules(model.vit.layernorm(images()).sum()):
             pass
 
 
