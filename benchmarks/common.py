@@ -122,17 +122,29 @@ def _second_order(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return RobustViTLoss(second_order=True)(model, *batch).loss
 
 
+def _libra(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    return RobustViTLoss(method="libra")(model, *batch).loss
+
+
+def _last_layer(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    return RobustViTLoss(start_layer=model.config.num_hidden_layers - 1)(model, *batch).loss
+
+
 STEPS = {
     "plain": Step("cross-entropy, eager", "eager", _plain),
     "plain-sdpa": Step("cross-entropy, SDPA", "sdpa", _plain),
     "eager": Step("RobustViT, eager", "eager", _ours),
     "lean": Step("RobustViT, lean", "lean", _ours),
     "lean-checkpointing": Step("RobustViT, lean, activation checkpointing", "lean", _ours, checkpointing=True),
+    "eager-libra": Step("RobustViT, eager, libra", "eager", _libra),
+    "lean-libra": Step("RobustViT, lean, libra", "lean", _libra),
+    "lean-last-layer": Step("RobustViT, lean, last layer", "lean", _last_layer),
     "second-order": Step("RobustViT, eager, second order", "eager", _second_order),
     "authors": Step("RobustViT, the authors' procedure", "eager", authors_loss),
     "plain-sdpa-bf16": Step("cross-entropy, SDPA, bf16 autocast", "sdpa", _plain, bf16=True),
     "eager-bf16": Step("RobustViT, eager, bf16 autocast", "eager", _ours, bf16=True),
     "lean-bf16": Step("RobustViT, lean, bf16 autocast", "lean", _ours, bf16=True),
+    "lean-libra-bf16": Step("RobustViT, lean, libra, bf16 autocast", "lean", _libra, bf16=True),
 }
 
 

@@ -30,6 +30,10 @@ TARGETS = [
     ("eager", "plain", "at most 1.45"),
     ("lean", "plain-sdpa", "at most 1.45"),
     ("authors", "eager", "at least 3"),
+    ("eager-libra", "eager", "at most 1.1"),
+    ("lean-libra", "lean", "at most 1.1"),
+    ("lean-libra-bf16", "lean-bf16", "at most 1.1"),
+    ("lean-last-layer", "lean", "below 1"),
     ("eager-bf16", "eager", "at most 0.6"),
     ("lean-bf16", "lean", "at most 0.6"),
 ]
@@ -77,6 +81,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--profile", choices=STEPS, help="Tell where this step's time goes, and time nothing.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -86,17 +91,18 @@ def main() -> None:
         lines = [f"torch.profiler on one step at 224, batch {arguments.batch_size}, one thread. {machine()}", ""]
         write_section(title, lines + profile(arguments.profile, model, batch))
         return
-    times = time_steps(STEPS, model, batch, arguments.rounds)
+    times = time_steps(arguments.steps, model, batch, arguments.rounds)
+    first, which = arguments.steps[0], "a training step" if len(times) == len(STEPS) else "some training steps"
     lines = [
         f"{model_name(arguments.size)} at 224, batch {arguments.batch_size}, medians of {arguments.rounds} "
         f"interleaved rounds; {'CUDA events' if DEVICE == 'cuda' else 'process time on one thread'}. {machine()}",
         "",
-        "| step | seconds | / cross-entropy, eager |",
+        f"| step | seconds | / {STEPS[first].label} |",
         "|---|---|---|",
-        *(f"| {STEPS[name].label} | {time:.3f} | {time / times['plain']:.2f} |" for name, time in times.items()),
+        *(f"| {STEPS[name].label} | {time:.3f} | {time / times[first]:.2f} |" for name, time in times.items()),
         *ratio_lines(times, TARGETS),
     ]
-    write_section(f"Time of a training step ({model_name(arguments.size)})", lines)
+    write_section(f"Time of {which} ({model_name(arguments.size)})", lines)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.commands.start import COMMANDS
+from hf_robustvit.flags import RelevanceMethod
 
 
 PROG = "hf-robustvit"
@@ -25,6 +27,12 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "-o", "--output", help="PNG file to write, or a folder for <image>_relevance.png; here if left out."
     )
+    explain.add_argument(
+        "--relevance_method",
+        choices=get_args(RelevanceMethod),
+        default="gae",
+        help="Rule that makes the map: gae (the paper's, and the default), libra, rollout or occlusion.",
+    )
     explain.add_argument("--revision", help="Branch, tag or commit of the model on the Hub.")
     push = tools.add_parser("push", help="Push a fine-tuned model to the Hub, once more or for the first time.")
     push.add_argument("folder", help="The output folder of the fine-tuning run.")
@@ -35,14 +43,16 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def explain(model: str, image: str, target: str | None, output: str | None, revision: str | None) -> str:
+def explain(
+    model: str, image: str, target: str | None, output: str | None, revision: str | None, relevance_method: str
+) -> str:
     """Explain one image; what is printed then."""
     from hf_robustvit.commands.explain import explain_image
 
     path = Path(output or ".")
     if os.path.isdir(path):
         path /= f"{Path(image).stem}_relevance.png"
-    return f"{explain_image(model, image, target, path, revision)}\n\nThe map is in {path}."
+    return f"{explain_image(model, image, target, path, revision, relevance_method)}\n\nThe map is in {path}."
 
 
 def push(folder: str, name: str, revision: str | None, private: bool | None) -> str:

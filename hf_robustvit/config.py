@@ -14,6 +14,7 @@ from transformers.utils import ExplicitEnum, is_torch_xla_available
 from hf_robustvit import paper
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.flags.finetune import MethodSettings
+from hf_robustvit.relevance import check_training_method
 
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class RobustViTConfig(MethodSettings, TrainingArguments):
         second_order: Whether the gradients inside the mask term are differentiated too. Off for "robustvit", on for
             the baselines.
         start_layer: First layer that counts in the relevance map. Paper: all layers count.
+        relevance_method: Rule that makes the relevance map: "gae" (the paper's) or "libra" (the same with LibraGrad's
+            gradients).
         penalty: Of "gradmask": "mean_square" (the released code's) or "norm" (Eq. 9 to the letter).
         trainable_layers: Number of last layers that are trained, with the final norm and the head; the rest is frozen.
             All weights if left out, as in the paper.
@@ -150,6 +153,12 @@ class RobustViTConfig(MethodSettings, TrainingArguments):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise UserError(f"--{name} is {value}: give a number that is not negative.")
+        check_training_method(self.relevance_method, "--relevance_method")
+        if self.relevance_method != "gae" and self.method != "robustvit":
+            raise UserError(
+                f"--relevance_method is {self.relevance_method}, but --method {self.method} looks at no map: leave "
+                "one of the two out."
+            )
         if self.attention_only and self.lora_rank is not None:
             raise UserError(
                 "--lora_rank trains the head too, and --attention_only does not: leave one of the two out."

@@ -56,6 +56,19 @@ def test_one_model_on_a_folder(workshop, tmp_path, capsys):
     assert files == {"pets.json", "pets.predictions.parquet", "results.md", "overlays/pets.png"}
 
 
+def test_rule_and_size_are_told(workshop, tmp_path):
+    folder = with_masks(workshop, tmp_path / "masked")
+    evaluate(workshop, tmp_path / "usual", "--dataset", folder)
+    flags = ("--relevance_method", "libra", "--input_size", 48, "--report")
+    evaluate(workshop, tmp_path / "other", "--dataset", folder, *flags)
+    usual, other = (json.loads((tmp_path / name / "masked.json").read_text()) for name in ("usual", "other"))
+    assert other["protocol"] == usual["protocol"] | {"relevance_method": "libra", "input_size": 48}
+    assert other["relevance_in_mask"] != usual["relevance_in_mask"]
+    assert other["relevance_in_mask_rollout"] != other["relevance_in_mask"]
+    assert "Maps are made by the rule libra." in (tmp_path / "other" / "results.md").read_text()
+    assert "48 pixels a side, maps by libra" in (tmp_path / "other" / "report.html").read_text()
+
+
 def test_backgrounds_without_composites_are_refused(workshop, tmp_path):
     with pytest.raises(UserError, match="--backgrounds is for composites"):
         evaluate(workshop, tmp_path, "--dataset", workshop / "pets", "--backgrounds", workshop / "pets")

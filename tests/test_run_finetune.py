@@ -24,6 +24,7 @@ from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.data import choose_training_images
 from hf_robustvit.imagenet_classes import LEMMAS, NAMES
 from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.relevance import explain
 
 
 ROOT = Path(__file__).parent.parent
@@ -225,6 +226,28 @@ def test_lora_saves_an_ordinary_model(folder, model_dir, tmp_path):
     assert json.loads((out / "robustvit.json").read_text())["hyper_parameters"]["lora_rank"] == 2
 
 
+def test_libra_and_another_image_size_train_a_plain_model_and_are_recorded(folder, model_dir, tmp_path, monkeypatch):
+    out, spied = tmp_path / "out", []
+
+    def spy(model, pixel_values, target=None, method="gae", **others):
+        spied.append((method, pixel_values.shape[-2:]))
+        return explain(model, pixel_values, target, method, **others)
+
+    for module in ("losses.robustvit", "evaluation.pictures"):
+        monkeypatch.setattr(f"hf_robustvit.{module}.explain", spy)
+    flags = ("--relevance_method", "libra", "--input_size", 48, "--num_train_epochs", 1, "--use_cpu")
+    arguments = ("--model", model_dir, "--dataset", folder, "--output_dir", out, *flags)
+    monkeypatch.setattr(sys, "argv", ["run_finetune.py", *map(str, arguments)])
+    run_finetune.main()
+    assert set(spied) == {("libra", (48, 48))}
+    record = json.loads((out / "robustvit.json").read_text())
+    assert record["hyper_parameters"]["relevance_method"] == "libra" and record["arguments"]["input_size"] == 48
+    assert re.search(r"\| `relevance_method` +\| libra ", (out / "README.md").read_text())
+    classify = pipeline("image-classification", model=str(out))
+    assert classify.model.config.image_size == classify.image_processor.size.height == 48
+    assert len(classify(str(folder / "images" / "ant" / "0.png"))) == 3
+
+
 def break_mask_size(folder):
     Image.new("L", (20, 40), 255).save(folder / "masks" / "ant" / "0.png")
     return ()
@@ -279,6 +302,13 @@ def break_image(folder):
         (lambda folder: ("--masks", "whole", "--swap_backgrounds"), r"--masks whole leaves none: leave one of them"),
         (lambda folder: ("--attention_only", "--lora_rank", "2"), r"--attention_only does not: leave one of the two"),
         (lambda folder: ("--swap_backgrounds", "--recombine_objects"), r"leave --swap_backgrounds out"),
+        (lambda folder: ("--relevance_method", "rollout"), r"is for evaluation only: train with gae or libra"),
+        (
+            lambda folder: ("--relevance_method", "libra", "--method", "rrr"),
+            r"--method rrr looks at no map",
+        ),
+        (lambda folder: ("--input_size", "50"), r"--input_size is 50: give a multiple of the model's patch size, 8x8"),
+        (lambda folder: ("--image_size", "48"), r"size at which TokenCut makes masks.* give .* as --input_size"),
         (lambda folder: ("--finetuned_share", "1.5"), r"--finetuned_share is 1\.5: give a share above 0 and up to 1"),
         (lambda folder: ("--finetuned_share", "0.5"), r"--finetuned_share mixes in .*head knows other classes"),
     ],

@@ -33,6 +33,8 @@ DEMO_BASELINE = "cutouts-vit"
 DEMO_MODEL = Path("outputs/demo/model")
 PREDICTED = "the predicted class"
 NUM_EXAMPLES = 12
+#: What the page calls the rules of `explain`.
+RULES = [("GAE", "gae"), ("LibraGrad", "libra"), ("attention rollout", "rollout"), ("occlusion (slow)", "occlusion")]
 
 # Formats that Pillow decodes itself: some of the others start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -214,15 +216,16 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def ask(classifier: Classifier, picture: Image.Image, class_name: str = PREDICTED) -> Answer:
+def ask(classifier: Classifier, picture: Image.Image, class_name: str = PREDICTED, method: str = "gae") -> Answer:
     """What a model predicts for a picture, and its relevance map for a class.
 
     Args:
         picture: RGB.
         class_name: One of the model's, or `PREDICTED`.
+        method: The rule that makes the map, see `explain`.
     """
     target = None if class_name == PREDICTED else classifier.class_names.index(class_name)
-    shown = explain_picture(classifier.model, classifier.image_processor, picture, target)
+    shown = explain_picture(classifier.model, classifier.image_processor, picture, target, method)
     explained = shown.explained["relevance"]
     overlay = heat_overlay(shown.images[0], explained.maps[0])
     return Answer(
@@ -256,19 +259,19 @@ def build(classifiers: list[Classifier], folder: str | Path | None = None) -> "g
     if classifiers[-1].title == "Original":
         introduction += ALONE
 
-    def panels_of(image: Image.Image, class_name: str) -> list[Any]:
-        answers = [ask(classifier, image, class_name) for classifier in classifiers]
+    def panels_of(image: Image.Image, class_name: str, method: str) -> list[Any]:
+        answers = [ask(classifier, image, class_name, method) for classifier in classifiers]
         return [
             part
             for answer in answers
             for part in (gradio.Image(answer.overlay, label=f"map for {answer.explained}"), answer.confidences)
         ]
 
-    def show(image: Image.Image, caption: str) -> list[Any]:
-        return [image, gradio.Image(enlarged(image), label=caption), PREDICTED, *panels_of(image, PREDICTED)]
+    def show(image: Image.Image, caption: str, method: str) -> list[Any]:
+        return [image, gradio.Image(enlarged(image), label=caption), PREDICTED, *panels_of(image, PREDICTED, method)]
 
-    def show_example(event: gradio.SelectData) -> list[Any]:
-        return show(*examples[event.index])
+    def show_example(method: str, event: gradio.SelectData) -> list[Any]:
+        return show(*examples[event.index], method)
 
     def take_upload(path: str) -> Image.Image:
         try:
@@ -277,33 +280,34 @@ def build(classifiers: list[Classifier], folder: str | Path | None = None) -> "g
             # The message is shown as HTML, and decoders quote what they found in the file.
             raise gradio.Error(html.escape(str(error)), print_exception=False) from error
 
-    def show_upload(image: Image.Image) -> list[Any]:
-        return show(image, "your picture")
+    def show_upload(image: Image.Image, method: str) -> list[Any]:
+        return show(image, "your picture", method)
 
-    def explain_class(image: Image.Image | None, class_name: str) -> list[Any]:
+    def explain_class(image: Image.Image | None, class_name: str, method: str) -> list[Any]:
         if image is None:  # the server forgets a picture after a while
             raise gradio.Error("Pick an example or upload a picture.", print_exception=False)
-        return panels_of(image, class_name)
+        return panels_of(image, class_name, method)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         picture = gradio.State(time_to_live=KEPT_SECONDS)  # what the models are asked about
-        gallery, shown, upload, target, panels = _lay_out(gradio, introduction, classifiers, examples)
+        gallery, shown, upload, target, rule, panels = _lay_out(gradio, introduction, classifiers, examples)
         everything = [picture, shown, target, *panels]
         # One at a time: explaining puts hooks on a model, and two pictures at once would meet in them.
         queue = {"concurrency_limit": 1, "concurrency_id": "models", "api_visibility": "private"}
         if examples:
-            page.load(lambda: show(*examples[0]), None, everything, **queue)
-        gallery.select(show_example, None, everything, **queue)
+            page.load(lambda method: show(*examples[0], method), rule, everything, **queue)
+        gallery.select(show_example, rule, everything, **queue)
         # In two steps: what is refused leaves the page as it is.
-        upload.upload(take_upload, upload, picture, **queue).success(show_upload, picture, everything, **queue)
-        target.input(explain_class, [picture, target], panels, **queue)
+        upload.upload(take_upload, upload, picture, **queue).success(show_upload, [picture, rule], everything, **queue)
+        for choice in (target, rule):
+            choice.input(explain_class, [picture, target, rule], panels, **queue)
     return page
 
 
 def _lay_out(
     gradio, introduction: str, classifiers: list[Classifier], examples: list[tuple[Image.Image, str]]
 ) -> tuple:
-    """The gallery, the picture, the upload, the class to explain, and each model's map and predictions."""
+    """The gallery, the picture, the upload, class and rule of the map, and each model's map and predictions."""
     plain = {"format": "png", "buttons": []}
     gradio.Markdown(f"# {TITLE}\n{introduction}")
     gallery = gradio.Gallery(
@@ -322,13 +326,14 @@ def _lay_out(
             upload = gradio.UploadButton("Upload a picture", file_types=["image"], elem_id="upload")
             names = [PREDICTED, *common_class_names(classifiers)]
             target = gradio.Dropdown(names, value=PREDICTED, label="Explain", elem_id="target")
+            rule = gradio.Dropdown(RULES, value="gae", label="Map", elem_id="rule")
         with gradio.Column(scale=len(classifiers), min_width=280), gradio.Row():
             for position, classifier in enumerate(classifiers):
                 with gradio.Column(min_width=140):
                     gradio.Markdown(f"### {classifier.title}")
                     panels.append(gradio.Image(interactive=False, elem_id=f"map-{position}", **plain))
                     panels.append(gradio.Label(num_top_classes=5, show_label=False, elem_id=f"predictions-{position}"))
-    return gallery, shown, upload, target, panels
+    return gallery, shown, upload, target, rule, panels
 
 
 def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":

@@ -72,7 +72,8 @@ def audit(
             data = replace(data, rows=check_pairs(data.rows, skip=skip, reading=data.reading, use="audit"))
 
     how = accelerator, options, arguments.preprocessing, arguments.crop_border, True  # with the oracle
-    run, result = BenchmarkRun(checkpoint, data, *how), evaluate_benchmark(checkpoint, data, folder, *how)
+    by = {"relevance_method": arguments.relevance_method}
+    run, result = BenchmarkRun(checkpoint, data, *how, **by), evaluate_benchmark(checkpoint, data, folder, *how, **by)
     answers = load_answers(run, result, folder)
     if not accelerator.is_main_process:
         return ""

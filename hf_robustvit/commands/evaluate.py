@@ -64,7 +64,7 @@ def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
     models = [(arguments.model, arguments.revision)]
     if arguments.baseline:
         models.insert(0, (arguments.baseline, arguments.baseline_revision))
-    return [Checkpoint.load(name, revision) for name, revision in models]
+    return [Checkpoint.load(name, revision, arguments.input_size) for name, revision in models]
 
 
 def evaluate(
@@ -106,6 +106,7 @@ def evaluate(
 
     run = {"preprocessing": arguments.preprocessing, "crop_border": arguments.crop_border}
     run |= {"oracle": arguments.oracle, "faithfulness": arguments.faithfulness}
+    run["relevance_method"] = arguments.relevance_method
     results = [
         [evaluate_benchmark(checkpoint, one, folder, accelerator, options, **run) for one in sets]
         for checkpoint, sets, folder in zip(checkpoints, data, folders, strict=True)
@@ -149,7 +150,8 @@ def _draw_overlays(
     newest_result = max((folder / f"{name}.json").stat().st_mtime for folder in folders)
     if not picture.exists() or picture.stat().st_mtime < newest_result:
         few = {title: (checkpoint, spread(data)) for title, (checkpoint, data) in models.items()}
-        if shown := explain_rows(few, arguments.preprocessing, arguments.crop_border):
+        how = arguments.preprocessing, arguments.crop_border, arguments.relevance_method
+        if shown := explain_rows(few, *how):
             overlay_grid(shown, picture)
 
 

@@ -17,7 +17,12 @@ GUESSES = 5
 
 
 def explain_image(
-    model_name: str, image: str, target: str | None, output: str | os.PathLike, revision: str | None = None
+    model_name: str,
+    image: str,
+    target: str | None,
+    output: str | os.PathLike,
+    revision: str | None = None,
+    method: str = "gae",
 ) -> str:
     """Draw an image beside the relevance map of a class, as a PNG file.
 
@@ -27,6 +32,7 @@ def explain_image(
         target: Name or index of the class to explain; `None` takes the predicted one.
         output: The PNG file to write; its folder is made if it is missing.
         revision: Of the model on the Hub.
+        method: The rule that makes the map, see `hf_robustvit.explain`.
 
     Returns:
         A table of the five most probable classes.
@@ -38,7 +44,7 @@ def explain_image(
     picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
     model, image_processor = load_classifier(model_name, revision)
     index = None if target is None else class_index(target, model.config)
-    shown = explain_picture(model, image_processor, picture, index)
+    shown = explain_picture(model, image_processor, picture, index, method)
     overlay_grid(shown, output)
     probabilities = shown.explained["relevance"].probabilities[0]  # (classes,)
     top = probabilities.topk(min(GUESSES, len(probabilities)))

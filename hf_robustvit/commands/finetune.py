@@ -164,6 +164,11 @@ def prepare(
         raise UserError(f"--finetuned_share is {arguments.finetuned_share:g}: give a share above 0 and up to 1.")
     if config.fsdp and arguments.finetuned_share < 1:
         raise UserError("--finetuned_share needs all weights in one place, and --fsdp shards them: leave one out.")
+    if arguments.masks != "tokencut" and "image_size" in changed_settings(options_of("tokencut", mask_options)):
+        raise UserError(
+            f"--image_size is the size at which TokenCut makes masks, and --masks is {arguments.masks}: give the size "
+            "of the model's input as --input_size."
+        )
     own_masks = own_mask_reading(arguments, pairs, reading, validates_elsewhere=validation_pairs is not None)
     masker_options = options_of(arguments.masks, mask_options) if arguments.masks in SOURCES else None
     if arguments.masks == "whole" and "mask" in pairs.column_names:
@@ -345,6 +350,7 @@ def fit(
         revision=arguments.revision,
         attention="eager" if needs_eager else "auto",
         id2label=dict(enumerate(class_names)) if indices is None else None,
+        image_size=arguments.input_size,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
     if indices is None:
@@ -374,12 +380,13 @@ def train(
     """
     validation = trainer.eval_dataset
     shown = collate_pairs([validation[row] for row in range(min(NUM_SHOWN, len(validation)))])
-    before, maps_before = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    how = {"pixel_values": shown["pixel_values"], "method": trainer.args.relevance_method}
+    before, maps_before = trainer.evaluate(), explain_batch(trainer.model, **how)
     trainer.train(resume_from_checkpoint=checkpoint)
     if original is not None:
         mixed = interpolate_weights(original, trainer.model, share)
         trainer.model.load_state_dict(mixed.state_dict())
-    after, maps_after = trainer.evaluate(), explain_batch(trainer.model, shown["pixel_values"])
+    after, maps_after = trainer.evaluate(), explain_batch(trainer.model, **how)
     trainer.record.validation = {
         when: {name: value for name, value in figures.items() if not name.endswith(("time", "_per_second"))}
         for when, figures in (("before", before), ("after", after))

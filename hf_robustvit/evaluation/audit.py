@@ -199,7 +199,7 @@ def explain_photos(run: BenchmarkRun, photos: pd.DataFrame) -> list[Example]:
         row = rows[photo.image_id]
         pictures = {"as it is": plain, "elsewhere": run.images(swapped[photo.other])}
         pixel_values = torch.stack([images[row]["pixel_values"] for images in pictures.values()])
-        explained = explain_batch(run.checkpoint.model, pixel_values)
+        explained = explain_batch(run.checkpoint.model, pixel_values, method=run.relevance_method)
         is_right = (explained.probabilities.argmax(dim=1) == photo.label).tolist()
         shown = denormalize(pixel_values, plain.image_processor)
         columns = pictures, explained.predictions, explained.confidences, is_right, shown, explained.maps

@@ -54,6 +54,7 @@ def evaluate_benchmark(
     crop_border: int = 0,
     oracle: bool = False,
     faithfulness: bool = False,
+    relevance_method: str = "gae",
 ) -> BenchmarkResult:
     """Evaluate a model on a benchmark and write `<name>.json` and `<name>.predictions.parquet`.
 
@@ -63,12 +64,14 @@ def evaluate_benchmark(
         checkpoint: The model.
         data: The benchmark.
         output_dir: Where the files go.
-        accelerator, options, preprocessing, crop_border, oracle, faithfulness: As for `BenchmarkRun`.
+        accelerator, options, preprocessing, crop_border, oracle, faithfulness, relevance_method: As for
+            `BenchmarkRun`.
 
     Raises:
         UserError: An image cannot be read and `options.skip_unreadable` is off, or none can be read.
     """
-    run = BenchmarkRun(checkpoint, data, accelerator, options, preprocessing, crop_border, oracle, faithfulness)
+    asked = oracle, faithfulness, relevance_method
+    run = BenchmarkRun(checkpoint, data, accelerator, options, preprocessing, crop_border, *asked)
     planned = BenchmarkResult(
         dataset=data.name,
         model=checkpoint.name,

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Checkpoint:
         image_processor: Its preprocessing.
         training_classes: The class names it was fine-tuned on, where it records them.
         training_class_indices: Which of the model's classes these are, where it records that too.
+        input_size: Height and width of its input, where that is not the checkpoint's own.
     """
 
     name: str
@@ -39,11 +40,13 @@ class Checkpoint:
     image_processor: Any
     training_classes: frozenset[str] | None = None
     training_class_indices: frozenset[int] | None = None
+    input_size: int | None = None
 
     @classmethod
-    def load(cls, name: str, revision: str | None = None) -> "Checkpoint":
+    def load(cls, name: str, revision: str | None = None, input_size: int | None = None) -> "Checkpoint":
         """Load a model, as `load_classifier` does."""
-        return cls.of(name, revision, *load_classifier(name, revision))
+        loaded = cls.of(name, revision, *load_classifier(name, revision, image_size=input_size))
+        return replace(loaded, input_size=input_size)
 
     @classmethod
     def of(cls, name: str, revision: str | None, model: PreTrainedModel, image_processor) -> "Checkpoint":

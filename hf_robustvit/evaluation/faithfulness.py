@@ -45,7 +45,7 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         pixels, mask = batch["pixel_values"], batch["mask"]
-        explanation = explain(model, pixels)
+        explanation = explain(model, pixels, method=run.relevance_method)
         occluded = explain(model, pixels, explanation.target, method="occlusion")
         outputs = {
             "relevance_in_mask_occlusion": relevance_in_mask(occluded.relevance[:, 0], mask),

@@ -41,7 +41,7 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
     model = run.checkpoint.model
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        explanation = explain(model, batch["pixel_values"])
+        explanation = explain(model, batch["pixel_values"], method=run.relevance_method)
         maps = explanation.relevance[:, 0]  # (batch, height, width)
         pairs = zip(maps.cpu(), batch["mask"].cpu(), strict=True)
         counts = np.stack([segmentation_counts(relevance, mask) for relevance, mask in pairs])  # (batch, 7)

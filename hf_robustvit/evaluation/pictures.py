@@ -121,7 +121,10 @@ class Example:
 
 
 def explain_batch(
-    model: PreTrainedModel, pixel_values: torch.Tensor, target: int | Sequence[int] | None = None
+    model: PreTrainedModel,
+    pixel_values: torch.Tensor,
+    target: int | Sequence[int] | None = None,
+    method: str = "gae",
 ) -> ExplainedBatch:
     """Explain one class of each image.
 
@@ -129,11 +132,12 @@ def explain_batch(
         model: The classifier; it is in its old mode afterwards.
         pixel_values: (batch, 3, height, width), normalised, on any device.
         target: The class to explain, or one for each image; the predicted ones if `None`.
+        method: The rule that makes the maps, see `explain`.
     """
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        explanation = explain(model, pixel_values.to(model.device), target)
+        explanation = explain(model, pixel_values.to(model.device), target, method)
     model.train(was_training)
     probabilities, names = explanation.logits.float().softmax(dim=-1), distinct_class_names(model.config)
     return ExplainedBatch(
@@ -145,11 +149,15 @@ def explain_batch(
 
 
 def explain_picture(
-    model: PreTrainedModel, image_processor, picture: PIL.Image.Image, target: int | None = None
+    model: PreTrainedModel,
+    image_processor,
+    picture: PIL.Image.Image,
+    target: int | None = None,
+    method: str = "gae",
 ) -> ExplainedImages:
     """Explain a class of one picture, an RGB image of any size; the predicted class if `target` is `None`."""
     pixel_values = image_processor(picture, return_tensors="pt")["pixel_values"].float()  # (1, 3, height, width)
-    explained = {"relevance": explain_batch(model, pixel_values, target)}
+    explained = {"relevance": explain_batch(model, pixel_values, target, method)}
     return ExplainedImages(denormalize(pixel_values, image_processor), [""], explained)
 
 
@@ -164,6 +172,7 @@ def explain_rows(
     models: Mapping[str, tuple[Checkpoint, BenchmarkData]],
     preprocessing: Preprocessing = "checkpoint",
     crop_border: int = 0,
+    method: str = "gae",
 ) -> ExplainedImages | None:
     """Explain the predicted classes of all images of a data set by every model; `None` where none can be read.
 
@@ -172,6 +181,7 @@ def explain_rows(
             other names. Where they have masks the image is squashed to the input size instead of cropped, as in the
             segmentation test.
         preprocessing, crop_border: As for `evaluate_benchmark`.
+        method: The rule that makes the maps, see `explain`.
     """
     explained = {}
     for title, (checkpoint, data) in models.items():
@@ -182,7 +192,8 @@ def explain_rows(
         if not shown:
             return None
         pixel_values = torch.stack([item["pixel_values"] for item in shown])
-        explained[title], labels = explain_batch(checkpoint.model, pixel_values), [""] * len(shown)
+        explained[title] = explain_batch(checkpoint.model, pixel_values, method=method)
+        labels = [""] * len(shown)
         if data.label_space:
             names, all_labels = distinct_class_names(checkpoint.model.config), data.rows["label"][:]
             space, own = data.label_space, [all_labels[item["index"]] for item in shown]
@@ -238,9 +249,9 @@ def _explained(models: Sequence[EvaluatedModel], position: int, frames: Sequence
             .images(model.checkpoint, protocol["preprocessing"], protocol["crop_border"])
         )
         pixel_values = torch.stack([images[row]["pixel_values"] for row in range(len(images))])
-        explained = explain_batch(
-            model.checkpoint.model, pixel_values, [int(indices[0]) for indices in frame["top5_indices"]]
-        )
+        predicted = [int(indices[0]) for indices in frame["top5_indices"]]
+        method = protocol.get("relevance_method", "gae")
+        explained = explain_batch(model.checkpoint.model, pixel_values, predicted, method)
         columns = (
             explained.predictions,
             [float(probabilities[0]) for probabilities in frame["top5_probabilities"]],

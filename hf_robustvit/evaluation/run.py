@@ -114,6 +114,7 @@ class BenchmarkRun:
         crop_border: Pixels cut from each side of an image first.
         oracle: Whether the oracle is asked for, where the set has masks and labels.
         faithfulness: Whether the costly tests of maps are asked for, where the set gets the tests that need masks.
+        relevance_method: The rule that makes the maps, see `explain`.
     """
 
     checkpoint: Checkpoint
@@ -124,6 +125,7 @@ class BenchmarkRun:
     crop_border: int = 0
     oracle: bool = False
     faithfulness: bool = False
+    relevance_method: str = "gae"
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -136,6 +138,10 @@ class BenchmarkRun:
         }
         if self.data.is_own_folder and self.data.has_masks:
             protocol |= self.data.reading.settings()
+        if self.relevance_method != "gae":
+            protocol["relevance_method"] = self.relevance_method
+        if self.checkpoint.input_size is not None:
+            protocol["input_size"] = self.checkpoint.input_size
         if self.data.whole:
             protocol["images"] = "whole"
         if self.data.render:

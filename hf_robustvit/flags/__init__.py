@@ -2,3 +2,8 @@
 
 They import nothing that takes long, so that --help and a mistake are answered at once.
 """
+
+from typing import Literal
+
+
+RelevanceMethod = Literal["gae", "libra", "rollout", "occlusion"]

@@ -6,6 +6,8 @@ from typing import Literal
 
 from transformers.hf_argparser import HfArg
 
+from hf_robustvit.flags import RelevanceMethod
+
 
 @dataclass
 class EvaluationArguments:
@@ -38,6 +40,16 @@ class EvaluationArguments:
         help="The checkpoint's own, or the paper's: resize to 256, centre crop 224, mean and std 0.5.",
     )
     crop_border: int = HfArg(default=0, help="Pixels cut from each side first (ObjectNet's authors: 2, paper: 0).")
+    relevance_method: RelevanceMethod = HfArg(
+        default="gae",
+        help="Rule that makes the maps that are measured and shown: gae (the paper's), libra, rollout or occlusion.",
+    )
+    input_size: int | None = HfArg(
+        default=None,
+        aliases=["--image_size"],
+        help="Height and width of the models' input in pixels, with interpolated position embeddings. Default: the "
+        "checkpoint's.",
+    )
     skip_unreadable: bool = HfArg(
         default=False, help="Leave out unreadable images and list them, instead of stopping."
     )

@@ -6,6 +6,7 @@ from typing import Literal
 
 from transformers.hf_argparser import HfArg
 
+from hf_robustvit.flags import RelevanceMethod
 from hf_robustvit.flags.masks import MADE_MASKS
 
 
@@ -54,6 +55,11 @@ class FinetuneArguments:
     )
     samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
     class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
+    input_size: int | None = HfArg(
+        default=None,
+        help="Height and width of the model's input in pixels, with interpolated position embeddings. Default: the "
+        "checkpoint's.",
+    )
     skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
     dry_run: bool = HfArg(
         default=False,
@@ -89,6 +95,9 @@ class MethodSettings:
         metadata={"nargs": "?", "const": True},
     )
     start_layer: int = HfArg(default=0, help="First layer that counts in the relevance map.")
+    relevance_method: RelevanceMethod = HfArg(
+        default="gae", help="Rule that makes the relevance map: gae (the paper's) or libra (LibraGrad's gradients)."
+    )
     penalty: Literal["mean_square", "norm"] = HfArg(
         default="mean_square", help="GradMask's penalty: mean_square (as released) or norm (Eq. 9)."
     )

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from hf_robustvit.errors import unknown_name
 from hf_robustvit.losses.output import LossOutput, background_of, foreground_of, mean_cross_entropy
-from hf_robustvit.relevance import explain
+from hf_robustvit.relevance import TRAINING_METHODS, check_training_method, explain
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class RobustViTLoss:
         second_order: Whether the attention gradients inside the map are differentiated too. The released code treats
             them as constants. Costs about one more backward pass, and needs eager attention.
         start_layer: The first layer that counts in the relevance map; the paper counts all.
+        method: The rule that makes the map: "gae", the paper's, or "libra"; see `explain`.
 
     Relations:
         `GradMaskLoss` and `RRRLoss` put the mask on the gradient of the input instead of on an attention map, have
@@ -55,11 +56,13 @@ class RobustViTLoss:
     relevance_target: Literal["predicted", "label"] = "label"
     second_order: bool = False
     start_layer: int = 0
+    method: Literal[TRAINING_METHODS] = "gae"
 
     def __post_init__(self):
         for name in ("classification_target", "relevance_target"):
             if getattr(self, name) not in ("predicted", "label"):
                 raise unknown_name(name, getattr(self, name), ["predicted", "label"])
+        check_training_method(self.method, "method")
 
     def __call__(
         self,
@@ -84,6 +87,7 @@ class RobustViTLoss:
             model,
             pixel_values,
             target=labels if self.relevance_target == "label" else None,
+            method=self.method,
             second_order=self.second_order,
             start_layer=self.start_layer,
         )

@@ -23,6 +23,7 @@ from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.attention import Attentions
 from hf_robustvit.models.families import check_model_type, family_of
 from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
+from hf_robustvit.models.resizing import resize_classifier
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 
 
@@ -118,6 +119,7 @@ def load_classifier(
     attention: str = "eager",
     dtype: torch.dtype | None = None,
     id2label: Mapping[int, str] | None = None,
+    image_size: int | None = None,
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """Load an image classifier that the attention of its CLS token explains.
 
@@ -140,13 +142,15 @@ def load_classifier(
         dtype: Type of the weights; None is float32, regardless of the file's.
         id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
             the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so.
+        image_size: Height and width of the images in pixels; None is the checkpoint's. For another size its position
+            embeddings are interpolated.
 
     Returns:
         The model in eval mode, and its image processor.
 
     Raises:
         UserError: If the model is not found, cannot be read, is of a family that is not supported, has no head (and no
-            `id2label` is given), or has weights that do not fit its configuration.
+            `id2label` is given), has weights that do not fit its configuration, or does not fit `image_size`.
     """
     name = os.fspath(name_or_path)
     if attention not in ATTENTIONS:
@@ -159,6 +163,8 @@ def load_classifier(
         name, config, weights, id2label, revision=revision, attn_implementation=attention, dtype=dtype or torch.float32
     )
     model.name_or_path = model.config.name_or_path = name
+    if image_size is not None:
+        image_processor = resize_classifier(model, image_processor, image_size, patch_layout(config).patch_size)
     return model, image_processor
 
 

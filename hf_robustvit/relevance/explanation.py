@@ -2,26 +2,47 @@
 
 import contextlib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.flags import RelevanceMethod
 from hf_robustvit.lean.activations import recompute_cheap_activations
 from hf_robustvit.lean.attention import Attentions, LeanAttention, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import layers_of, reads_cls_alone
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
+from hf_robustvit.relevance.libra import libra_rules
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
 from hf_robustvit.relevance.occlusion import occlusion
 from hf_robustvit.relevance.rollout import rollout
 
 
-METHODS = ("gae", "rollout", "occlusion")
+METHODS = get_args(RelevanceMethod)
+TRAINING_METHODS = METHODS[:2]
+
+
+def check_training_method(method: str, name: str) -> None:
+    """Check that a loss can move the maps of a method.
+
+    Args:
+        method: One of `METHODS`, or what was taken for one.
+        name: What the user calls the setting.
+
+    Raises:
+        UserError: It cannot, or there is no such method.
+    """
+    if method not in METHODS:
+        raise unknown_name(name, method, METHODS)
+    if method not in TRAINING_METHODS:
+        trainable = " or ".join(TRAINING_METHODS)
+        raise UserError(f"{name} is {method}, which is for evaluation only: train with {trainable}.")
 
 
 @dataclass
@@ -60,8 +81,9 @@ def explain(
             the patch size. (3, height, width) is a batch of one.
         target: The class to explain, an integer for each image, (batch,) or (batch, 1), or one for all; the predicted
             one if `None`.
-        method: "gae", Generic Attention Explainability. Or a rule to hold it against: "rollout", attention rollout,
-            which knows no class; "occlusion", which needs many forward passes and is never differentiable.
+        method: "gae", Generic Attention Explainability; "libra", the same with LibraGrad's gradients. Or a rule to
+            hold them against: "rollout", attention rollout, which knows no class; "occlusion", which needs many
+            forward passes and is never differentiable.
         second_order: Whether the gradients inside the map stay differentiable, which needs eager attention. If not
             they are constants, as in the authors' released code, and the map moves the weights through the attentions
             alone.
@@ -70,8 +92,8 @@ def explain(
 
     Raises:
         UserError: The method is not known, `pixel_values` are not images, `target` is not a class for each of them,
-            `start_layer` is not a layer, the model gives no attentions, the image does not fit its patches, or
-            `second_order` meets lean attention.
+            `start_layer` is not a layer, the model gives no attentions, the image does not fit its patches,
+            `second_order` meets lean attention, or "libra" gradient checkpointing.
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
@@ -106,7 +128,8 @@ def explain(
                 with torch.set_grad_enabled(keep_graph):  # else every layer's map would be kept
                     token_relevance = rollout(attentions)  # (batch, tokens)
             else:
-                token_relevance = _gae(logits, target, attentions, second_order and keep_graph, keep_graph)
+                rules = libra_rules if method == "libra" else contextlib.nullcontext
+                token_relevance = _gae(logits, target, attentions, second_order and keep_graph, keep_graph, rules)
             patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, grid)
         explanation = Explanation(
             relevance=min_max_normalize(upscale(patch_relevance, (height, width))),  # (batch, 1, height, width)
@@ -174,13 +197,17 @@ def _forward(
 
 
 def _gae(
-    logits: torch.Tensor, target: torch.Tensor, attentions: Attentions, create_graph: bool, retain_graph: bool
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    attentions: Attentions,
+    create_graph: bool,
+    retain_graph: bool,
+    rules: Callable[[torch.Tensor], contextlib.AbstractContextManager],
 ) -> torch.Tensor:
-    """`cls_relevance` for the target's score, whose gradient is computed here."""
-    score = logits.gather(1, target[:, None]).sum()
-    gradients = torch.autograd.grad(
-        score, _explained(attentions), create_graph=create_graph, retain_graph=retain_graph
-    )
+    """`cls_relevance` for the target's score, whose gradient is computed here, by `rules` of the score."""
+    score, explained = logits.gather(1, target[:, None]).sum(), _explained(attentions)
+    with rules(score):
+        gradients = torch.autograd.grad(score, explained, create_graph=create_graph, retain_graph=retain_graph)
     return cls_relevance(attentions, gradients)
 
 

@@ -167,10 +167,12 @@ def comparison_table(differences: Iterable[Difference]) -> str:
 
 
 def intervals_note(results: Iterable[BenchmarkResult]) -> str:
-    """How the intervals of one model's figures were made."""
+    """How the intervals of one model's figures were made, and its maps where that is not by the paper's rule."""
     results = list(results)
     by_image = "Intervals of accuracies are Wilson's score intervals, those of other figures from the bootstrap."
-    return _by_image_or_object(results, by_image, "intervals are from resampling objects (group bootstrap)")
+    note = _by_image_or_object(results, by_image, "intervals are from resampling objects (group bootstrap)")
+    rules = dict.fromkeys(result.protocol.get("relevance_method", "gae") for result in results)
+    return note if [*rules] == ["gae"] else f"{note} Maps are made by the rule {' or '.join(rules)}."
 
 
 def statistics_note(differences: Iterable[Difference]) -> str:

@@ -30,7 +30,7 @@ ALWAYS_RECORDED = {
     *("per_device_train_batch_size", "gradient_accumulation_steps", "max_grad_norm"),
     *("metric_for_best_model", "greater_is_better"),
     *({field.name for field in fields(RobustViTConfig)} - {field.name for field in fields(TrainingArguments)}),
-}
+} - {"relevance_method"}  # which records of earlier versions lack
 
 # What may change when a run is resumed, because the weights do not depend on it: how long it goes on, what is
 # evaluated, logged and saved, and where it computes. bf16 and fp16 are compared as `precision`, which accelerate may

@@ -38,7 +38,9 @@ logger = logging.getLogger(__name__)
 def make_loss(config: RobustViTConfig) -> RobustViTLoss | GradMaskLoss | RRRLoss | FinetuneLoss:
     """The loss a completed config describes; what that leaves open is the loss's own default."""
     loss = LOSSES[config.method]
-    settings = {item.name: getattr(config, item.name) for item in fields(loss)}
+    # A config's `method` is the loss itself.
+    flags = {item.name: "relevance_method" if item.name == "method" else item.name for item in fields(loss)}
+    settings = {name: getattr(config, flag) for name, flag in flags.items()}
     return loss(**{name: value for name, value in settings.items() if value is not None})
 
 

@@ -144,6 +144,12 @@ def test_an_example_is_explained_and_then_another_class(page, classifiers):
     expect_answers(page, classifiers, image, "truck")
     assert all(map_pixels(page, position) != pixels for position, pixels in enumerate(before))
 
+    source = page.locator("#map-1 img").get_attribute("src")
+    page.locator("#rule input").click()
+    page.get_by_role("option", name="LibraGrad", exact=True).click()
+    expect(page.locator("#map-1 img")).not_to_have_attribute("src", source, timeout=WAIT)
+    expect_answers(page, classifiers, image, "truck", "libra")
+
 
 def test_an_upload_is_explained_and_the_class_is_the_predicted_one_again(page, classifiers):
     page.locator("#target input").click()

@@ -6,6 +6,7 @@ import re
 import runpy
 import socket
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from hf_robustvit import explain, load_classifier
 from hf_robustvit.commands import app as demo
 from hf_robustvit.commands.app import (
     PREDICTED,
+    RULES,
     Classifier,
     DemoArguments,
     ask,
@@ -33,8 +35,11 @@ from hf_robustvit.commands.app import (
     load_classifiers,
     read_upload,
 )
+from hf_robustvit.commands.evaluate import EvaluationArguments
+from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.cutouts import CLASS_NAMES, USUAL_SCENES, render
 from hf_robustvit.errors import UserError
+from hf_robustvit.relevance import METHODS
 
 
 ROOT = Path(__file__).parents[2]
@@ -170,9 +175,13 @@ def test_the_answer_is_the_models_and_the_map_is_of_the_chosen_class(class_name)
         np.testing.assert_allclose(overlay[row, column] / 255, grey[row, column] + 0.55 * np.array(colour), atol=3e-3)
 
 
-def test_maps_of_two_classes_differ():
+def test_maps_of_two_classes_and_of_all_rules_differ():
     tiny, image = tiny_classifier(), photograph()
     assert not np.array_equal(ask(tiny, image, "cat").overlay, ask(tiny, image, "dog").overlay)
+    maps = {method: ask(tiny, image, "cat", method).overlay.tobytes() for _, method in RULES}
+    flags = (get_args(get_type_hints(kind)["relevance_method"]) for kind in (RobustViTConfig, EvaluationArguments))
+    assert tuple(maps) == METHODS == next(flags) == next(flags) and len({*maps.values()}) == len(METHODS)
+    assert maps["gae"] == ask(tiny, image, "cat").overlay.tobytes()
 
 
 def test_an_input_that_is_not_normalised_is_shown_in_its_own_brightness():

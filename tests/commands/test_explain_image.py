@@ -42,10 +42,10 @@ def drawn(monkeypatch):
     return batches
 
 
-def expected(index=None):
+def expected(index=None, method="gae"):
     model, image_processor = load_classifier("model")
     pixel_values = image_processor(Image.open("photo.png").convert("RGB"), return_tensors="pt")["pixel_values"]
-    explanation = explain(model, pixel_values, None if index is None else torch.tensor([index]))
+    explanation = explain(model, pixel_values, None if index is None else torch.tensor([index]), method)
     return explanation, explanation.logits.softmax(dim=-1)[0]
 
 
@@ -62,6 +62,14 @@ def test_the_predicted_class_is_explained_and_the_five_best_are_listed(place, dr
     with Image.open(place / "photo_relevance.png") as picture:
         assert picture.width > 300
     assert "The map is in photo_relevance.png" in printed
+
+
+@pytest.mark.parametrize("method", ["libra", "rollout", "occlusion"])
+def test_another_rule_makes_the_map(place, drawn, method):
+    main(["explain", "model", "photo.png", "--relevance_method", method])
+    wanted = expected(method=method)[0].relevance[0, 0].detach()
+    np.testing.assert_allclose(drawn[0].maps[0], wanted, atol=1e-5)
+    assert not np.allclose(drawn[0].maps[0], expected()[0].relevance[0, 0].detach(), atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,7 @@ def test_a_finished_data_set_is_not_run_again(checkpoint, paths, tmp_path, caplo
     others = [
         (data, {"preprocessing": "paper"}),
         (data, {"crop_border": 2}),
+        (data, {"relevance_method": "libra"}),
         (BenchmarkData("planted", data.rows.select(range(39)), data.label_space), {}),
     ]
     for changed, protocol in others:

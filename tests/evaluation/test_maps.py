@@ -93,20 +93,22 @@ def test_maps_on_masks_at_their_limits():
     assert pointing_game(several, masks) == 1
 
 
-def test_every_image_of_a_benchmark(tmp_path):
+@pytest.mark.parametrize("method", ["gae", "libra"])
+def test_every_image_of_a_benchmark(tmp_path, method):
     model, processor = vit(12)
     paths = photographs(tmp_path / "images", count=10)
     masks = box_masks(paths, tmp_path / "masks")
     rows = dataset_of(paths, [0] * 10, [f"c{index}" for index in range(12)])
     rows = rows.add_column("mask", [{"path": str(mask), "bytes": None} for mask in masks])
     data = BenchmarkData("toy", rows, None, tests_masks=True)
-    run = BenchmarkRun(Checkpoint("tiny", None, model, processor), data, Accelerator(cpu=True), LoopOptions(4))
+    checkpoint, accelerator = Checkpoint("tiny", None, model, processor), Accelerator(cpu=True)
+    run = BenchmarkRun(checkpoint, data, accelerator, LoopOptions(4), relevance_method=method)
     images, frame = run.images(squashed=True, with_masks=True), measure(run)
     assert frame["image_id"].tolist() == [path.name for path in paths]
 
     for number, row in enumerate(frame.itertuples()):
         pixels = images[number]["pixel_values"][None]
-        explanation = explain(model, pixels)
+        explanation = explain(model, pixels, method=method)
         mask = np.array(Image.open(masks[number]).resize((32, 32), Image.Resampling.NEAREST)) > 0
         heat = explanation.relevance[0, 0].detach().numpy()
         assert row.relevance_in_mask == pytest.approx(heat[mask].sum() / heat.sum(), abs=1e-4)

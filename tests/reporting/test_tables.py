@@ -15,8 +15,8 @@ from hf_robustvit.reporting.tables import (
 )
 
 
-def result(**figures) -> BenchmarkResult:
-    return BenchmarkResult("set", "model", None, 100, protocol={}, weights="", data="", **figures)
+def result(protocol=None, **figures) -> BenchmarkResult:
+    return BenchmarkResult("set", "model", None, 100, protocol=protocol or {}, weights="", data="", **figures)
 
 
 def test_text_stands_left_and_numbers_right():
@@ -56,6 +56,7 @@ def test_notes_name_the_intervals_and_tests_that_were_used():
     alone = result(), result(group="object", interval="group bootstrap")
     assert "Wilson's" in intervals_note(alone[:1]) and "set:" not in intervals_note(alone[:1])
     assert intervals_note(alone[1:]).endswith("intervals are from resampling objects (group bootstrap).")
+    assert intervals_note([result({"relevance_method": "libra"})]).endswith(" Maps are made by the rule libra.")
 
 
 def test_class_changes():

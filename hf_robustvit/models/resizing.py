@@ -1,0 +1,73 @@
+"""A classifier for images of another size than its checkpoint's."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+from hf_robustvit.errors import UserError
+
+
+def resize_classifier(
+    model: PreTrainedModel, image_processor: BaseImageProcessor, image_size: int, patch_size: tuple[int, int]
+) -> BaseImageProcessor:
+    """Make a model take square images of another size; saved, it is an ordinary checkpoint of that size.
+
+    Its position embeddings are interpolated once, as transformers does it in every forward pass with
+    `interpolate_pos_encoding=True`.
+
+    Args:
+        model: The classifier, changed in place.
+        image_processor: Its preprocessing.
+        image_size: Height and width in pixels.
+        patch_size: Height and width of a patch.
+
+    Returns:
+        The preprocessing for that size; where it crops the centre, it resizes in proportion before.
+
+    Raises:
+        UserError: The size is not a multiple of the patches', the model has no position embeddings that can be
+            interpolated, or its preprocessing does not resize.
+    """
+    if image_size <= 0 or image_size % patch_size[0] or image_size % patch_size[1]:
+        raise UserError(
+            f"--input_size is {image_size}: give a multiple of the model's patch size, "
+            f"{patch_size[0]}x{patch_size[1]} pixels."
+        )
+    if not image_processor.do_resize:
+        raise UserError("--input_size: the model's image processor does not resize (do_resize is off): leave it out.")
+    embeddings = model.base_model.embeddings
+    if not isinstance(getattr(embeddings, "position_embeddings", None), nn.Parameter):
+        raise UserError(
+            f"--input_size: a model of the type {model.config.model_type} has no position embeddings that could be "
+            "interpolated: leave it out."
+        )
+    square = [{side} if isinstance(side, int) else set(side) for side in (model.config.image_size, patch_size)]
+    if any(len(sides) > 1 for sides in square):
+        raise UserError(
+            "--input_size: position embeddings are interpolated for square images and patches alone, which this "
+            "model's are not: leave it out."
+        )
+    num_patches, positions = (image_size // patch_size[0]) ** 2, embeddings.position_embeddings
+    num_others = positions.shape[1] - embeddings.patch_embeddings.num_patches  # the prefix tokens' that have one
+    tokens = positions.new_empty(1, num_others + num_patches, positions.shape[2])
+    with torch.no_grad():
+        resized = embeddings.interpolate_pos_encoding(tokens, image_size, image_size)
+    embeddings.position_embeddings = nn.Parameter(resized)
+    for module in (embeddings, embeddings.patch_embeddings):
+        module.image_size = (image_size, image_size)
+    embeddings.patch_embeddings.num_patches = num_patches
+    model.config.image_size = image_size
+    return _resized(image_processor, image_size)
+
+
+def _resized(image_processor: BaseImageProcessor, image_size: int) -> BaseImageProcessor:
+    square = {"height": image_size, "width": image_size}
+    if not image_processor.do_center_crop:
+        settings = {"size": square}
+    else:
+        settings = image_processor.to_dict()
+        scale = image_size / settings["crop_size"]["height"]
+        size = {side: round(scale * length) for side, length in settings["size"].items() if length}
+        settings = {"size": size, "crop_size": square}
+    return type(image_processor).from_dict(image_processor.to_dict() | settings)
