@@ -19,7 +19,9 @@ from transformers import (
 )
 
 import hf_robustvit.lean.attention  # noqa: F401 (registers "lean")
+from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.losses import FinetuneLoss, RobustViTLoss
+from hf_robustvit.models.families import layers_of
 from hf_robustvit.relevance import min_max_normalize, upscale
 
 
@@ -114,8 +116,17 @@ def _plain(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return FinetuneLoss()(model, *batch).loss
 
 
+def _plain_for_cls(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    with last_layer_for_cls(layers_of(model)[-1]):
+        return _plain(model, batch)
+
+
 def _ours(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return RobustViTLoss()(model, *batch).loss
+
+
+def _last_layer(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    return RobustViTLoss(start_layer=model.config.num_hidden_layers - 1)(model, *batch).loss
 
 
 def _second_order(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
@@ -126,19 +137,17 @@ def _libra(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return RobustViTLoss(method="libra")(model, *batch).loss
 
 
-def _last_layer(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    return RobustViTLoss(start_layer=model.config.num_hidden_layers - 1)(model, *batch).loss
-
-
 STEPS = {
     "plain": Step("cross-entropy, eager", "eager", _plain),
     "plain-sdpa": Step("cross-entropy, SDPA", "sdpa", _plain),
+    "plain-sdpa-cls": Step("cross-entropy, SDPA, last layer for CLS alone", "sdpa", _plain_for_cls),
     "eager": Step("RobustViT, eager", "eager", _ours),
     "lean": Step("RobustViT, lean", "lean", _ours),
+    "lean-kept": Step("RobustViT, lean, maps kept", "lean_kept_maps", _ours),
+    "lean-last-layer": Step("RobustViT, lean, the last layer's map", "lean", _last_layer),
     "lean-checkpointing": Step("RobustViT, lean, activation checkpointing", "lean", _ours, checkpointing=True),
     "eager-libra": Step("RobustViT, eager, libra", "eager", _libra),
     "lean-libra": Step("RobustViT, lean, libra", "lean", _libra),
-    "lean-last-layer": Step("RobustViT, lean, last layer", "lean", _last_layer),
     "second-order": Step("RobustViT, eager, second order", "eager", _second_order),
     "authors": Step("RobustViT, the authors' procedure", "eager", authors_loss),
     "plain-sdpa-bf16": Step("cross-entropy, SDPA, bf16 autocast", "sdpa", _plain, bf16=True),

@@ -3,18 +3,13 @@
 import torch
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.lean.attention import LeanAttention
-
-
-# How many attentions are computed at a time: on a CPU few enough to stay in its cache, on a GPU enough that starting
-# its kernels takes hardly any time in comparison.
-ATTENTIONS_AT_A_TIME = {"cpu": 2**19, "gpu": 2**25}
+from hf_robustvit.lean.attention import ATTENTIONS_AT_A_TIME, LeanAttention
 
 
 def propagate_lean(
     relevance: torch.Tensor, attention: LeanAttention, output_gradient: torch.Tensor, rows: slice
 ) -> torch.Tensor:
-    """What `propagate` gives, without ever holding a (batch, heads, tokens, tokens) tensor.
+    """What `propagate` gives, without holding a (batch, heads, tokens, tokens) tensor unless maps are kept.
 
     Args:
         relevance: (batch, rows), the relevance of the layer's query tokens in `rows`.
@@ -38,10 +33,11 @@ def propagate_lean(
     num_queries = max(1, at_a_time // (query.shape[1] * key.shape[2]))  # each with all its heads and keys
     num_images = max(1, num_queries // query.shape[2])
     images = zip(*(tensor.split(num_images) for tensor in (relevance, query, key, value, gradient)), strict=True)
-    return torch.cat([_propagate(*image, attention.scaling, num_queries) for image in images])
+    how = attention.scaling, attention.keep_maps, num_queries
+    return torch.cat([_propagate(*image, *how) for image in images])
 
 
-def _propagate(relevance, query, key, value, output_gradient, scaling, num_queries):
+def _propagate(relevance, query, key, value, output_gradient, scaling, keep_maps, num_queries):
     """`_RowPropagation` summed over some queries at a time."""
     parts = zip(
         relevance.split(num_queries, dim=1),
@@ -50,36 +46,41 @@ def _propagate(relevance, query, key, value, output_gradient, scaling, num_queri
         strict=True,
     )
     return sum(
-        _RowPropagation.apply(rows, queries, key, value, gradient, scaling) for rows, queries, gradient in parts
+        _RowPropagation.apply(rows, queries, key, value, gradient, scaling, keep_maps)
+        for rows, queries, gradient in parts
     )
 
 
 class _RowPropagation(torch.autograd.Function):
     """r mean_h (A * dA)^+ with A = softmax(query key^T * scaling) and dA = output_gradient value^T, a constant.
 
-    Only the arguments are kept for the backward pass, which computes A and (A * dA)^+ = A * dA^+ again.
+    Only the arguments are kept for the backward pass, which computes A and (A * dA)^+ = A * dA^+ again, unless these
+    are kept too.
     """
 
     @staticmethod
-    def forward(ctx, relevance, query, key, value, output_gradient, scaling):
-        ctx.save_for_backward(relevance, query, key, value, output_gradient)
-        ctx.scaling = scaling
-        _, positive = _attention_and_positive(query, key, value, output_gradient, scaling)
+    def forward(ctx, relevance, query, key, value, output_gradient, scaling, keep_maps):
+        maps = _attention_and_positive(query, key, value, output_gradient, scaling)
+        ctx.save_for_backward(relevance, query, key, *(maps if keep_maps else (value, output_gradient)))
+        ctx.scaling, ctx.keep_maps = scaling, keep_maps
         with torch.autocast(query.device.type, enabled=False):
-            return (relevance[:, None, None] @ positive)[:, :, 0].mean(dim=1)  # (batch, tokens)
+            return (relevance[:, None, None] @ maps[1])[:, :, 0].mean(dim=1)  # (batch, tokens)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        relevance, query, key, value, output_gradient = ctx.saved_tensors
-        attention, positive = _attention_and_positive(query, key, value, output_gradient, ctx.scaling)
+        relevance, query, key, *maps = ctx.saved_tensors
+        if not ctx.keep_maps:
+            maps = _attention_and_positive(query, key, *maps, ctx.scaling)
+        attention, positive = maps
         with torch.autocast(query.device.type, enabled=False):
-            row_sums = positive @ gradient[:, None, :, None]  # (batch, heads, rows, 1): of A * (gradient in A)
-            # Softmax's backward pass, A * (gradient in A - row_sums), on the memory of `positive` = A * dA^+.
-            scores = positive.mul_(gradient[:, None, None]).addcmul_(attention, row_sums, value=-1)
-            scores = scores.mul_(relevance[:, None, :, None] * (ctx.scaling / query.shape[1])).to(query.dtype)
-            query_gradient, key_gradient = scores @ key, scores.transpose(2, 3) @ query
-        return row_sums.mean(dim=1)[..., 0], query_gradient, key_gradient, None, None, None
+            # (batch, heads, rows, 1), of A * (gradient in A); as one product for each image, which is much faster
+            row_sums = (positive.flatten(1, 2) @ gradient[:, :, None]).view(*query.shape[:3], 1)
+            # Softmax's backward pass, A * (gradient in A - row_sums), in which A * dA^+ is at hand.
+            scores = (positive * gradient[:, None, None]).addcmul_(attention, row_sums, value=-1).to(query.dtype)
+            weights = (relevance[:, None, :, None] * (ctx.scaling / query.shape[1])).to(query.dtype)
+            query_gradient, key_gradient = (scores @ key).mul_(weights), scores.mT @ (query * weights)
+        return row_sums.mean(dim=1)[..., 0], query_gradient, key_gradient, None, None, None, None
 
 
 def _attention_and_positive(

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.flags import RelevanceMethod
 from hf_robustvit.lean.activations import recompute_cheap_activations
-from hf_robustvit.lean.attention import Attentions, LeanAttention, require_second_derivatives
+from hf_robustvit.lean.attention import Attentions, LeanAttention, is_lean, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import layers_of, reads_cls_alone
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
@@ -189,7 +189,7 @@ def _forward(
             contexts.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
         if reads_cls_alone(bare_model):
             contexts.enter_context(last_layer_for_cls(layers_of(bare_model)[-1]))
-        if bare_model.config._attn_implementation == "lean":
+        if is_lean(bare_model.config):
             contexts.enter_context(recompute_cheap_activations())
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs

@@ -49,5 +49,6 @@ def propagate(relevance: torch.Tensor, attention: torch.Tensor, gradient: torch.
     # Half-precision products lose the small entries that the map is made of.
     with torch.autocast(attention.device.type, enabled=False):
         attention, gradient = (tensor[:, :, rows].to(relevance.dtype) for tensor in (attention, gradient))
-        layer = (gradient * attention).clamp(min=0).mean(dim=1)  # (batch, rows, tokens)
+        # (batch, rows, tokens); an attention is never negative, and of the constant no derivative is asked for
+        layer = (gradient.clamp(min=0) * attention).mean(dim=1)
         return torch.bmm(relevance[:, None], layer)[:, 0]
