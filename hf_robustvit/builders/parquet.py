@@ -105,10 +105,16 @@ class ParquetData:
         return self._named(self._load())
 
     def without_pictures(self) -> datasets.Dataset:
-        """All rows with empty pictures; of the Parquet files only the other columns are read."""
+        """All rows with empty pictures; of the Parquet files only the other columns are read, and kept in memory.
+
+        Raises:
+            UserError: As `rows`, or there is no other column.
+        """
         features = self._load(streaming=True).features
-        read = [column for column in features if column not in PICTURES]
-        rows = self._load(columns=read) if read else self._load()
+        read = datasets.Features({name: kind for name, kind in features.items() if name not in PICTURES})
+        if not read:
+            raise UserError(f"--streaming: --dataset {self.name} has nothing but pictures; leave the flag out.")
+        rows = datasets.Dataset.from_list(list(self._load(streaming=True, columns=list(read))), features=read)
         for column in (column for column in PICTURES if column in features):
             rows = rows.add_column(column, [None] * len(rows), feature=datasets.Image())
         return self._named(rows).add_column("row", range(len(rows)))
@@ -118,7 +124,7 @@ class ParquetData:
         wanted = {number: position for position, number in enumerate(rows["row"])}
         empty = {column: rows.data.column(column).null_count == len(rows.data) for column in rows.column_names}
         pictures = [column for column in PICTURES if empty.get(column)]
-        stream, found = self._load(streaming=True).select_columns(pictures), [None] * len(rows)
+        stream, found = self._load(streaming=True, columns=pictures), [None] * len(rows)
         for column in pictures:
             stream = stream.cast_column(column, datasets.Image(decode=False))
         for number, row in enumerate(stream.take(max(wanted, default=-1) + 1)):

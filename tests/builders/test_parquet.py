@@ -165,6 +165,8 @@ def test_a_repository_on_the_hub(photos, converted, tmp_path):
             for command in (script, [sys.executable, "-c", read], [sys.executable, "-c", absent])
         ]
     assert "15 rows (image, label, image_id, mask) are the split train of you/own" in done[0].stdout, done[0].stderr
+    cached = [path.name for path in (tmp_path / "cache").rglob("*.*") if path.suffix in (".arrow", ".parquet")]
+    assert cached == ["image_mask_folder-train.arrow"]  # the script's; streaming leaves nothing on disk
     assert {"README.md", "origin.json", "data/train-00000-of-00001.parquet"} == hub.files("datasets/you/own").keys()
     pixel = datasets.load_dataset(str(converted), split="train")[3]["image"].getpixel((20, 20))
     assert done[1].stdout.split() == list(map(str, pixel)), done[1].stderr
