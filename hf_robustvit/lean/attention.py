@@ -16,7 +16,7 @@ from hf_robustvit.errors import UserError
 # tensors inside: gradients are asked for in these very ones.
 @dataclass(frozen=True)
 class LeanAttention:
-    """One layer's attention map A = softmax(query key^T * scaling), not computed.
+    """One layer's attention map A = softmax(query key^T * scaling + bias), not computed.
 
     Under lean attention a model's `outputs.attentions` holds one of these for each layer.
 
@@ -25,6 +25,8 @@ class LeanAttention:
         output: (batch, query tokens, heads, head size), A value.
         scaling: Factor on the products of queries and keys.
         dropout: Probability with which the forward pass dropped entries of A.
+        bias: What is added to the scores, (images or 1, heads or 1, query tokens, tokens): BEiT's relative positions,
+            or a mask. None where nothing is.
     """
 
     query: torch.Tensor
@@ -33,6 +35,7 @@ class LeanAttention:
     output: torch.Tensor
     scaling: float
     dropout: float
+    bias: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -59,7 +62,7 @@ def lean_attention(
     output, _ = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
     )
-    return output, LeanAttention(query, key, value, output, scaling, dropout)
+    return output, LeanAttention(query, key, value, output, scaling, dropout, attention_mask)
 
 
 AttentionInterface.register("lean", lean_attention)

@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.attention import Attentions
-from hf_robustvit.models.families import check_model_type, family_of
+from hf_robustvit.models.families import check_model_type, family_of, image_config
 from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 
@@ -69,12 +69,12 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     """The patch layout of a supported model.
 
     Args:
-        config: The configuration of a ViT, DeiT, ViT-MSN, DINOv2 or DINOv2-with-registers classifier.
+        config: The configuration of a classifier of a supported family.
 
     Raises:
         UserError: If the model is of another type.
     """
-    return PatchLayout(_pair(config.patch_size), 1 + family_of(config).num_extra_tokens(config))
+    return PatchLayout(_pair(image_config(config).patch_size), family_of(config).num_prefix_tokens(config))
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -97,9 +97,10 @@ def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> Attentions:
         UserError: If a map is missing.
     """
     attentions = tuple(attention for attention in outputs.attentions or () if attention is not None)
-    if len(attentions) != config.num_hidden_layers:
+    num_layers = image_config(config).num_hidden_layers
+    if len(attentions) != num_layers:
         raise UserError(
-            f"The model returned {len(attentions)} attention maps for its {config.num_hidden_layers} layers under "
+            f"The model returned {len(attentions)} attention maps for its {num_layers} layers under "
             f"{config._attn_implementation!r} attention: load it with load_classifier or call "
             "model.set_attn_implementation('eager'), and ask for output_attentions=True."
         )
@@ -200,10 +201,11 @@ def read_checkpoint(
         with reading_model(name):
             config, weights = CONFIG_MAPPING[config_dict["model_type"]].from_dict(config_dict), None
         image_processor = _image_processor(name, config, revision)
-    if config.num_channels != 3:
+    num_channels = image_config(config).num_channels
+    if num_channels != 3:
         raise UserError(
-            f"--model: {name!r} takes images of {config.num_channels} channels (num_channels), and images are read in "
-            "RGB here: give a model with num_channels 3."
+            f"--model: {name!r} takes images of {num_channels} channels (num_channels), and images are read in RGB "
+            "here: give a model with num_channels 3."
         )
     return config, weights, image_processor
 
@@ -212,7 +214,7 @@ def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, n
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
     if family_of(config).takes_any_size:
         return
-    made, needed = None, _pair(config.image_size)
+    made, needed = None, _pair(image_config(config).image_size)
     if getattr(image_processor, "do_center_crop", False):
         made = image_processor.crop_size
     elif image_processor.do_resize:
@@ -232,7 +234,7 @@ def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) 
             return AutoImageProcessor.from_pretrained(
                 model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
             )
-    height, width = _pair(config.image_size)
+    height, width = _pair(image_config(config).image_size)
     logger.warning(
         f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
         "mean and standard deviation 0.5, which is right only for a model that was trained that way."
@@ -313,5 +315,5 @@ def is_head(key: str) -> bool:
 def _reset_heads(model: PreTrainedModel) -> None:
     for child_name, head in model.named_children():
         if is_head(child_name):
-            nn.init.normal_(head.weight, std=model.config.initializer_range)
+            nn.init.normal_(head.weight, std=image_config(model.config).initializer_range)
             nn.init.zeros_(head.bias)
