@@ -1,6 +1,6 @@
 """The families of classifiers that are supported, one row each, and the reasons why others are not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.models import zero_shot
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Family:
     def takes_any_size(self) -> bool:
         """Whether its models always fit their position embeddings to the image, and so have no argument for it."""
         return not self.resizing_arguments
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether its models classify by class names, whose text features are the head."""
+        return issubclass(self.classifier, zero_shot.ZeroShotHead)
 
 
 FAMILIES = (
@@ -98,7 +104,10 @@ FAMILIES = (
         num_prefix_tokens=lambda config: 0,
         backbone_arguments={"add_pooling_layer": False},
     ),
+    # Of two families of a model type the first is meant where a config.json names no architecture.
+    Family(zero_shot.CLIPModel, "CLIP", layers="encoder.layers"),
     Family(CLIPForImageClassification, "CLIP", head_reads="patches", layers="encoder.layers"),
+    Family(zero_shot.MetaClip2Model, "MetaCLIP 2", layers="encoder.layers"),
     Family(MetaClip2ForImageClassification, "MetaCLIP 2", head_reads="patches", layers="encoder.layers"),
     Family(
         SiglipForImageClassification,
@@ -125,6 +134,9 @@ _REFUSALS = {
     "transformers has its backbone, but no class of it that classifies images": (
         *("dinov3_vit", "clip_vision_model", "siglip_vision_model", "metaclip_2_vision_model"),
     ),
+    "it pools its tokens by an attention that gives no map (SigLIP fine-tuned to classify has a mean instead)": (
+        "SiglipModel",
+    ),
     "it has no self-attention": (
         *("bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2"),
         *("poolformer", "pp_lcnet", "regnet", "resnet", "textnet"),
@@ -135,20 +147,22 @@ _REFUSALS = {
 }
 
 
-def check_model_type(model_type: str | None, name: str) -> None:
+def check_model_type(model_type: str | None, name: str, architectures: Sequence[str] | None = None) -> None:
     """Check that a model type is supported.
 
     Args:
         model_type: As given in config.json.
         name: What the user calls the model.
+        architectures: As given in config.json.
 
     Raises:
         UserError: It is not; the message says why, and what is.
     """
-    if model_type in MODEL_TYPES:
+    called = {model_type, *(architectures or ())}
+    reasons = [reason for reason, refused in _REFUSALS.items() if called.intersection(refused)]
+    if model_type in MODEL_TYPES and not reasons:
         return
     *titles, last = dict.fromkeys(family.title for family in FAMILIES)
-    reasons = [reason for reason, model_types in _REFUSALS.items() if model_type in model_types]
     reason = reasons[0] if reasons else "it is not known how it reads its class score from the attended tokens"
     raise UserError(
         f"--model: there is no support for {name!r} (model type {model_type}): {reason}. Supported are "
@@ -162,7 +176,7 @@ def family_of(config: PreTrainedConfig) -> Family:
     Raises:
         UserError: It is not supported.
     """
-    check_model_type(config.model_type, config.name_or_path or type(config).__name__)
+    check_model_type(config.model_type, config.name_or_path or type(config).__name__, config.architectures)
     families = [family for family in FAMILIES if family.model_type == config.model_type]
     return next(
         (family for family in families if family.classifier.__name__ in (config.architectures or ())), families[0]

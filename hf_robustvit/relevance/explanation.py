@@ -89,7 +89,8 @@ def explain(
         pixel_values = _batch_of(pixel_values, image_config(bare_model.config).num_channels)
         if target is not None:
             target = _class_of_each(target, len(pixel_values), bare_model.config.num_labels)
-        if not pixel_values.requires_grad and not all(weight.requires_grad for weight in bare_model.parameters()):
+        backbone = backbone_of(bare_model)
+        if not pixel_values.requires_grad and not all(weight.requires_grad for weight in backbone.parameters()):
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
         logits, attentions, tokens = _forward(model, bare_model, pixel_values)
