@@ -42,7 +42,7 @@ def save_clip(folder: Path, family: str = "clip", **settings) -> Path:
     tiny_clip(family, **settings).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     size = settings.get("image_size", 32)
-    CLIPImageProcessorPil(
-        size={"shortest_edge": size}, crop_size={"height": size, "width": size}
-    ).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size}).save_pretrained(
+        folder
+    )
     return folder

@@ -30,11 +30,13 @@ from hf_robustvit.data import (
     check_pairs,
     choose_training_images,
     class_wnids,
+    classes_by_name,
     collate_pairs,
     control_masks,
     distinct_class_names,
     model_classes,
     relabel,
+    text_classes,
     with_pair_transform,
 )
 from hf_robustvit.errors import UserError
@@ -42,8 +44,10 @@ from hf_robustvit.evaluation.pictures import NUM_SHOWN, ExplainedImages, denorma
 from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import SOURCES, QualityGate, options_of, with_made_masks
+from hf_robustvit.models.families import family_of
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
+from hf_robustvit.models.zero_shot import read_class_names
 from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
@@ -91,6 +95,14 @@ class FinetuneArguments:
     samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
     class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
     skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
+    class_names: str | None = HfArg(
+        default=None,
+        help="Text file of a CLIP-type model's classes, one on each line. Default: those of the data set, or "
+        "ImageNet's for its wnids.",
+    )
+    prompt_template: str | None = HfArg(
+        default=None, help='What a CLIP-type model reads for a class. Default: "a photo of a {}."'
+    )
 
 
 def finetune(
@@ -174,6 +186,7 @@ def finetune(
         "training_classes": selection.training_classes,
         "held_out_classes": selection.held_out_classes,
         **recorded_classes(selection, model.config),
+        "prompt_template": getattr(model.config, "prompt_template", None),
         "training_images": training["image_id"][:],
         "validation_images": validation["image_id"][:],
         **reading.settings(),
@@ -250,7 +263,9 @@ def described(arguments: FinetuneArguments, masker_options: Any | None, gate: Qu
     if masker_options:
         settings |= changed_settings(masker_options) | changed_settings(gate)
     return {
-        "arguments": {name: value for name, value in settings.items() if name not in ("data_dir", "images_dir")},
+        "arguments": {
+            name: value for name, value in settings.items() if name not in ("data_dir", "images_dir", "class_names")
+        },
         "base_model": arguments.model,
         "base_revision": base_revision,
         "base_licence": base_licence(arguments.model, arguments.revision),
@@ -298,14 +313,28 @@ def fit(
     """
     config = classifier_config(arguments.model, arguments.revision)
     class_names = pairs.features["label"].names
-    indices = model_classes(class_names, config)
+    indices, named = model_classes(class_names, config), None
+    if arguments.class_names:
+        named = read_class_names(arguments.class_names)
+    elif indices is None and family_of(config).is_zero_shot:
+        named = text_classes(class_names)
     model, image_processor = load_classifier(
         arguments.model,
         revision=arguments.revision,
         attention="eager" if needs_eager else "auto",
-        id2label=dict(enumerate(class_names)) if indices is None else None,
+        id2label=dict(enumerate(class_names)) if indices is None and named is None else None,
+        class_names=named,
+        prompt_template=arguments.prompt_template,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
+    if named:
+        indices = model_classes(class_names, model.config)
+        if indices is None:
+            missing = sorted(set(class_names) - set(classes_by_name(model.config)))
+            raise UserError(
+                f"--class_names: {arguments.class_names} lacks {len(missing)} classes of the images, the first is "
+                f"{missing[0]!r}: add them, or call the folders of images by the names in the file."
+            )
     if indices is None:
         return model, image_processor, pairs, True
     return model, image_processor, relabel(pairs, indices, model.config), False

@@ -41,9 +41,9 @@ class Checkpoint:
     training_class_indices: frozenset[int] | None = None
 
     @classmethod
-    def load(cls, name: str, revision: str | None = None) -> "Checkpoint":
-        """Load a model, as `load_classifier` does."""
-        return cls.of(name, revision, *load_classifier(name, revision))
+    def load(cls, name: str, revision: str | None = None, **head: Any) -> "Checkpoint":
+        """Load a model, as `load_classifier` does; `head` are its `class_names` and `prompt_template`."""
+        return cls.of(name, revision, *load_classifier(name, revision, **head))
 
     @classmethod
     def of(cls, name: str, revision: str | None, model: PreTrainedModel, image_processor) -> "Checkpoint":
@@ -72,9 +72,9 @@ class Checkpoint:
 
     @functools.cached_property
     def weights(self) -> str:
-        """A fingerprint of the weights: the same folder may hold another model tomorrow."""
+        """A fingerprint of the weights: the same folder may hold another model tomorrow, or be given other classes."""
         digest = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
+        for name, weight in sorted((dict(self.model.named_buffers()) | self.model.state_dict()).items()):
             digest.update(name.encode())
             digest.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Attention rollout (Abnar and Zuidema, ACL 2020), for the rows that the head reads only: how attention mixes tokens."""
+"""Attention rollout (Abnar and Zuidema, ACL 2020), for the rows that the head reads: how attention mixes tokens."""
 
 import torch
 
