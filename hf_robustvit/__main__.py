@@ -22,6 +22,8 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", help="PNG file to write, or a folder for <image>_relevance.png; here if left out."
     )
     explain.add_argument("--revision", help="Branch, tag or commit of the model on the Hub.")
+    explain.add_argument("--class_names", help="Text file of a CLIP-type model's classes, one on each line.")
+    explain.add_argument("--prompt_template", help='What a CLIP-type model reads for a class: "a photo of a {}."')
     push = tools.add_parser("push", help="Push a fine-tuned model to the Hub, once more or for the first time.")
     push.add_argument("folder", help="The output folder of run_finetune.py.")
     push.add_argument("name", help="The repository, <user>/<name>.")
@@ -37,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
         output = Path(chosen.output or ".")
         if os.path.isdir(output):
             output /= f"{Path(chosen.image).stem}_relevance.png"
-        table = explain_image(chosen.model, chosen.image, chosen.target, output, chosen.revision)
+        head = chosen.class_names, chosen.prompt_template
+        table = explain_image(chosen.model, chosen.image, chosen.target, output, chosen.revision, *head)
         sys.stdout.write(f"{table}\n\nThe map is in {output}.\n")
     else:
         HubRepository(chosen.name, None, chosen.private, chosen.revision).push(chosen.folder, "Fine-tuned model")

@@ -19,7 +19,9 @@ from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.pictures import explain_picture
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.models.files import find_model_file
-from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.models.families import family_of
+from hf_robustvit.models.loading import classifier_config, load_classifier
+from hf_robustvit.models.zero_shot import ZeroShotHead, read_class_names
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 from hf_robustvit.reporting.pictures import heat_overlay
 
@@ -81,6 +83,13 @@ class DemoArguments:
         "Default: drawn ones, where the models know their classes.",
     )
     port: int | None = HfArg(default=None, help="Port of the page. Default: the first free from 7860.")
+    class_names: str | None = HfArg(
+        default=None,
+        help="Text file of a CLIP-type model's classes, one on each line. Default: those it was fine-tuned with.",
+    )
+    prompt_template: str | None = HfArg(
+        default=None, help='What a CLIP-type model reads for a class. Default: as fine-tuned, or "a photo of a {}."'
+    )
 
 
 @dataclass(frozen=True)
@@ -127,9 +136,17 @@ def load_classifiers(arguments: DemoArguments) -> list[Classifier]:
         return [_load("Original", DEMO_BASELINE)]
     model = arguments.model or str(DEMO_MODEL)
     baseline, revision = (arguments.baseline, None) if arguments.baseline else _base_of(model)
+    class_names = read_class_names(arguments.class_names) if arguments.class_names else None
+    head = {"class_names": class_names, "prompt_template": arguments.prompt_template}
     if baseline is None:
-        return [_load("Model", model)]
-    return [_load("Original", baseline, revision), _load("Fine-tuned", model)]
+        return [_load("Model", model, **head)]
+    finetuned = _load("Fine-tuned", model, **head)
+    if not family_of(classifier_config(baseline, revision)).is_zero_shot:
+        head = {}
+    elif isinstance(finetuned.model, ZeroShotHead):
+        config = finetuned.model.config
+        head = {"class_names": list(config.id2label.values()), "prompt_template": config.prompt_template}
+    return [_load("Original", baseline, revision, **head), finetuned]
 
 
 def _base_of(name: str) -> tuple[str | None, str | None]:
@@ -143,8 +160,8 @@ def _base_of(name: str) -> tuple[str | None, str | None]:
     return record.base_model, record.base_revision
 
 
-def _load(title: str, name: str, revision: str | None = None) -> Classifier:
-    model, image_processor = load_classifier(name, revision)
+def _load(title: str, name: str, revision: str | None = None, **head: Any) -> Classifier:
+    model, image_processor = load_classifier(name, revision, **head)
     return Classifier(title, model, image_processor, distinct_class_names(model.config))
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from transformers.hf_argparser import HfArg
 
 from hf_robustvit.commands.settings import check_output_dir
-from hf_robustvit.data import check_pairs
+from hf_robustvit.data import check_pairs, text_classes
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
@@ -23,6 +23,10 @@ from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, e
 from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.hub import HubRepository
+from hf_robustvit.imagenet_classes import NAMES
+from hf_robustvit.models.families import family_of
+from hf_robustvit.models.loading import classifier_config
+from hf_robustvit.models.zero_shot import ZeroShotHead, read_class_names
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
     BASELINE_FOLDER,
@@ -90,6 +94,14 @@ class EvaluationArguments:
     bf16: bool = HfArg(default=False, help="Run the model in bfloat16 autocast.")
     update_card: bool = HfArg(default=False, help="Add the results to the card of --model, which is a local folder.")
     push_to_hub: bool = HfArg(default=False, help="Add the results to the card of --model, which is then a Hub id.")
+    class_names: str | None = HfArg(
+        default=None,
+        help="Text file of a CLIP-type model's classes, one on each line. Default: those it was fine-tuned with, or "
+        "those of the data sets (ImageNet's for its sets).",
+    )
+    prompt_template: str | None = HfArg(
+        default=None, help='What a CLIP-type model reads for a class. Default: as fine-tuned, or "a photo of a {}."'
+    )
 
 
 def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
@@ -102,7 +114,52 @@ def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
     models = [(arguments.model, arguments.revision)]
     if arguments.baseline:
         models.insert(0, (arguments.baseline, arguments.baseline_revision))
-    return [Checkpoint.load(name, revision) for name, revision in models]
+    checkpoints = [_load_checkpoint(arguments, name, revision) for name, revision in models]
+    for flag in ("class_names", "prompt_template"):
+        if getattr(arguments, flag) and not any(isinstance(each.model, ZeroShotHead) for each in checkpoints):
+            raise UserError(
+                f"--{flag} is for CLIP-type models, which classify by class names, and {arguments.model!r} is none: "
+                "leave it out."
+            )
+    return checkpoints
+
+
+def _load_checkpoint(arguments: EvaluationArguments, name: str, revision: str | None) -> Checkpoint:
+    """Load a model; a CLIP-type one with the classes that the flags give it or that it brings, else with ImageNet's."""
+    config = classifier_config(name, revision)
+    if not family_of(config).is_zero_shot:
+        return Checkpoint.load(name, revision)
+    class_names = read_class_names(arguments.class_names) if arguments.class_names else None
+    takes_classes = not class_names and not config.id2label
+    class_names = NAMES if takes_classes else class_names
+    checkpoint = Checkpoint.load(name, revision, class_names=class_names, prompt_template=arguments.prompt_template)
+    return replace(checkpoint, takes_classes=takes_classes)
+
+
+def name_classes(checkpoints: Sequence[Checkpoint], found: Sequence[BenchmarkRows]) -> None:
+    """Give CLIP-type models that bring no class names those of the other model, or of the data sets.
+
+    On ImageNet's sets they keep ImageNet's, which they were loaded with.
+
+    Args:
+        checkpoints: As `load_checkpoints` gives them.
+        found: The data sets.
+    """
+    named = next((each.model for each in checkpoints if is_named(each)), None)
+    if named:
+        names, template = list(named.config.id2label.values()), named.config.prompt_template
+    else:
+        features = [rows.rows.features["label"] for rows in found if "label" in rows.rows.features]
+        names, template = text_classes(list(dict.fromkeys(name for one in features for name in one.names))), None
+        if any(rows.imagenet_indices for rows in found) or not names:
+            return
+    for model in (each.model for each in checkpoints if each.takes_classes):
+        model.set_classes(names, template or model.config.prompt_template, model.tokenizer)
+
+
+def is_named(checkpoint: Checkpoint) -> bool:
+    """Whether a model is a CLIP-type one with class names of its own."""
+    return isinstance(checkpoint.model, ZeroShotHead) and not checkpoint.takes_classes
 
 
 def evaluate(
@@ -136,6 +193,7 @@ def evaluate(
     output_dir = Path(arguments.output_dir)
     folders = [output_dir / BASELINE_FOLDER, output_dir][-len(checkpoints) :]
     # All of this comes before anything runs: a mistake shows at once.
+    name_classes(checkpoints, found)
     card_folder = prepare_card(arguments) if accelerator.is_main_process else None
     data = [[BenchmarkData.for_model(rows, checkpoint.model.config) for rows in found] for checkpoint in checkpoints]
     with accelerator.main_process_first():

@@ -262,10 +262,9 @@ def described(arguments: FinetuneArguments, masker_options: Any | None, gate: Qu
     settings = changed_settings(replace(arguments, revision=base_revision))
     if masker_options:
         settings |= changed_settings(masker_options) | changed_settings(gate)
+    private = ("data_dir", "images_dir", "class_names")
     return {
-        "arguments": {
-            name: value for name, value in settings.items() if name not in ("data_dir", "images_dir", "class_names")
-        },
+        "arguments": {name: value for name, value in settings.items() if name not in private},
         "base_model": arguments.model,
         "base_revision": base_revision,
         "base_licence": base_licence(arguments.model, arguments.revision),

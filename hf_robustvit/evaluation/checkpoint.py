@@ -31,6 +31,7 @@ class Checkpoint:
         image_processor: Its preprocessing.
         training_classes: The class names it was fine-tuned on, where it records them.
         training_class_indices: Which of the model's classes these are, where it records that too.
+        takes_classes: Whether it is a CLIP-type model that brings no class names, and has ImageNet's meanwhile.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Checkpoint:
     image_processor: Any
     training_classes: frozenset[str] | None = None
     training_class_indices: frozenset[int] | None = None
+    takes_classes: bool = False
 
     @classmethod
     def load(cls, name: str, revision: str | None = None, **head: Any) -> "Checkpoint":
