@@ -4,18 +4,21 @@ Use them with `from tiny_models import FAMILIES, tiny_model`.
 """
 
 import torch
+from tiny_tokenizer import TEXT, tiny_tokenizer
 from transformers import PreTrainedModel
 
 from hf_robustvit.models import families
 
 
 _CLASSES = {
-    family.model_type + "_with_teacher" * (family.head_reads == "distillation"): family.classifier
+    family.model_type
+    + "_with_teacher" * (family.head_reads == "distillation")
+    + "_zero_shot" * family.is_zero_shot: family.classifier
     for family in families.FAMILIES
 }
 FAMILIES = tuple(_CLASSES)
 # Their classes in transformers take square images and patches only.
-SQUARE = ("beit", "clip", "metaclip_2", "siglip")
+SQUARE = ("beit", "clip", "clip_zero_shot", "metaclip_2", "metaclip_2_zero_shot", "siglip")
 
 
 def tiny_model(
@@ -48,7 +51,7 @@ def tiny_model(
     num_labels = settings.pop("num_labels", 5)
     if hasattr(default, "vision_config"):
         labels = {name: settings.pop(name) for name in ("id2label", "label2id") if name in settings}
-        text = {**small, "vocab_size": 32, "max_position_embeddings": 16, "projection_dim": 16}
+        text = {**small, **TEXT, "projection_dim": 16}
         settings = {"vision_config": settings, "text_config": text, "projection_dim": 16, **labels}
     config = model_class.config_class(num_labels=num_labels, **settings)
     config._attn_implementation = "eager"
@@ -57,4 +60,6 @@ def tiny_model(
         model = model_class(config)
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    if family.endswith("zero_shot"):
+        model.set_classes(["ant", "bee", "cow", "dog", "elk"][:num_labels], "a photo of a {}.", tiny_tokenizer())
     return model.eval()

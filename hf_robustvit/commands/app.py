@@ -18,8 +18,8 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.pictures import explain_picture
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
-from hf_robustvit.models.files import find_model_file
 from hf_robustvit.models.families import family_of
+from hf_robustvit.models.files import find_model_file
 from hf_robustvit.models.loading import classifier_config, load_classifier
 from hf_robustvit.models.zero_shot import ZeroShotHead, read_class_names
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord

@@ -72,7 +72,7 @@ class EvaluationArguments:
     )
     oracle: bool = HfArg(
         default=False,
-        help="On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
+        help="On sets with masks, also measure what a perfect map could gain: accuracy when what the head reads is "
         "forbidden to attend to the background.",
     )
     faithfulness: bool = HfArg(
@@ -125,7 +125,7 @@ def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
 
 
 def _load_checkpoint(arguments: EvaluationArguments, name: str, revision: str | None) -> Checkpoint:
-    """Load a model; a CLIP-type one with the classes that the flags give it or that it brings, else with ImageNet's."""
+    """Load a model; a CLIP-type one with the classes that the flags name or that it brings, else with ImageNet's."""
     config = classifier_config(name, revision)
     if not family_of(config).is_zero_shot:
         return Checkpoint.load(name, revision)
@@ -145,7 +145,8 @@ def name_classes(checkpoints: Sequence[Checkpoint], found: Sequence[BenchmarkRow
         checkpoints: As `load_checkpoints` gives them.
         found: The data sets.
     """
-    named = next((each.model for each in checkpoints if is_named(each)), None)
+    zero_shot = (each for each in checkpoints if isinstance(each.model, ZeroShotHead))
+    named = next((each.model for each in zero_shot if not each.takes_classes), None)
     if named:
         names, template = list(named.config.id2label.values()), named.config.prompt_template
     else:
@@ -155,11 +156,6 @@ def name_classes(checkpoints: Sequence[Checkpoint], found: Sequence[BenchmarkRow
             return
     for model in (each.model for each in checkpoints if each.takes_classes):
         model.set_classes(names, template or model.config.prompt_template, model.tokenizer)
-
-
-def is_named(checkpoint: Checkpoint) -> bool:
-    """Whether a model is a CLIP-type one with class names of its own."""
-    return isinstance(checkpoint.model, ZeroShotHead) and not checkpoint.takes_classes
 
 
 def evaluate(
