@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import PreTrainedModel
 from transformers.hf_argparser import HfArg
 
+from hf_robustvit.commands.settings import TextHeadArguments
 from hf_robustvit.cutouts import CLASS_NAMES, render
 from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
@@ -21,7 +22,7 @@ from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.models.families import family_of
 from hf_robustvit.models.files import find_model_file
 from hf_robustvit.models.loading import classifier_config, load_classifier
-from hf_robustvit.models.zero_shot import ZeroShotHead, read_class_names
+from hf_robustvit.models.zero_shot import ZeroShotHead
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 from hf_robustvit.reporting.pictures import heat_overlay
 
@@ -68,7 +69,7 @@ ALONE = " Only the original is shown so far: `make demo` makes the fine-tuned mo
 
 
 @dataclass
-class DemoArguments:
+class DemoArguments(TextHeadArguments):
     """The models that are compared, and where the page is."""
 
     model: str | None = HfArg(
@@ -83,13 +84,6 @@ class DemoArguments:
         "Default: drawn ones, where the models know their classes.",
     )
     port: int | None = HfArg(default=None, help="Port of the page. Default: the first free from 7860.")
-    class_names: str | None = HfArg(
-        default=None,
-        help="Text file of a CLIP-type model's classes, one on each line. Default: those it was fine-tuned with.",
-    )
-    prompt_template: str | None = HfArg(
-        default=None, help='What a CLIP-type model reads for a class. Default: as fine-tuned, or "a photo of a {}."'
-    )
 
 
 @dataclass(frozen=True)
@@ -136,14 +130,10 @@ def load_classifiers(arguments: DemoArguments) -> list[Classifier]:
         return [_load("Original", DEMO_BASELINE)]
     model = arguments.model or str(DEMO_MODEL)
     baseline, revision = (arguments.baseline, None) if arguments.baseline else _base_of(model)
-    class_names = read_class_names(arguments.class_names) if arguments.class_names else None
-    head = {"class_names": class_names, "prompt_template": arguments.prompt_template}
     if baseline is None:
-        return [_load("Model", model, **head)]
-    finetuned = _load("Fine-tuned", model, **head)
-    if not family_of(classifier_config(baseline, revision)).is_zero_shot:
-        head = {}
-    elif isinstance(finetuned.model, ZeroShotHead):
+        return [_load("Model", model, **arguments.text_head())]
+    finetuned, head = _load("Fine-tuned", model, **arguments.text_head()), {}
+    if isinstance(finetuned.model, ZeroShotHead) and family_of(classifier_config(baseline, revision)).is_zero_shot:
         config = finetuned.model.config
         head = {"class_names": list(config.id2label.values()), "prompt_template": config.prompt_template}
     return [_load("Original", baseline, revision, **head), finetuned]

@@ -9,7 +9,7 @@ from typing import Literal
 from accelerate import Accelerator
 from transformers.hf_argparser import HfArg
 
-from hf_robustvit.commands.settings import check_output_dir
+from hf_robustvit.commands.settings import TextHeadArguments, check_output_dir
 from hf_robustvit.data import check_pairs, text_classes
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
@@ -26,7 +26,7 @@ from hf_robustvit.hub import HubRepository
 from hf_robustvit.imagenet_classes import NAMES
 from hf_robustvit.models.families import family_of
 from hf_robustvit.models.loading import classifier_config
-from hf_robustvit.models.zero_shot import ZeroShotHead, read_class_names
+from hf_robustvit.models.zero_shot import ZeroShotHead
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
     BASELINE_FOLDER,
@@ -41,7 +41,7 @@ from hf_robustvit.reporting.report import write_html_report
 
 
 @dataclass
-class EvaluationArguments:
+class EvaluationArguments(TextHeadArguments):
     """The models, the data sets they are evaluated on, and how."""
 
     model: str = HfArg(help='Hub id, local folder, "timm/<name>" or "cutouts-vit".')
@@ -94,14 +94,6 @@ class EvaluationArguments:
     bf16: bool = HfArg(default=False, help="Run the model in bfloat16 autocast.")
     update_card: bool = HfArg(default=False, help="Add the results to the card of --model, which is a local folder.")
     push_to_hub: bool = HfArg(default=False, help="Add the results to the card of --model, which is then a Hub id.")
-    class_names: str | None = HfArg(
-        default=None,
-        help="Text file of a CLIP-type model's classes, one on each line. Default: those it was fine-tuned with, or "
-        "those of the data sets (ImageNet's for its sets).",
-    )
-    prompt_template: str | None = HfArg(
-        default=None, help='What a CLIP-type model reads for a class. Default: as fine-tuned, or "a photo of a {}."'
-    )
 
 
 def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
@@ -129,11 +121,10 @@ def _load_checkpoint(arguments: EvaluationArguments, name: str, revision: str | 
     config = classifier_config(name, revision)
     if not family_of(config).is_zero_shot:
         return Checkpoint.load(name, revision)
-    class_names = read_class_names(arguments.class_names) if arguments.class_names else None
-    takes_classes = not class_names and not config.id2label
-    class_names = NAMES if takes_classes else class_names
-    checkpoint = Checkpoint.load(name, revision, class_names=class_names, prompt_template=arguments.prompt_template)
-    return replace(checkpoint, takes_classes=takes_classes)
+    head = arguments.text_head()
+    takes_classes = not head["class_names"] and not config.id2label
+    head |= {"class_names": NAMES} if takes_classes else {}
+    return replace(Checkpoint.load(name, revision, **head), takes_classes=takes_classes)
 
 
 def name_classes(checkpoints: Sequence[Checkpoint], found: Sequence[BenchmarkRows]) -> None:

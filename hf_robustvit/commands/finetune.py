@@ -14,6 +14,7 @@ from transformers.hf_argparser import HfArg
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit import paper
+from hf_robustvit.commands.settings import TextHeadArguments
 from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
     MADE_MASKS,
@@ -47,7 +48,6 @@ from hf_robustvit.masks import SOURCES, QualityGate, options_of, with_made_masks
 from hf_robustvit.models.families import family_of
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
-from hf_robustvit.models.zero_shot import read_class_names
 from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class FinetuneArguments:
+class FinetuneArguments(TextHeadArguments):
     """The model, and the images it is fine-tuned on."""
 
     model: str = HfArg(help="Hub id, local folder, timm/<name> or cutouts-vit.")
@@ -95,14 +95,6 @@ class FinetuneArguments:
     samples_per_class: int = HfArg(default=3, help="Number of training images of each class.")
     class_seed: int | None = HfArg(default=None, help="Draws classes and images; left out, the first ones are taken.")
     skip_unreadable: bool = HfArg(default=False, help="Leave out broken images and masks instead of stopping.")
-    class_names: str | None = HfArg(
-        default=None,
-        help="Text file of a CLIP-type model's classes, one on each line. Default: those of the data set, or "
-        "ImageNet's for its wnids.",
-    )
-    prompt_template: str | None = HfArg(
-        default=None, help='What a CLIP-type model reads for a class. Default: "a photo of a {}."'
-    )
 
 
 def finetune(
@@ -312,18 +304,16 @@ def fit(
     """
     config = classifier_config(arguments.model, arguments.revision)
     class_names = pairs.features["label"].names
-    indices, named = model_classes(class_names, config), None
-    if arguments.class_names:
-        named = read_class_names(arguments.class_names)
-    elif indices is None and family_of(config).is_zero_shot:
-        named = text_classes(class_names)
+    indices, head = model_classes(class_names, config), arguments.text_head()
+    if indices is None and family_of(config).is_zero_shot and not head["class_names"]:
+        head["class_names"] = text_classes(class_names)
+    named = head["class_names"]
     model, image_processor = load_classifier(
         arguments.model,
         revision=arguments.revision,
         attention="eager" if needs_eager else "auto",
         id2label=dict(enumerate(class_names)) if indices is None and named is None else None,
-        class_names=named,
-        prompt_template=arguments.prompt_template,
+        **head,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
     if named:

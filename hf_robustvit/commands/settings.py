@@ -12,11 +12,36 @@ from typing import Any
 import datasets
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.models.zero_shot import read_class_names
 
 
 SETTINGS_FILES = (".yaml", ".yml", ".json")
+
+
+@dataclasses.dataclass(kw_only=True)
+class TextHeadArguments:
+    """What a CLIP-type model classifies by."""
+
+    class_names: str | None = HfArg(
+        default=None,
+        help="Text file of a CLIP-type model's classes, one on each line. Default: those that it was fine-tuned with, "
+        "else those of the data (ImageNet's for its wnids and sets).",
+    )
+    prompt_template: str | None = HfArg(
+        default=None, help='What a CLIP-type model reads for a class. Default: as fine-tuned, or "a photo of a {}."'
+    )
+
+    def text_head(self) -> dict[str, Any]:
+        """The arguments of `load_classifier` that these stand for.
+
+        Raises:
+            UserError: The file of names cannot be used.
+        """
+        names = read_class_names(self.class_names) if self.class_names else None
+        return {"class_names": names, "prompt_template": self.prompt_template}
 
 
 def parse_settings(*dataclass_types: type, arguments: list[str] | None = None) -> tuple[Any, ...]:

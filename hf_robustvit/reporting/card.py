@@ -81,7 +81,8 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
         validation=_validation(record),
         checkpoint_note=_checkpoint_note(record),
         benchmarks=f"{BEGIN}\n{NO_BENCHMARKS}\n{END}",
-        usage=_usage(record, json.dumps(model_id)),
+        task=_task(record),
+        model_id=json.dumps(model_id),
         licence=_licence_text(record.base_licence, base),
         versions=", ".join(f"{name} {version}" for name, version in package_versions().items()) + ".",
     )
@@ -197,15 +198,6 @@ def _metadata(record: TrainingRecord, name: str) -> ModelCardData:
 def _task(record: TrainingRecord) -> str:
     """The pipeline of transformers that the model is for."""
     return "zero-shot-image-classification" if record.prompt_template else "image-classification"
-
-
-def _usage(record: TrainingRecord, model_id: str) -> str:
-    """Lines of Python that classify a photo."""
-    lines = [f'classify = pipeline("{_task(record)}", model={model_id})', 'classify("photo.jpg")']
-    if record.prompt_template:
-        how = "candidate_labels=names, hypothesis_template=classify.model.config.prompt_template"
-        lines[1:] = ["names = list(classify.model.config.id2label.values())", f'classify("photo.jpg", {how})']
-    return "\n".join(lines)
 
 
 def _facts(record: TrainingRecord, base: str) -> str:
