@@ -81,6 +81,11 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
     try:
         config, weights, processor = read_checkpoint(name, revision)
         family, image_tower = family_of(config), image_config(config)
+        if type(image_tower) not in MODEL_MAPPING:
+            raise UserError(
+                f"--model: {name!r} is of the model type {config.model_type}, whose image tower transformers does not "
+                "load without the text tower: give a ViT, for example facebook/dino-vitb16."
+            )
         with reading_model(name):
             model, report = MODEL_MAPPING[type(image_tower)].from_pretrained(
                 model_source(name) if weights is None else None,
