@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
         help="Rule that makes the map: gae (the paper's, and the default), libra, rollout or occlusion.",
     )
     explain.add_argument("--revision", help="Branch, tag or commit of the model on the Hub.")
+    explain.add_argument("--class_names", help="Text file of a CLIP-type model's classes, one on each line.")
+    explain.add_argument("--prompt_template", help='What a CLIP-type model reads for a class: "a photo of a {}."')
     push = tools.add_parser("push", help="Push a fine-tuned model to the Hub, once more or for the first time.")
     push.add_argument("folder", help="The output folder of the fine-tuning run.")
     push.add_argument("name", help="The repository, <user>/<name>.")
@@ -44,7 +46,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def explain(
-    model: str, image: str, target: str | None, output: str | None, revision: str | None, relevance_method: str
+    model: str,
+    image: str,
+    target: str | None,
+    output: str | None,
+    revision: str | None,
+    relevance_method: str,
+    class_names: str | None,
+    prompt_template: str | None,
 ) -> str:
     """Explain one image; what is printed then."""
     from hf_robustvit.commands.explain import explain_image
@@ -52,7 +61,8 @@ def explain(
     path = Path(output or ".")
     if os.path.isdir(path):
         path /= f"{Path(image).stem}_relevance.png"
-    return f"{explain_image(model, image, target, path, revision, relevance_method)}\n\nThe map is in {path}."
+    how = revision, relevance_method, class_names, prompt_template
+    return f"{explain_image(model, image, target, path, *how)}\n\nThe map is in {path}."
 
 
 def push(folder: str, name: str, revision: str | None, private: bool | None) -> str:

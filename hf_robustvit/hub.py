@@ -38,6 +38,7 @@ PUSHED_FILES = (
     "model.safetensors.index.json",
     "config.json",
     "preprocessor_config.json",
+    *("tokenizer.json", "tokenizer_config.json"),  # of a CLIP-type model
     TRAINING_RECORD,
     CARD,
     "relevance.png",

@@ -39,6 +39,7 @@ class TrainingRecord:
         training_classes, held_out_classes: Names, no two alike.
         training_class_indices, held_out_class_indices: The same as indices of the model.
         training_class_wnids, held_out_class_wnids: The same, for a model of ImageNet's classes.
+        prompt_template: What a CLIP-type model reads for a class.
         samples_per_class, class_seed: How the images were chosen.
         training_images, validation_images: Their ids.
         mask_foreground, mask_ignore, mask_orientation: How masks of the user's own are read, see `MaskReading`.
@@ -66,6 +67,7 @@ class TrainingRecord:
     held_out_class_indices: list[int] | None = None
     training_class_wnids: list[str] | None = None
     held_out_class_wnids: list[str] | None = None
+    prompt_template: str | None = None
     samples_per_class: int | None = None
     class_seed: int | None = None
     training_images: list[str] | None = None

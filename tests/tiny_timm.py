@@ -19,11 +19,12 @@ PREPROCESSING = {
 }
 
 
-def timm_tensors(width=128, layers=2, patch=8, classes=5, distilled=False) -> dict[str, torch.Tensor]:
+def timm_tensors(width=128, layers=2, patch=8, classes=5, distilled=False, pool="token") -> dict[str, torch.Tensor]:
     """Random weights under timm's names, for images of 32x32 pixels."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 1 + distilled + (32 // patch) ** 2, width)}
-    linears = {"patch_embed.proj": (width, 3, patch, patch), "norm": (width,), "head": (classes, width)}
+    norm = "fc_norm" if pool == "avg" else "norm"
+    linears = {"patch_embed.proj": (width, 3, patch, patch), norm: (width,), "head": (classes, width)}
     if distilled:
         shapes["dist_token"] = (1, 1, width)
         linears["head_dist"] = (classes, width)

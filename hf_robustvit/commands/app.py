@@ -18,8 +18,10 @@ from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.pictures import explain_picture
 from hf_robustvit.flags.app import DemoArguments
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
+from hf_robustvit.models.families import family_of
 from hf_robustvit.models.files import find_model_file
-from hf_robustvit.models.loading import load_classifier
+from hf_robustvit.models.loading import classifier_config, load_classifier
+from hf_robustvit.models.zero_shot import ZeroShotHead
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 from hf_robustvit.reporting.pictures import heat_overlay
 
@@ -112,8 +114,12 @@ def load_classifiers(arguments: DemoArguments) -> list[Classifier]:
     model = arguments.model or str(DEMO_MODEL)
     baseline, revision = (arguments.baseline, None) if arguments.baseline else _base_of(model)
     if baseline is None:
-        return [_load("Model", model)]
-    return [_load("Original", baseline, revision), _load("Fine-tuned", model)]
+        return [_load("Model", model, **arguments.text_head())]
+    finetuned, head = _load("Fine-tuned", model, **arguments.text_head()), {}
+    if isinstance(finetuned.model, ZeroShotHead) and family_of(classifier_config(baseline, revision)).is_zero_shot:
+        config = finetuned.model.config
+        head = {"class_names": list(config.id2label.values()), "prompt_template": config.prompt_template}
+    return [_load("Original", baseline, revision, **head), finetuned]
 
 
 def _base_of(name: str) -> tuple[str | None, str | None]:
@@ -127,8 +133,8 @@ def _base_of(name: str) -> tuple[str | None, str | None]:
     return record.base_model, record.base_revision
 
 
-def _load(title: str, name: str, revision: str | None = None) -> Classifier:
-    model, image_processor = load_classifier(name, revision)
+def _load(title: str, name: str, revision: str | None = None, **head: Any) -> Classifier:
+    model, image_processor = load_classifier(name, revision, **head)
     return Classifier(title, model, image_processor, distinct_class_names(model.config))
 
 

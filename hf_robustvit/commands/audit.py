@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from accelerate import Accelerator
 
+from hf_robustvit.commands.checkpoints import name_classes
 from hf_robustvit.data import check_pairs
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.pairs import PROBLEMS
@@ -56,6 +57,7 @@ def audit(
             f"--audit takes one folder of photos, or one data set with masks, found {' '.join(arguments.dataset)}: "
             "name one with --dataset."
         )
+    name_classes(checkpoints, found)
     (checkpoint,), (photos,), folder = checkpoints, found, Path(arguments.output_dir) / FOLDER
     options = LoopOptions(arguments.batch_size, arguments.num_workers, arguments.skip_unreadable, arguments.bf16)
     data = BenchmarkData.for_model(replace(photos, tests_masks=False), checkpoint.model.config)

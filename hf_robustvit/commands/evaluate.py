@@ -9,8 +9,8 @@ from accelerate import Accelerator
 from hf_robustvit.builders import benchmark_names, load_benchmark_rows
 from hf_robustvit.builders.suite_folder import load_audited
 from hf_robustvit.commands.audit import audit
+from hf_robustvit.commands.checkpoints import load_checkpoints, name_classes
 from hf_robustvit.commands.guidance import after_evaluation
-from hf_robustvit.commands.settings import check_output_dir
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
@@ -54,19 +54,6 @@ def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> Non
     accelerator.end_training()  # several processes part before they exit
 
 
-def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:
-    """Load the models, the baseline first if there is one.
-
-    Raises:
-        UserError: One cannot be loaded, or the output folder cannot be written to.
-    """
-    check_output_dir(arguments.output_dir)
-    models = [(arguments.model, arguments.revision)]
-    if arguments.baseline:
-        models.insert(0, (arguments.baseline, arguments.baseline_revision))
-    return [Checkpoint.load(name, revision, arguments.input_size) for name, revision in models]
-
-
 def evaluate(
     arguments: EvaluationArguments,
     checkpoints: Sequence[Checkpoint],
@@ -98,6 +85,7 @@ def evaluate(
     output_dir = Path(arguments.output_dir)
     folders = [output_dir / BASELINE_FOLDER, output_dir][-len(checkpoints) :]
     # All of this comes before anything runs: a mistake shows at once.
+    name_classes(checkpoints, found)
     card_folder = prepare_card(arguments) if accelerator.is_main_process else None
     data = [[BenchmarkData.for_model(rows, checkpoint.model.config) for rows in found] for checkpoint in checkpoints]
     with accelerator.main_process_first():

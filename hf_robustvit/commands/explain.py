@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 from hf_robustvit.data import class_named, classes_by_name, read_pair
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.evaluation.pictures import explain_picture
+from hf_robustvit.flags.text_head import read_class_names
 from hf_robustvit.models.loading import load_classifier
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.tables import markdown_table
@@ -23,6 +24,8 @@ def explain_image(
     output: str | os.PathLike,
     revision: str | None = None,
     method: str = "gae",
+    class_names: str | None = None,
+    prompt_template: str | None = None,
 ) -> str:
     """Draw an image beside the relevance map of a class, as a PNG file.
 
@@ -33,6 +36,8 @@ def explain_image(
         output: The PNG file to write; its folder is made if it is missing.
         revision: Of the model on the Hub.
         method: The rule that makes the map, see `hf_robustvit.explain`.
+        class_names: File of the classes of a CLIP-type model, one on each line.
+        prompt_template: As `load_classifier` takes it.
 
     Returns:
         A table of the five most probable classes.
@@ -42,7 +47,8 @@ def explain_image(
     """
     _check_output(Path(output))
     picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
-    model, image_processor = load_classifier(model_name, revision)
+    names = read_class_names(class_names) if class_names else None
+    model, image_processor = load_classifier(model_name, revision, class_names=names, prompt_template=prompt_template)
     index = None if target is None else class_index(target, model.config)
     shown = explain_picture(model, image_processor, picture, index, method)
     overlay_grid(shown, output)

@@ -33,11 +33,13 @@ from hf_robustvit.data import (
     check_pairs,
     choose_training_images,
     class_wnids,
+    classes_by_name,
     collate_pairs,
     control_masks,
     distinct_class_names,
     model_classes,
     relabel,
+    text_classes,
     with_pair_transform,
 )
 from hf_robustvit.errors import UserError
@@ -46,6 +48,7 @@ from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.flags.finetune import FinetuneArguments
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import SOURCES, QualityGate, options_of, with_made_masks
+from hf_robustvit.models.families import family_of
 from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import classifier_config, load_classifier
 from hf_robustvit.reporting.card import base_licence, write_card
@@ -209,6 +212,7 @@ def prepare(
         "training_classes": selection.training_classes,
         "held_out_classes": selection.held_out_classes,
         **recorded_classes(selection, model.config),
+        "prompt_template": getattr(model.config, "prompt_template", None),
         "training_images": training["image_id"][:],
         "validation_images": validation["image_id"][:],
         **reading.settings(),
@@ -284,10 +288,9 @@ def described(arguments: FinetuneArguments, masker_options: Any | None, gate: Qu
     settings = changed_settings(replace(arguments, revision=base_revision))
     if masker_options:
         settings |= changed_settings(masker_options) | changed_settings(gate)
+    private = ("data_dir", "images_dir", "class_names", "streaming")
     return {
-        "arguments": {
-            name: value for name, value in settings.items() if name not in ("data_dir", "images_dir", "streaming")
-        },
+        "arguments": {name: value for name, value in settings.items() if name not in private},
         "base_model": arguments.model,
         "base_revision": base_revision,
         "base_licence": base_licence(arguments.model, arguments.revision),
@@ -344,15 +347,27 @@ def fit(
     """
     config = classifier_config(arguments.model, arguments.revision)
     class_names = pairs.features["label"].names
-    indices = model_classes(class_names, config)
+    indices, head = model_classes(class_names, config), arguments.text_head()
+    if indices is None and family_of(config).is_zero_shot and not head["class_names"]:
+        head["class_names"] = text_classes(class_names)
+    named = head["class_names"]
     model, image_processor = load_classifier(
         arguments.model,
         revision=arguments.revision,
         attention="eager" if needs_eager else "auto",
-        id2label=dict(enumerate(class_names)) if indices is None else None,
+        id2label=dict(enumerate(class_names)) if indices is None and named is None else None,
         image_size=arguments.input_size,
+        **head,
     )
     logger.info("%s is trained with %s attention.", arguments.model, model.config._attn_implementation)
+    if named:
+        indices = model_classes(class_names, model.config)
+        if indices is None:
+            missing = sorted(set(class_names) - set(classes_by_name(model.config)))
+            raise UserError(
+                f"--class_names: {arguments.class_names} lacks {len(missing)} classes of the images, the first is "
+                f"{missing[0]!r}: add them, or call the folders of images by the names in the file."
+            )
     if indices is None:
         return model, image_processor, pairs, True
     return model, image_processor, relabel(pairs, indices, model.config), False

@@ -9,6 +9,7 @@ from hf_robustvit.data.labels import (
     distinct_class_names,
     model_classes,
     relabel,
+    text_classes,
 )
 from hf_robustvit.data.masks import NO_FLAGS, MaskReading, foreground_mask
 from hf_robustvit.data.pairs import PairError, check_pairs, open_picture, read_pair, read_row

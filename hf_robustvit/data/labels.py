@@ -91,6 +91,11 @@ def _names(label: str) -> set[str]:
     return (names | {re.sub(r"[\W_]+", " ", name.casefold()).strip() for name in names}) - {""}
 
 
+def text_classes(class_names: Sequence[str]) -> list[str]:
+    """The classes of a CLIP-type model for a data set: its own, or ImageNet's 1000 where these are wnids."""
+    return list(NAMES) if set(class_names) <= set(WNIDS) else list(class_names)
+
+
 def class_wnids(config: PretrainedConfig) -> tuple[str, ...] | None:
     """The wnid of each class of a model; `None` if its classes are not ImageNet's."""
     order = imagenet_classes(config)

@@ -32,6 +32,7 @@ class Checkpoint:
         training_classes: The class names it was fine-tuned on, where it records them.
         training_class_indices: Which of the model's classes these are, where it records that too.
         input_size: Height and width of its input, where that is not the checkpoint's own.
+        takes_classes: Whether it is a CLIP-type model that brings no class names, and has ImageNet's meanwhile.
     """
 
     name: str
@@ -41,11 +42,12 @@ class Checkpoint:
     training_classes: frozenset[str] | None = None
     training_class_indices: frozenset[int] | None = None
     input_size: int | None = None
+    takes_classes: bool = False
 
     @classmethod
-    def load(cls, name: str, revision: str | None = None, input_size: int | None = None) -> "Checkpoint":
-        """Load a model, as `load_classifier` does."""
-        loaded = cls.of(name, revision, *load_classifier(name, revision, image_size=input_size))
+    def load(cls, name: str, revision: str | None = None, input_size: int | None = None, **head: Any) -> "Checkpoint":
+        """Load a model, as `load_classifier` does; `head` are its `class_names` and `prompt_template`."""
+        loaded = cls.of(name, revision, *load_classifier(name, revision, image_size=input_size, **head))
         return replace(loaded, input_size=input_size)
 
     @classmethod
@@ -75,9 +77,9 @@ class Checkpoint:
 
     @functools.cached_property
     def weights(self) -> str:
-        """A fingerprint of the weights: the same folder may hold another model tomorrow."""
+        """A fingerprint of the weights: the same folder may hold another model tomorrow, or be given other classes."""
         digest = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
+        for name, weight in sorted((dict(self.model.named_buffers()) | self.model.state_dict()).items()):
             digest.update(name.encode())
             digest.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()[:16]

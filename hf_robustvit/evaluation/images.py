@@ -12,6 +12,7 @@ from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_row
 from hf_robustvit.data.benchmark_rows import Render
 from hf_robustvit.data.pairs import read_plausible_row, undecoded
 from hf_robustvit.data.transforms import normalization, processor_size
+from hf_robustvit.models.families import image_config
 
 
 Preprocessing = Literal["checkpoint", "paper"]
@@ -170,5 +171,5 @@ def segmentation_image_processor(preprocessing: Preprocessing, image_processor, 
 
 def input_size(config: PretrainedConfig) -> tuple[int, int]:
     """Height and width in pixels of a model's input."""
-    size = config.image_size
+    size = image_config(config).image_size
     return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,4 +1,4 @@
-"""What a perfect map could gain: accuracy when the CLS token is forbidden to attend to the background."""
+"""What a perfect map could gain: accuracy when what the head reads is forbidden to attend to the background."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_robustvit.evaluation.images import BenchmarkImages
 from hf_robustvit.evaluation.run import BenchmarkRun
+from hf_robustvit.models.families import head_reads
 from hf_robustvit.models.loading import patch_layout
 
 
@@ -53,11 +54,12 @@ def attend_to_foreground(model: PreTrainedModel, patch_masks: torch.Tensor) -> I
     It still sees itself and the other prefix tokens, and all other tokens attend to everything, so what they carry of
     the background stays. An image without a foreground patch is left alone. Two families read their score from more
     than the CLS token, which the oracle does not restrict: DeiT's second head from the distillation token, DINOv2 also
-    from the mean of the patch tokens.
+    from the mean of the patch tokens. Where the score is read from that mean alone no token may attend to the
+    background, whose own patches stay in the mean.
 
     Args:
         model: A classifier from `load_classifier`, in any attention; what runs inside is a forward pass on as many
-            images as there are masks. Maps by `explain` are not for lean attention here: it forgets the mask.
+            images as there are masks.
         patch_masks: (batch, rows, columns) bool, True where a patch belongs to the foreground.
     """
     allowed = patch_masks.flatten(1)  # (batch, patches)
@@ -65,7 +67,8 @@ def attend_to_foreground(model: PreTrainedModel, patch_masks: torch.Tensor) -> I
     num_prefix = patch_layout(model.config).num_prefix_tokens
     visible = F.pad(allowed, (num_prefix, 0), value=True)  # (batch, tokens)
     mask = torch.zeros(len(visible), 1, visible.shape[1], visible.shape[1], device=visible.device, dtype=model.dtype)
-    mask[:, 0, 0].masked_fill_(~visible, -torch.inf)  # added to the scores of the CLS token's row
+    rows = slice(None) if head_reads(model) == "patches" else slice(0, 1)
+    mask[:, 0, rows].masked_fill_(~visible[:, None], -torch.inf)  # added to the scores of the rows
 
     def add_mask(module, arguments, keywords):
         return arguments, keywords | {"attention_mask": mask}

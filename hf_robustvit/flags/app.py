@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from transformers.hf_argparser import HfArg
 
+from hf_robustvit.flags.text_head import TextHeadArguments
+
 
 @dataclass
-class DemoArguments:
+class DemoArguments(TextHeadArguments):
     """The models that are compared, and where the page is."""
 
     model: str | None = HfArg(

@@ -7,10 +7,11 @@ from typing import Literal
 from transformers.hf_argparser import HfArg
 
 from hf_robustvit.flags import RelevanceMethod
+from hf_robustvit.flags.text_head import TextHeadArguments
 
 
 @dataclass
-class EvaluationArguments:
+class EvaluationArguments(TextHeadArguments):
     """The models, the data sets they are evaluated on, and how."""
 
     model: str = HfArg(help='Hub id, local folder, "timm/<name>" or "cutouts-vit".')
@@ -55,7 +56,7 @@ class EvaluationArguments:
     )
     oracle: bool = HfArg(
         default=False,
-        help="On sets with masks, also measure what a perfect map could gain: accuracy when the CLS token is "
+        help="On sets with masks, also measure what a perfect map could gain: accuracy when what the head reads is "
         "forbidden to attend to the background.",
     )
     faithfulness: bool = HfArg(

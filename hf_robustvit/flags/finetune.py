@@ -8,13 +8,14 @@ from transformers.hf_argparser import HfArg
 
 from hf_robustvit.flags import RelevanceMethod
 from hf_robustvit.flags.masks import MADE_MASKS
+from hf_robustvit.flags.text_head import TextHeadArguments
 
 
 METHODS = ("robustvit", "gradmask", "rrr", "finetune")  # of `losses.LOSSES`
 
 
 @dataclass
-class FinetuneArguments:
+class FinetuneArguments(TextHeadArguments):
     """The model, and the images it is fine-tuned on."""
 
     model: str = HfArg(help="Hub id, local folder, timm/<name> or cutouts-vit.")

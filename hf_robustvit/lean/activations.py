@@ -63,7 +63,8 @@ def _gelu(node: Node) -> torch.Tensor:
 
 def _layer_norm(node: Node) -> torch.Tensor:
     # From the mean and the inverse standard deviation, which are kept: the epsilon inside of it is not.
-    hidden_states = node._saved_input
+    # Its result is contiguous, whatever its input is: without a CLS token the patches come as a transposed view.
+    hidden_states = node._saved_input.contiguous()
     dtype = torch.promote_types(hidden_states.dtype, torch.float32)
     normalized = (hidden_states.to(dtype) - node._saved_result1).mul_(node._saved_result2)
     return torch.addcmul(node._saved_bias.to(dtype), normalized, node._saved_weight.to(dtype)).to(hidden_states.dtype)

@@ -22,7 +22,7 @@ ATTENTIONS_AT_A_TIME = {"cpu": 2**19, "gpu": 2**25}
 # tensors inside: gradients are asked for in these very ones.
 @dataclass(frozen=True)
 class LeanAttention:
-    """One layer's attention map A = softmax(query key^T * scaling), not computed.
+    """One layer's attention map A = softmax(query key^T * scaling + bias), not computed.
 
     Under lean attention a model's `outputs.attentions` holds one of these for each layer.
 
@@ -32,6 +32,8 @@ class LeanAttention:
         scaling: Factor on the products of queries and keys.
         dropout: Probability with which the forward pass dropped entries of A.
         keep_maps: Whether the map that explaining computes is kept for its backward pass.
+        bias: What is added to the scores, (images or 1, heads or 1, query tokens, tokens): BEiT's relative positions,
+            or a mask. None where nothing is.
     """
 
     query: torch.Tensor
@@ -41,6 +43,7 @@ class LeanAttention:
     scaling: float
     dropout: float
     keep_maps: bool = False
+    bias: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -71,7 +74,7 @@ def lean_attention(
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
-    return output, LeanAttention(query, key, value, output, scaling, dropout, keep_maps)
+    return output, LeanAttention(query, key, value, output, scaling, dropout, keep_maps, attention_mask)
 
 
 class _PlainAttention(torch.autograd.Function):

@@ -17,12 +17,13 @@ def last_layer_for_cls(layer: nn.Module) -> Iterator[None]:
 
     Of that layer only the keys and values need the other tokens. The residual connection still adds the CLS token's
     result to all of them, but nothing reads these any more. A layer that is not bare runs as it is, and so does one
-    that is run again in the backward pass, outside of this context.
+    that is run again in the backward pass, outside of this context, or that is built in another way, as CLIP's.
 
     Args:
-        layer: The last layer of a ViT, DeiT or ViT-MSN.
+        layer: The last layer; of a ViT, DeiT or ViT-MSN for this to have an effect.
     """
-    if not isinstance(layer, GradientCheckpointingLayer) or layer.gradient_checkpointing:
+    is_bare = isinstance(layer, GradientCheckpointingLayer) and not layer.gradient_checkpointing
+    if not is_bare or not hasattr(layer, "layernorm_after"):
         yield
         return
     layer.attention.forward = partial(_attend_from_cls, layer.attention)

@@ -1,7 +1,9 @@
 """The self-supervised ViT whose key features tell an object's patches from its surroundings' (paper section 4)."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from transformers import MODEL_MAPPING, PreTrainedModel
 
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.families import family_of
+from hf_robustvit.models.families import family_of, image_config
 from hf_robustvit.models.files import commit_of, model_source, reading_model
 from hf_robustvit.models.loading import is_head, read_checkpoint
 
@@ -28,6 +30,7 @@ class Backbone:
         image_std: (3,) their standard deviation.
         name: What was loaded.
         revision: The commit on the Hub; None for a local folder.
+        resizing_arguments: Of the model's forward pass, so that it takes images of any size.
     """
 
     model: PreTrainedModel
@@ -35,6 +38,7 @@ class Backbone:
     image_std: list[float]
     name: str
     revision: str | None
+    resizing_arguments: Mapping[str, Any] = field(default_factory=lambda: {"interpolate_pos_encoding": True})
 
     @property
     def patch_size(self) -> int:
@@ -56,9 +60,8 @@ class Backbone:
         keys = []
         projection = [module for name, module in self.model.named_modules() if name.endswith("k_proj")][-1]
         hook = projection.register_forward_hook(lambda module, args, output: keys.append(output))
-        fit = family_of(self.model.config).resizing_arguments
         try:
-            self.model(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.model.device), **fit)
+            self.model(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.model.device), **self.resizing_arguments)
         finally:
             hook.remove()
         return keys[0][:, -patches:].transpose(1, 2)  # the prefix tokens come first
@@ -77,15 +80,21 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
     """
     try:
         config, weights, processor = read_checkpoint(name, revision)
+        family, image_tower = family_of(config), image_config(config)
+        if type(image_tower) not in MODEL_MAPPING:
+            raise UserError(
+                f"--model: {name!r} is of the model type {config.model_type}, whose image tower transformers does not "
+                "load without the text tower: give a ViT, for example facebook/dino-vitb16."
+            )
         with reading_model(name):
-            model, report = MODEL_MAPPING[type(config)].from_pretrained(
+            model, report = MODEL_MAPPING[type(image_tower)].from_pretrained(
                 model_source(name) if weights is None else None,
-                config=config,
+                config=image_tower,
                 state_dict=weights,
                 revision=revision,
                 dtype=torch.float32,
                 output_loading_info=True,
-                **family_of(config).backbone_arguments,
+                **family.backbone_arguments,
             )
     except UserError as error:
         raise UserError(str(error).replace("--model:", "--backbone:", 1)) from error
@@ -106,4 +115,5 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         image_std=std,
         name=name,
         revision=commit_of(name, revision),
+        resizing_arguments=family.resizing_arguments,
     )

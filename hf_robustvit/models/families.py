@@ -1,22 +1,28 @@
 """The families of classifiers that are supported, one row each, and the reasons why others are not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 from transformers import (
+    BeitForImageClassification,
+    CLIPForImageClassification,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
     Dinov2ForImageClassification,
     Dinov2WithRegistersForImageClassification,
+    IJepaForImageClassification,
+    MetaClip2ForImageClassification,
     PreTrainedConfig,
     PreTrainedModel,
+    SiglipForImageClassification,
     ViTForImageClassification,
     ViTMSNForImageClassification,
 )
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.models import zero_shot
 
 
 @dataclass(frozen=True)
@@ -26,19 +32,19 @@ class Family:
     Attributes:
         classifier: The class of its models.
         title: What people call it.
-        head_reads: What the class score is read from: the "cls" token alone, also a "distillation" token, or also the
-            mean of the "patches".
+        head_reads: What the class score is read from: the "cls" token alone, also a "distillation" token, the mean of
+            the "patches" alone, or "cls and patches".
         layers: Where the backbone keeps its layers.
-        num_extra_tokens: Number of tokens between the CLS token and the first patch.
+        num_prefix_tokens: Number of tokens before the first patch.
         backbone_arguments: Arguments of `from_pretrained` that load the bare backbone as it is inside the classifier.
         resizing_arguments: Arguments of the backbone's forward pass that let it take images of any size.
     """
 
     classifier: type[PreTrainedModel]
     title: str
-    head_reads: Literal["cls", "distillation", "patches"] = "cls"
+    head_reads: Literal["cls", "distillation", "patches", "cls and patches"] = "cls"
     layers: str = "layers"
-    num_extra_tokens: Callable[[PreTrainedConfig], int] = lambda config: 0
+    num_prefix_tokens: Callable[[PreTrainedConfig], int] = lambda config: 1
     backbone_arguments: Mapping[str, Any] = field(default_factory=dict)
     resizing_arguments: Mapping[str, Any] = field(default_factory=lambda: {"interpolate_pos_encoding": True})
 
@@ -52,6 +58,11 @@ class Family:
         """Whether its models always fit their position embeddings to the image, and so have no argument for it."""
         return not self.resizing_arguments
 
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether its models classify by class names, whose text features are the head."""
+        return issubclass(self.classifier, zero_shot.ZeroShotHead)
+
 
 FAMILIES = (
     Family(ViTForImageClassification, "ViT", backbone_arguments={"add_pooling_layer": False}),
@@ -59,40 +70,72 @@ FAMILIES = (
     Family(
         DeiTForImageClassification,
         "DeiT",
-        num_extra_tokens=lambda config: 1,
+        num_prefix_tokens=lambda config: 2,
         backbone_arguments={"add_pooling_layer": False},
     ),
     Family(
         DeiTForImageClassificationWithTeacher,
         "DeiT",
         head_reads="distillation",
-        num_extra_tokens=lambda config: 1,
+        num_prefix_tokens=lambda config: 2,
         backbone_arguments={"add_pooling_layer": False},
     ),
     Family(ViTMSNForImageClassification, "ViT-MSN"),
     Family(
-        Dinov2ForImageClassification, "DINOv2", head_reads="patches", layers="encoder.layer", resizing_arguments={}
+        Dinov2ForImageClassification,
+        "DINOv2",
+        head_reads="cls and patches",
+        layers="encoder.layer",
+        resizing_arguments={},
     ),
     Family(
         Dinov2WithRegistersForImageClassification,
         "DINOv2 with registers",
-        head_reads="patches",
+        head_reads="cls and patches",
         layers="encoder.layer",
-        num_extra_tokens=lambda config: config.num_register_tokens,
+        num_prefix_tokens=lambda config: 1 + config.num_register_tokens,
         resizing_arguments={},
+    ),
+    Family(BeitForImageClassification, "BEiT", head_reads="patches", backbone_arguments={"add_pooling_layer": False}),
+    Family(
+        IJepaForImageClassification,
+        "I-JEPA",
+        head_reads="patches",
+        num_prefix_tokens=lambda config: 0,
+        backbone_arguments={"add_pooling_layer": False},
+    ),
+    # Of two families of a model type the first is meant where a config.json names no architecture.
+    Family(zero_shot.CLIPModel, "CLIP", layers="encoder.layers"),
+    Family(CLIPForImageClassification, "CLIP", head_reads="patches", layers="encoder.layers"),
+    Family(zero_shot.MetaClip2Model, "MetaCLIP 2", layers="encoder.layers"),
+    Family(MetaClip2ForImageClassification, "MetaCLIP 2", head_reads="patches", layers="encoder.layers"),
+    Family(
+        SiglipForImageClassification,
+        "SigLIP",
+        head_reads="patches",
+        layers="encoder.layers",
+        num_prefix_tokens=lambda config: 0,
     ),
 )
 MODEL_TYPES = tuple(dict.fromkeys(family.model_type for family in FAMILIES))
 
-# Why CLS attention does not explain the other image classifiers in transformers.
+# Why attention does not explain the other image classifiers in transformers.
 _REFUSALS = {
     "its attention stays inside windows or shrinks from stage to stage, so that no map covers the whole image": (
         *("swin", "swinv2", "donut-swin", "hiera", "dinat", "pvt", "pvt_v2", "segformer", "cvt", "levit"),
         *("mobilevit", "mobilevitv2", "swiftformer"),
     ),
-    "it has no CLS token": ("siglip", "siglip2", "siglip_vision_model", "ijepa", "imagegpt", "perceiver"),
-    "its class score is read from the mean of the patch tokens and not from the CLS token": (
-        *("beit", "data2vec-vision", "clip", "clip_vision_model", "metaclip_2"),
+    "it attends from tokens that stand for no part of the image (latents)": ("perceiver",),
+    "it reads an image as a row of colours, one token for each pixel": ("imagegpt",),
+    "it takes patches of any number and a mask of them instead of an image": ("siglip2",),
+    "transformers builds its attention in fixed classes, in which no attention function can be chosen": (
+        "data2vec-vision",
+    ),
+    "transformers has its backbone, but no class of it that classifies images": (
+        *("dinov3_vit", "clip_vision_model", "siglip_vision_model", "metaclip_2_vision_model"),
+    ),
+    "it pools its tokens by an attention that gives no map (SigLIP fine-tuned to classify has a mean instead)": (
+        "SiglipModel",
     ),
     "it has no self-attention": (
         *("bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2"),
@@ -104,21 +147,23 @@ _REFUSALS = {
 }
 
 
-def check_model_type(model_type: str | None, name: str) -> None:
+def check_model_type(model_type: str | None, name: str, architectures: Sequence[str] | None = None) -> None:
     """Check that a model type is supported.
 
     Args:
         model_type: As given in config.json.
         name: What the user calls the model.
+        architectures: As given in config.json.
 
     Raises:
         UserError: It is not; the message says why, and what is.
     """
-    if model_type in MODEL_TYPES:
+    called = {model_type, *(architectures or ())}
+    reasons = [reason for reason, refused in _REFUSALS.items() if called.intersection(refused)]
+    if model_type in MODEL_TYPES and not reasons:
         return
     *titles, last = dict.fromkeys(family.title for family in FAMILIES)
-    reasons = [reason for reason, model_types in _REFUSALS.items() if model_type in model_types]
-    reason = reasons[0] if reasons else "it is not known to read its class score from a CLS token"
+    reason = reasons[0] if reasons else "it is not known how it reads its class score from the attended tokens"
     raise UserError(
         f"--model: there is no support for {name!r} (model type {model_type}): {reason}. Supported are "
         f"{', '.join(titles)} and {last} (model types {', '.join(MODEL_TYPES)}) and timm's plain ViT and DeiT."
@@ -131,18 +176,36 @@ def family_of(config: PreTrainedConfig) -> Family:
     Raises:
         UserError: It is not supported.
     """
-    check_model_type(config.model_type, config.name_or_path or type(config).__name__)
+    check_model_type(config.model_type, config.name_or_path or type(config).__name__, config.architectures)
     families = [family for family in FAMILIES if family.model_type == config.model_type]
     return next(
         (family for family in families if family.classifier.__name__ in (config.architectures or ())), families[0]
     )
 
 
+def image_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The part of a configuration that describes the image tower; all of it where there is no other tower."""
+    return getattr(config, "vision_config", config)
+
+
+def backbone_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The backbone of a classifier: what makes its tokens and gives their attentions."""
+    return getattr(model, "vision_model", model.base_model)
+
+
 def layers_of(model: PreTrainedModel) -> nn.ModuleList:
     """The layers of a classifier, first one first."""
-    return model.base_model.get_submodule(family_of(model.config).layers)
+    return backbone_of(model).get_submodule(family_of(model.config).layers)
 
 
-def reads_cls_alone(model: PreTrainedModel) -> bool:
-    """Whether a classifier's score is read from its CLS token and nothing else."""
-    return any(isinstance(model, family.classifier) and family.head_reads == "cls" for family in FAMILIES)
+def attention_of(layer: nn.Module) -> nn.Module:
+    """The attention of a layer: queries, keys, values and output projection."""
+    return layer.self_attn if hasattr(layer, "self_attn") else layer.attention
+
+
+def head_reads(model: PreTrainedModel) -> str:
+    """What a classifier's score is read from, as `Family.head_reads`."""
+    if not getattr(model.config, "use_mean_pooling", True):  # BEiT's other pooling
+        return "cls"
+    family = next((family for family in FAMILIES if isinstance(model, family.classifier)), None)
+    return (family or family_of(model.config)).head_reads

@@ -99,6 +99,11 @@ def find_model_file(
 def read_model_config(name: str, revision: str | None = None, known: Sequence[str] = KNOWN_MODELS) -> dict[str, Any]:
     """The parsed config.json of a model; arguments and errors are those of `find_model_file`."""
     config_file = find_model_file(name, "config.json", revision, known)
+    if config_file is None and find_model_file(name, "open_clip_config.json", revision, known):
+        raise UserError(
+            f"--model: {name!r} is a checkpoint of open_clip without transformers' config.json: give one that "
+            "transformers reads, for example openai/clip-vit-base-patch16 or laion/CLIP-ViT-B-16-laion2B-s34B-b88K."
+        )
     if config_file is None:
         raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
     with reading_model(str(config_file)):

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import (
     CONFIG_MAPPING,
     AutoImageProcessor,
+    AutoTokenizer,
     BaseImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
@@ -21,10 +22,11 @@ from transformers.utils import ModelOutput
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.attention import Attentions
-from hf_robustvit.models.families import check_model_type, family_of
+from hf_robustvit.models.families import check_model_type, family_of, image_config
 from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
 from hf_robustvit.models.resizing import resize_classifier
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
+from hf_robustvit.models.zero_shot import PROMPT_TEMPLATE, saved_class_names
 
 
 logger = logging.getLogger(__name__)
@@ -70,12 +72,12 @@ def patch_layout(config: PreTrainedConfig) -> PatchLayout:
     """The patch layout of a supported model.
 
     Args:
-        config: The configuration of a ViT, DeiT, ViT-MSN, DINOv2 or DINOv2-with-registers classifier.
+        config: The configuration of a classifier of a supported family.
 
     Raises:
         UserError: If the model is of another type.
     """
-    return PatchLayout(_pair(config.patch_size), 1 + family_of(config).num_extra_tokens(config))
+    return PatchLayout(_pair(image_config(config).patch_size), family_of(config).num_prefix_tokens(config))
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -98,9 +100,10 @@ def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> Attentions:
         UserError: If a map is missing.
     """
     attentions = tuple(attention for attention in outputs.attentions or () if attention is not None)
-    if len(attentions) != config.num_hidden_layers:
+    num_layers = image_config(config).num_hidden_layers
+    if len(attentions) != num_layers:
         raise UserError(
-            f"The model returned {len(attentions)} attention maps for its {config.num_hidden_layers} layers under "
+            f"The model returned {len(attentions)} attention maps for its {num_layers} layers under "
             f"{config._attn_implementation!r} attention: load it with load_classifier or call "
             "model.set_attn_implementation('eager'), and ask for output_attentions=True."
         )
@@ -120,16 +123,19 @@ def load_classifier(
     dtype: torch.dtype | None = None,
     id2label: Mapping[int, str] | None = None,
     image_size: int | None = None,
+    class_names: Sequence[str] | None = None,
+    prompt_template: str | None = None,
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Load an image classifier that the attention of its CLS token explains.
+    """Load an image classifier that its attention explains.
 
-    Supported: ViT, DeiT with and without distillation token, ViT-MSN, DINOv2 with and without registers, and timm's
-    plain ViT and DeiT. What the CLS row of the relevance stands for differs:
+    Supported are the families of `families.FAMILIES`, and timm's plain ViT and DeiT. The relevance starts from the
+    tokens that the class score is read from:
 
-    - ViT, ViT-MSN and the DeiT with one head read the class score from the CLS token: the row explains all of it.
-    - The DeiT with two heads averages the scores of the CLS token and of the distillation token: the row explains the
-      first half.
-    - DINOv2 reads the score from [CLS; mean of the patch tokens]: the row leaves out what comes through the mean.
+    - ViT, ViT-MSN, the DeiT with one head and zero-shot CLIP and MetaCLIP 2: the CLS token.
+    - The DeiT with two heads averages the scores of the CLS token and of the distillation token: the CLS token, which
+      explains the first half.
+    - BEiT, I-JEPA, and CLIP, MetaCLIP 2 and SigLIP with a classification head: the mean of the patch tokens.
+    - DINOv2: the CLS token and the mean of the patch tokens, each with its weight in the score.
 
     Code from a repository is never run. Safetensors are preferred; a pytorch_model.bin is read as plain tensors only.
 
@@ -141,16 +147,22 @@ def load_classifier(
             no attention dropout. "auto" is "lean", or "eager" where the model has attention dropout.
         dtype: Type of the weights; None is float32, regardless of the file's.
         id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
-            the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so.
+            the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so. A
+            CLIP-type model takes them for `class_names`.
         image_size: Height and width of the images in pixels; None is the checkpoint's. For another size its position
             embeddings are interpolated.
+        class_names: The classes of a CLIP-type model (CLIPModel, MetaClip2Model), which is given a frozen head of
+            their text features; None keeps those it was saved with after fine-tuning.
+        prompt_template: What its text tower reads, with {} for the class name; None is the one it was saved with, or
+            "a photo of a {}."
 
     Returns:
         The model in eval mode, and its image processor.
 
     Raises:
         UserError: If the model is not found, cannot be read, is of a family that is not supported, has no head (and no
-            `id2label` is given), has weights that do not fit its configuration, or does not fit `image_size`.
+            `id2label` is given), has weights that do not fit its configuration, or does not fit `image_size`; or class
+            names are missing for a CLIP-type model, or given for another.
     """
     name = os.fspath(name_or_path)
     if attention not in ATTENTIONS:
@@ -158,10 +170,21 @@ def load_classifier(
     config, weights, image_processor = read_checkpoint(name, revision)
     _check_size(image_processor, config, name)
     if attention == "auto":
-        attention = "eager" if config.attention_probs_dropout_prob else "lean"
-    model = _load_weights(
-        name, config, weights, id2label, revision=revision, attn_implementation=attention, dtype=dtype or torch.float32
-    )
+        image = image_config(config)
+        dropout = getattr(image, "attention_probs_dropout_prob", None) or getattr(image, "attention_dropout", None)
+        attention = "eager" if dropout else "lean"
+    how = {"revision": revision, "attn_implementation": attention, "dtype": dtype or torch.float32}
+    if family_of(config).is_zero_shot:
+        class_names = class_names or (id2label and [id2label[index] for index in range(len(id2label))])
+        model = _load_zero_shot(name, config, class_names, prompt_template, **how)
+    elif class_names or prompt_template:
+        flag = "class_names" if class_names else "prompt_template"
+        raise UserError(
+            f"--{flag}: {name!r} has a classification head of its own, and only CLIP-type models (CLIPModel, "
+            "MetaClip2Model) classify by class names: leave it out."
+        )
+    else:
+        model = _load_weights(name, config, weights, id2label, **how)
     model.name_or_path = model.config.name_or_path = name
     if image_size is not None:
         image_processor = resize_classifier(model, image_processor, image_size, patch_layout(config).patch_size)
@@ -180,7 +203,9 @@ def classifier_config(name_or_path: str | os.PathLike, revision: str | None = No
     """
     config, _, image_processor = read_checkpoint(os.fspath(name_or_path), revision)
     _check_size(image_processor, config, os.fspath(name_or_path))
-    if config.architectures and not any("ForImageClassification" in model for model in config.architectures):
+    if family_of(config).is_zero_shot:
+        config.id2label = dict(enumerate(saved_class_names(config) or ()))
+    elif config.architectures and not any("ForImageClassification" in model for model in config.architectures):
         config.id2label, config.label2id = {}, {}  # transformers gives every configuration some
     return config
 
@@ -197,7 +222,7 @@ def read_checkpoint(
     if is_timm_config(config_dict):
         config, weights, image_processor = read_timm_model(config_dict, name, revision)
     else:
-        check_model_type(config_dict.get("model_type"), name)
+        check_model_type(config_dict.get("model_type"), name, config_dict.get("architectures"))
         if config_dict.get("quantization_config"):
             raise UserError(
                 f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised weights "
@@ -206,10 +231,11 @@ def read_checkpoint(
         with reading_model(name):
             config, weights = CONFIG_MAPPING[config_dict["model_type"]].from_dict(config_dict), None
         image_processor = _image_processor(name, config, revision)
-    if config.num_channels != 3:
+    num_channels = image_config(config).num_channels
+    if num_channels != 3:
         raise UserError(
-            f"--model: {name!r} takes images of {config.num_channels} channels (num_channels), and images are read in "
-            "RGB here: give a model with num_channels 3."
+            f"--model: {name!r} takes images of {num_channels} channels (num_channels), and images are read in RGB "
+            "here: give a model with num_channels 3."
         )
     return config, weights, image_processor
 
@@ -218,7 +244,7 @@ def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, n
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
     if family_of(config).takes_any_size:
         return
-    made, needed = None, _pair(config.image_size)
+    made, needed = None, _pair(image_config(config).image_size)
     if getattr(image_processor, "do_center_crop", False):
         made = image_processor.crop_size
     elif image_processor.do_resize:
@@ -238,7 +264,7 @@ def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) 
             return AutoImageProcessor.from_pretrained(
                 model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
             )
-    height, width = _pair(config.image_size)
+    height, width = _pair(image_config(config).image_size)
     logger.warning(
         f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
         "mean and standard deviation 0.5, which is right only for a model that was trained that way."
@@ -281,6 +307,32 @@ def _load_weights(
     return model
 
 
+def _load_zero_shot(
+    name: str,
+    config: PreTrainedConfig,
+    class_names: Sequence[str] | None,
+    prompt_template: str | None,
+    revision: str | None,
+    **from_pretrained: Any,
+) -> PreTrainedModel:
+    """A CLIP-type model with a head of class names: those given, or those it was saved with."""
+    class_names = class_names or saved_class_names(config)
+    if not class_names:
+        raise UserError(
+            f"--model: {name!r} classifies by class names, and none are given: name a file of them with --class_names "
+            "(load_classifier(..., class_names=[...]))."
+        )
+    prompt_template = prompt_template or getattr(config, "prompt_template", PROMPT_TEMPLATE)
+    with reading_model(name):
+        model, report = family_of(config).classifier.from_pretrained(
+            model_source(name), config=config, revision=revision, output_loading_info=True, **from_pretrained
+        )
+        tokenizer = AutoTokenizer.from_pretrained(model_source(name), revision=revision, trust_remote_code=False)
+    _check_loaded(name, report, new_labels=False, may_lack_head=True)
+    model.set_classes(class_names, prompt_template, tokenizer)
+    return model
+
+
 def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_head: bool) -> bool:
     """Whether the checkpoint has a classification head; anything else missing or left over is an error.
 
@@ -290,10 +342,13 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
         new_labels: Whether the user brings other labels, so that the checkpoint's head may be of any size.
         may_lack_head: Whether the user brings labels, so that a head can be made.
     """
-    # A mask token and a pooler take no part in classification, and backbones are often saved with them.
+    # A mask token and a pooler take no part in classification, and backbones are often saved with them. Position ids
+    # only count, and CLIP was saved with them.
     missing = {key for key in report["missing_keys"] if not key.endswith("mask_token")}
     left_over = {
-        key for key in report["unexpected_keys"] if not (key.endswith("mask_token") or "pooler.dense." in key)
+        key
+        for key in report["unexpected_keys"]
+        if not (key.endswith(("mask_token", "position_ids")) or "pooler.dense." in key)
     }
     misfits = {
         key: f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in report["mismatched_keys"]
@@ -319,5 +374,5 @@ def is_head(key: str) -> bool:
 def _reset_heads(model: PreTrainedModel) -> None:
     for child_name, head in model.named_children():
         if is_head(child_name):
-            nn.init.normal_(head.weight, std=model.config.initializer_range)
+            nn.init.normal_(head.weight, std=image_config(model.config).initializer_range)
             nn.init.zeros_(head.bias)

@@ -3,8 +3,9 @@
 A timm checkpoint is a folder or a Hub repository with `model.safetensors` and `config.json`, which holds the
 `architecture`, `pretrained_cfg` (preprocessing) and, where the model was built with other settings than its
 architecture's, `model_args`. timm's plain ViT and DeiT compute what transformers' ViT and DeiT compute: the paper's
-AugReg S/B/L, ViT-B and DeiT S/B are of this kind. Anything else a checkpoint holds or asks for (LayerScale, registers,
-mean pooling, another activation) is refused by name.
+AugReg S/B/L, ViT-B and DeiT S/B are of this kind. A ViT whose head reads the mean of the patch tokens (global_pool
+'avg') computes what transformers' BEiT does without relative positions and LayerScale. Anything else a checkpoint
+holds or asks for (LayerScale, registers, another activation) is refused by name.
 """
 
 import math
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import BaseImageProcessor, DeiTConfig, PreTrainedConfig, ViTConfig, ViTImageProcessorPil
+from transformers import BaseImageProcessor, BeitConfig, DeiTConfig, PreTrainedConfig, ViTConfig, ViTImageProcessorPil
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import NAMES as IMAGENET_NAMES
@@ -29,7 +30,7 @@ _HEAD_CHANNELS = {"huge": 80, "giant": 88, "gigantic": 104, "test": 32}
 # `model_args` that are used here, show in the tensors' shapes, or change nothing in evaluation at the trained size.
 _KNOWN_MODEL_ARGS = frozenset(
     "img_size patch_size in_chans num_classes embed_dim depth num_heads mlp_ratio qkv_bias global_pool class_token "
-    "dynamic_img_size strict_img_size drop_rate drop_path_rate".split()
+    "fc_norm dynamic_img_size strict_img_size drop_rate drop_path_rate".split()
 )
 _BLOCK_MODULES = {
     "norm1": "layernorm_before",
@@ -69,7 +70,7 @@ def read_timm_model(
 
 
 def check_timm_config(config: dict[str, Any], name: str) -> None:
-    """Refuse, by its config.json, a timm model that is not a plain ViT or DeiT, or not read from a CLS token.
+    """Refuse, by its config.json, a timm model that is not a plain ViT or DeiT, or whose head pools in another way.
 
     Args:
         config: The parsed config.json.
@@ -84,11 +85,16 @@ def check_timm_config(config: dict[str, Any], name: str) -> None:
             "for example timm/vit_base_patch16_224.augreg_in21k_ft_in1k."
         )
     model_args = config.get("model_args", {})
-    pooling = model_args.get("global_pool", config.get("global_pool", "token"))
-    if pooling != "token" or not model_args.get("class_token", True):
+    pooling = _pooling(config)
+    if pooling not in ("token", "avg"):
         raise UserError(
-            f"--model: {name!r} does not read its class score from a CLS token (timm's global_pool is {pooling!r}), "
-            "so the CLS row of its attentions would not explain the score: choose a model with global_pool 'token'."
+            f"--model: {name!r} pools its tokens by timm's global_pool {pooling!r}, which no classifier of "
+            "transformers does: choose a model with global_pool 'token' or 'avg'."
+        )
+    if not model_args.get("class_token", True):
+        raise UserError(
+            f"--model: {name!r} has no CLS token (timm's class_token is off), and transformers' ViT and BEiT, to "
+            "which timm's models are converted, have one: choose a model with a CLS token."
         )
     unknown = sorted(set(model_args) - _KNOWN_MODEL_ARGS)
     if unknown:
@@ -97,13 +103,18 @@ def check_timm_config(config: dict[str, Any], name: str) -> None:
         )
 
 
+def _pooling(config: dict[str, Any]) -> str:
+    return config.get("model_args", {}).get("global_pool", config.get("global_pool", "token"))
+
+
 def convert_timm_weights(
     config: dict[str, Any], weights_file: Path | None, name: str
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
     """The transformers configuration and weights of a timm checkpoint.
 
-    A model with a distillation token becomes a `DeiTForImageClassificationWithTeacher`, any other a
-    `ViTForImageClassification` (a DeiT without distillation token is a ViT). Without a head there is no classifier.
+    A model with a distillation token becomes a `DeiTForImageClassificationWithTeacher`, one that is read from the mean
+    of the patch tokens a `BeitForImageClassification`, any other a `ViTForImageClassification` (a DeiT without
+    distillation token is a ViT). Without a head there is no classifier.
 
     Args:
         config: The parsed config.json, accepted by `check_timm_config`.
@@ -124,6 +135,8 @@ def convert_timm_weights(
     for key in [key for key in tensors if ".attn.qkv." in key]:
         for letter, part in zip("qkv", tensors.pop(key).chunk(3), strict=True):
             tensors[key.replace("qkv", letter)] = part.contiguous()
+    if transformers_config.model_type == "beit":  # its keys have no bias, which softmax does not see
+        tensors = {key: tensor for key, tensor in tensors.items() if not key.endswith("attn.k.bias")}
     names = _transformers_names(transformers_config)
     unknown = sorted(set(tensors) - set(names))
     if unknown:
@@ -193,14 +206,21 @@ def _transformers_config(config: dict[str, Any], tensors: dict[str, torch.Tensor
             f"{image_width} pixels in patches of {patch_size} with {num_prefix_tokens} prefix tokens."
         )
     layers = {int(match[1]) for match in map(re.compile(r"blocks\.(\d+)\.").match, tensors) if match}
-    return (DeiTConfig if distilled else ViTConfig)(
-        architectures=["DeiTForImageClassificationWithTeacher" if distilled else "ViTForImageClassification"],
+    config_class, architecture, settings = ViTConfig, "ViTForImageClassification", {}
+    if distilled:
+        config_class, architecture = DeiTConfig, "DeiTForImageClassificationWithTeacher"
+    elif _pooling(config) == "avg":
+        config_class, architecture = BeitConfig, "BeitForImageClassification"
+        settings = {"use_absolute_position_embeddings": True, "layer_scale_init_value": 0.0, "drop_path_rate": 0.0}
+    return config_class(
+        architectures=[architecture],
         hidden_size=width,
         num_hidden_layers=1 + max(layers),
         num_attention_heads=_num_heads(config, width, name),
         intermediate_size=mlp_width,
         layer_norm_eps=1e-6,
         qkv_bias="blocks.0.attn.qkv.bias" in tensors,
+        **settings,
         image_size=image_height,
         patch_size=patch_size,
         num_channels=channels,
@@ -238,7 +258,8 @@ def _transformers_names(config: PreTrainedConfig) -> dict[str, str]:
     """The transformers name of every tensor of timm's model, the parts of qkv taken apart."""
     prefix = config.model_type
     tokens = {"cls_token": "cls_token", "pos_embed": "position_embeddings"}
-    modules = {"patch_embed.proj": f"{prefix}.embeddings.patch_embeddings.projection", "norm": f"{prefix}.layernorm"}
+    modules = {"patch_embed.proj": f"{prefix}.embeddings.patch_embeddings.projection"}
+    modules |= {"fc_norm": "beit.pooler.layernorm"} if prefix == "beit" else {"norm": f"{prefix}.layernorm"}
     for layer in range(config.num_hidden_layers):
         modules |= {f"blocks.{layer}.{timm}": f"{prefix}.layers.{layer}.{hf}" for timm, hf in _BLOCK_MODULES.items()}
     if config.model_type == "deit":

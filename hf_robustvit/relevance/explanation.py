@@ -15,12 +15,13 @@ from hf_robustvit.flags import RelevanceMethod
 from hf_robustvit.lean.activations import recompute_cheap_activations
 from hf_robustvit.lean.attention import Attentions, LeanAttention, is_lean, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
-from hf_robustvit.models.families import layers_of, reads_cls_alone
+from hf_robustvit.models.families import backbone_of, head_reads, image_config, layers_of
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
 from hf_robustvit.relevance.gae import cls_relevance
 from hf_robustvit.relevance.libra import libra_rules
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
 from hf_robustvit.relevance.occlusion import occlusion
+from hf_robustvit.relevance.read_out import read_out
 from hf_robustvit.relevance.rollout import rollout
 
 
@@ -107,13 +108,14 @@ def explain(
             given.clone() if isinstance(given, torch.Tensor) and given.is_inference() else given
             for given in (pixel_values, target)
         )
-        pixel_values = _batch_of(pixel_values, bare_model.config.num_channels)
+        pixel_values = _batch_of(pixel_values, image_config(bare_model.config).num_channels)
         if target is not None:
             target = _class_of_each(target, len(pixel_values), bare_model.config.num_labels)
-        if not pixel_values.requires_grad and not all(weight.requires_grad for weight in bare_model.parameters()):
+        backbone = backbone_of(bare_model)
+        if not pixel_values.requires_grad and not all(weight.requires_grad for weight in backbone.parameters()):
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
-        logits, attentions = _forward(model, bare_model, pixel_values)
+        logits, attentions, tokens = _forward(model, bare_model, pixel_values)
         if not 0 <= start_layer < len(attentions):
             raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
         attentions = attentions[start_layer:]
@@ -126,10 +128,14 @@ def explain(
         else:
             if method == "rollout":
                 with torch.set_grad_enabled(keep_graph):  # else every layer's map would be kept
-                    token_relevance = rollout(attentions)  # (batch, tokens)
+                    start = read_out(head_reads(bare_model), tokens, layout.num_prefix_tokens)
+                    token_relevance = rollout(attentions, start)  # (batch, tokens)
             else:
+                read = head_reads(bare_model), tokens, layout.num_prefix_tokens
                 rules = libra_rules if method == "libra" else contextlib.nullcontext
-                token_relevance = _gae(logits, target, attentions, second_order and keep_graph, keep_graph, rules)
+                token_relevance = _gae(
+                    logits, target, attentions, second_order and keep_graph, keep_graph, read, rules
+                )
             patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, grid)
         explanation = Explanation(
             relevance=min_max_normalize(upscale(patch_relevance, (height, width))),  # (batch, 1, height, width)
@@ -177,23 +183,23 @@ def _class_of_each(target: int | Sequence[int] | torch.Tensor, num_images: int, 
 
 def _forward(
     model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor
-) -> tuple[torch.Tensor, Attentions]:
-    """Run the model; the logits and the attentions they were computed from.
+) -> tuple[torch.Tensor, Attentions, torch.Tensor]:
+    """Run the model; the logits, and the attentions and the last hidden state they were computed from.
 
     What surrounds a model hands out copies, from which no logits were computed: DistributedDataParallel of its
     outputs, accelerate's mixed precision of what the classifier returns. So the attentions are those of the backbone.
     """
     outputs = []
     with contextlib.ExitStack() as contexts:
-        for module in (bare_model.base_model, bare_model):
+        for module in (backbone_of(bare_model), bare_model):
             contexts.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
-        if reads_cls_alone(bare_model):
+        if head_reads(bare_model) == "cls":
             contexts.enter_context(last_layer_for_cls(layers_of(bare_model)[-1]))
         if is_lean(bare_model.config):
             contexts.enter_context(recompute_cheap_activations())
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs
-    return output.logits, attentions_of(backbone_output, bare_model.config)
+    return output.logits, attentions_of(backbone_output, bare_model.config), backbone_output.last_hidden_state
 
 
 def _gae(
@@ -202,13 +208,19 @@ def _gae(
     attentions: Attentions,
     create_graph: bool,
     retain_graph: bool,
+    read: tuple[str, torch.Tensor, int],
     rules: Callable[[torch.Tensor], contextlib.AbstractContextManager],
 ) -> torch.Tensor:
-    """`cls_relevance` for the target's score, whose gradient is computed here, by `rules` of the score."""
-    score, explained = logits.gather(1, target[:, None]).sum(), _explained(attentions)
+    """`cls_relevance` for the target's score, whose gradient is computed here, by `rules` of the score.
+
+    `read` is what `read_out` takes.
+    """
+    score, explained = logits.gather(1, target[:, None]).sum(), [*_explained(attentions), read[1]]
     with rules(score):
-        gradients = torch.autograd.grad(score, explained, create_graph=create_graph, retain_graph=retain_graph)
-    return cls_relevance(attentions, gradients)
+        *gradients, in_tokens = torch.autograd.grad(
+            score, explained, create_graph=create_graph, retain_graph=retain_graph
+        )
+    return cls_relevance(attentions, gradients, read_out(*read, in_tokens))
 
 
 def _explained(attentions: Attentions) -> list[torch.Tensor]:

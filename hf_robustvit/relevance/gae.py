@@ -1,4 +1,4 @@
-"""Generic Attention Explainability (paper App. B), for the CLS token's row only."""
+"""Generic Attention Explainability (paper App. B), for the tokens that the class score is read from only."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,32 @@ from hf_robustvit.lean.attention import Attentions, LeanAttention
 from hf_robustvit.lean.propagation import propagate_lean
 
 
-def cls_relevance(attentions: Attentions, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Relevance of every token for the CLS token: the first row of R after Eq. 6-7.
+def cls_relevance(
+    attentions: Attentions, gradients: Sequence[torch.Tensor], start: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Relevance of every token for the CLS token: the first row of R after Eq. 6-7; or a mixture of several rows.
 
     Eq. 7 multiplies R from the left, layer after layer, so its first row is e_CLS (I + A_L) ... (I + A_1). Taking the
     factors from the left keeps one row, (batch, tokens), where the published order needs a (tokens, tokens) product
-    for each layer; and of the last layer it takes the CLS token's row alone.
+    for each layer; and of the last layer it takes the CLS token's row alone. A mixture of rows is the same product
+    with their weights in place of e_CLS.
 
     Args:
         attentions: One (batch, heads, tokens, tokens) tensor for each layer, first layer first: A of Eq. 6. The last
             layer's may be of the CLS token's row alone. Or, under lean attention, what it is computed from.
         gradients: The gradient of the explained score in each of them; under lean attention in each `output`.
+        start: (batch, tokens), the weight of each row of R, as `read_out` gives it; None is the CLS token's row.
 
     Returns:
         (batch, tokens) float32 (float64 where the attentions are), not negative; column 0 is the CLS token itself.
     """
     gradient = gradients[-1]
     dtype = torch.promote_types(gradient.dtype, torch.float32)
-    e_cls = torch.eye(1, attentions[-1].shape[-1], dtype=dtype, device=gradient.device)
-    relevance, rows = e_cls.expand(len(gradient), -1), slice(0, 1)  # (batch, tokens), all of it in one row
+    if start is None:
+        e_cls = torch.eye(1, attentions[-1].shape[-1], dtype=dtype, device=gradient.device)
+        relevance, rows = e_cls.expand(len(gradient), -1), slice(0, 1)  # (batch, tokens), all of it in one row
+    else:
+        relevance, rows = start.to(dtype), slice(None)
     for attention, gradient in reversed(list(zip(attentions, gradients, strict=True))):
         step = propagate_lean if isinstance(attention, LeanAttention) else propagate
         relevance = relevance + step(relevance[:, rows], attention, gradient, rows)

@@ -81,6 +81,7 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
         validation=_validation(record),
         checkpoint_note=_checkpoint_note(record),
         benchmarks=f"{BEGIN}\n{NO_BENCHMARKS}\n{END}",
+        task=_task(record),
         model_id=json.dumps(model_id),
         licence=_licence_text(record.base_licence, base),
         versions=", ".join(f"{name} {version}" for name, version in package_versions().items()) + ".",
@@ -176,8 +177,8 @@ def _metadata(record: TrainingRecord, name: str) -> ModelCardData:
         **record.base_licence,
         base_model=_hub_id(record.base_model),
         library_name="transformers",
-        pipeline_tag="image-classification",
-        tags=["image-classification", "hf_robustvit", "robustness", "relevance-maps"],
+        pipeline_tag=_task(record),
+        tags=[_task(record), "hf_robustvit", "robustness", "relevance-maps"],
         metrics=["accuracy"],
         model_name=name,
         eval_results=[
@@ -192,6 +193,11 @@ def _metadata(record: TrainingRecord, name: str) -> ModelCardData:
             )
         ],
     )
+
+
+def _task(record: TrainingRecord) -> str:
+    """The pipeline of transformers that the model is for."""
+    return "zero-shot-image-classification" if record.prompt_template else "image-classification"
 
 
 def _facts(record: TrainingRecord, base: str) -> str:

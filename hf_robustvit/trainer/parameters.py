@@ -7,7 +7,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.families import layers_of
+from hf_robustvit.models.families import attention_of, backbone_of, layers_of
 from hf_robustvit.models.loading import is_head
 
 
@@ -20,7 +20,10 @@ def freeze_below(model: PreTrainedModel, trainable_layers: int) -> None:
     layers = layers_of(model)
     if not 0 <= trainable_layers <= len(layers):
         raise UserError(f"--trainable_layers is {trainable_layers}, but the model has {len(layers)} layers.")
-    for frozen in (model.base_model.embeddings, *layers[: len(layers) - trainable_layers]):
+    # CLIP's first norm, and the position bias that all of a BEiT's layers may share, come before the layers too.
+    before = ("embeddings", "pre_layrnorm", "shared_position_bias")
+    embeddings = [module for name, module in backbone_of(model).named_children() if name in before]
+    for frozen in (*embeddings, *layers[: len(layers) - trainable_layers]):
         frozen.requires_grad_(False)
 
 
@@ -37,7 +40,7 @@ def freeze_all_but_attention(model: PreTrainedModel, keep_head: bool) -> None:
     Raises:
         UserError: No attention is trained.
     """
-    attention = {id(weight) for layer in layers_of(model) for weight in layer.attention.parameters()}
+    attention = {id(weight) for layer in layers_of(model) for weight in attention_of(layer).parameters()}
     for name, weight in model.named_parameters():
         if id(weight) not in attention and not (keep_head and is_head(name)):
             weight.requires_grad_(False)

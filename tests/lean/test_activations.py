@@ -49,6 +49,15 @@ def test_gradients(approximate, dtype, tolerance):
     assert_same_gradients(perceptron(approximate, dtype), tolerance)
 
 
+def test_an_input_that_is_a_transposed_view():
+    model = perceptron()
+
+    def forward(inputs):  # as patches are, where no CLS token is put before them
+        return model((2 * inputs).transpose(0, 1).contiguous().transpose(0, 1))
+
+    assert_same_gradients(model, 1e-14, forward)
+
+
 def test_gradients_under_autocast():
     model = perceptron(dtype=torch.float32)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from tiny_models import FAMILIES, tiny_model
+from tiny_models import FAMILIES, SQUARE, tiny_model
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_robustvit import load_classifier
@@ -101,33 +101,36 @@ def test_five_steps_equal_the_released_code():
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_equals_eager(family, train):
-    size = (32, 48)
-    shape = {} if family.startswith("dinov2") else {"image_size": size, "patch_size": (8, 16)}
+    size = (32, 32) if family in SQUARE else (32, 48)
+    shape = {} if family.startswith("dinov2") or family in SQUARE else {"image_size": size, "patch_size": (8, 16)}
     eager, found = (model_with(attention, family, **shape).train(train) for attention in ATTENTIONS)
     for start_layer in (0, 2):
         wanted = explain(eager, batch(size)[0], start_layer=start_layer)
         actual = explain(found, batch(size)[0], start_layer=start_layer)
         torch.testing.assert_close(actual.patch_relevance, wanted.patch_relevance, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(actual.logits, wanted.logits, rtol=1e-5, atol=1e-5)
-    assert_same_gradients(gradients(found, size), gradients(eager, size))
+    tolerance = 4e-5 if family == "beit" else 2e-5  # its map is nearly constant here
+    assert_same_gradients(gradients(found, size), gradients(eager, size), tolerance)
 
 
+@pytest.mark.parametrize("bias_shape", [None, (1, 3, 5, 5), (2, 1, 5, 5)])
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(None)])
 @pytest.mark.parametrize("at_a_time", [1, 30, 75, 2**20])  # a query, two queries, an image, all
-def test_one_layer_equals_the_written_out_map_and_finite_differences(rows, at_a_time, monkeypatch):
+def test_one_layer_equals_the_written_out_map_and_finite_differences(rows, at_a_time, bias_shape, monkeypatch):
     monkeypatch.setitem(lean.ATTENTIONS_AT_A_TIME, "cpu", at_a_time)
     generator = torch.Generator().manual_seed(0)
     query, key, value, gradient = torch.randn(4, 2, 3, 5, 4, dtype=torch.float64, generator=generator)
     relevance = torch.rand(2, 5, dtype=torch.float64, generator=generator)[:, rows]
-    attention = (0.7 * query @ key.transpose(2, 3)).softmax(-1)
+    biases = [torch.randn(bias_shape, dtype=torch.float64, generator=generator)] if bias_shape else []
+    attention = (0.7 * query @ key.transpose(2, 3) + sum(biases)).softmax(-1)
     wanted = propagate(relevance, attention, gradient @ value.transpose(2, 3), rows)
 
-    def found(relevance, query, key):
-        layer = LeanAttention(query, key, value, (attention @ value).transpose(1, 2), 0.7, 0.0)
+    def found(relevance, query, key, *biases):
+        layer = LeanAttention(query, key, value, (attention @ value).transpose(1, 2), 0.7, 0.0, *biases)
         return lean.propagate_lean(relevance, layer, gradient.transpose(1, 2), rows)
 
-    torch.testing.assert_close(found(relevance, query, key), wanted)
-    assert torch.autograd.gradcheck(found, [tensor.requires_grad_() for tensor in (relevance, query, key)])
+    torch.testing.assert_close(found(relevance, query, key, *biases), wanted)
+    assert torch.autograd.gradcheck(found, [tensor.requires_grad_() for tensor in (relevance, query, key, *biases)])
 
 
 def test_no_attention_map_is_kept():

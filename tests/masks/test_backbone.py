@@ -15,7 +15,7 @@ from hf_robustvit.models.families import MODEL_TYPES
 from hf_robustvit.models.loading import load_classifier
 
 
-@pytest.mark.parametrize("family", MODEL_TYPES)
+@pytest.mark.parametrize("family", [family for family in MODEL_TYPES if family != "metaclip_2"])
 @pytest.mark.parametrize("size", [(32, 32), (80, 56)])
 def test_keys_of_the_patches_without_prefix_tokens(family, size, tmp_path):
     backbone = load_backbone(str(save_backbone(tmp_path / family, family)))
@@ -26,6 +26,7 @@ def test_keys_of_the_patches_without_prefix_tokens(family, size, tmp_path):
 
     # What goes into the last layer, through its first norm and its key projection: the last tokens are the patches.
     model = AutoModel.from_pretrained(tmp_path / family, attn_implementation="eager").eval()
+    model = getattr(model, "vision_model", model)
     pixels = torch.from_numpy((np.asarray(image, dtype=np.float32) / 255 - 0.5) / 0.5).permute(2, 0, 1)[None]
     fit = {} if family.startswith("dinov2") else {"interpolate_pos_encoding": True}
     with torch.no_grad():
@@ -35,7 +36,7 @@ def test_keys_of_the_patches_without_prefix_tokens(family, size, tmp_path):
         keys = [module for name, module in weights.items() if name.endswith(("attention.key", "k_proj"))]
         wanted = keys[-1](norms[-1](states[-2]))[0]
     prefix = wanted.shape[0] - patches
-    assert prefix == {"deit": 2, "dinov2_with_registers": 5}.get(family, 1)
+    assert prefix == {"deit": 2, "dinov2_with_registers": 5, "ijepa": 0, "siglip": 0}.get(family, 1)
     torch.testing.assert_close(features[0], wanted[prefix:].T, rtol=1e-4, atol=1e-5)
 
 
@@ -90,6 +91,12 @@ def test_a_model_that_is_no_plain_vit_is_refused(tmp_path):
     (tmp_path / "swin" / "config.json").write_text('{"model_type": "swin"}')
     with pytest.raises(UserError, match="--backbone: there is no support for .*swin' .model type swin.: its attent"):
         load_backbone(str(tmp_path / "swin"))
+
+
+def test_an_image_tower_that_is_not_loaded_alone_is_refused(tmp_path):
+    save_backbone(tmp_path / "metaclip", "metaclip_2")
+    with pytest.raises(UserError, match="^--backbone: .* model type metaclip_2, whose image tower transformers does"):
+        load_backbone(str(tmp_path / "metaclip"))
 
 
 def test_a_folder_without_a_model_is_one_sentence(tmp_path):

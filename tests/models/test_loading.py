@@ -102,6 +102,10 @@ def test_half_precision_files_are_loaded_as_float32_unless_told(tmp_path):
         ("vit_msn", {}, 1),
         ("dinov2", {}, 1),
         ("dinov2_with_registers", {"num_register_tokens": 3}, 4),
+        ("beit", {}, 1),
+        ("ijepa", {}, 0),
+        ("clip", {}, 1),
+        ("siglip", {}, 0),
     ],
 )
 def test_patch_layout_counts_the_models_tokens(family, options, num_prefix_tokens):
@@ -141,15 +145,15 @@ def test_attentions_that_come_back_empty_are_an_error():
     [
         ("swin", "its attention stays inside windows"),
         ("hiera", "its attention stays inside windows"),
-        ("siglip", "it has no CLS token"),
-        ("ijepa", "it has no CLS token"),
+        ("perceiver", "it attends from tokens that stand for no part of the image"),
+        ("siglip2", "it takes patches of any number and a mask of them instead of an image"),
         ("convnext", "it has no self-attention"),
-        ("beit", "its class score is read from the mean of the patch tokens"),
-        ("data2vec-vision", "its class score is read from the mean of the patch tokens"),
-        ("clip", "its class score is read from the mean of the patch tokens"),
+        ("data2vec-vision", "transformers builds its attention in fixed classes"),
+        ("dinov3_vit", "transformers has its backbone, but no class of it that classifies images"),
+        ("clip_vision_model", "transformers has its backbone, but no class of it that classifies images"),
         ("timm_wrapper", "transformers' wrapper of timm models gives no attentions"),
-        ("bert", "it is not known to read its class score from a CLS token"),
-        (None, "it is not known to read its class score from a CLS token"),
+        ("bert", "it is not known how it reads its class score"),
+        (None, "it is not known how it reads its class score"),
     ],
 )
 def test_refusals_name_the_model_the_reason_and_what_is_supported(tmp_path, model_type, reason):
@@ -158,8 +162,17 @@ def test_refusals_name_the_model_the_reason_and_what_is_supported(tmp_path, mode
         load_classifier(tmp_path)
     message = str(caught.value)
     assert f"{str(tmp_path)!r} (model type {model_type}): {reason}" in message
-    assert "Supported are ViT, DeiT, ViT-MSN, DINOv2 and DINOv2 with registers" in message
-    assert "vit, deit, vit_msn, dinov2, dinov2_with_registers" in message and "timm's plain ViT and DeiT" in message
+    assert "Supported are ViT, DeiT, ViT-MSN, DINOv2, DINOv2 with registers, BEiT, I-JEPA, CLIP" in message
+    assert "vit, deit, vit_msn, dinov2, dinov2_with_registers, beit" in message
+    assert "timm's plain ViT and DeiT" in message
+
+
+def test_a_siglip_that_pools_by_attention_is_refused_and_one_with_a_mean_is_not(tmp_path):
+    folder = save(tmp_path / "model", tiny_model("siglip"))
+    load_classifier(folder)
+    change_config(folder, architectures=["SiglipModel"])
+    with pytest.raises(UserError, match="it pools its tokens by an attention that gives no map"):
+        load_classifier(folder)
 
 
 def test_a_model_made_elsewhere_is_refused_by_its_config():

@@ -36,6 +36,8 @@ def timm_logits(tensors: dict[str, torch.Tensor], pixel_values: torch.Tensor, nu
         attention = (q @ k.mT * (width // num_heads) ** -0.5).softmax(dim=-1)  # (batch, heads, tokens, tokens)
         x = x + linear(f"{block}.attn.proj", (attention @ v).transpose(1, 2).reshape(batch, tokens, width))
         x = x + linear(f"{block}.mlp.fc2", F.gelu(linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", x))))
+    if "fc_norm.weight" in tensors:
+        return linear("head", norm("fc_norm", x[:, 1:].mean(dim=1)))
     x = norm("norm", x)
     if "dist_token" in tensors:
         return (linear("head", x[:, 0]) + linear("head_dist", x[:, 1])) / 2
@@ -54,6 +56,8 @@ def timm_logits(tensors: dict[str, torch.Tensor], pixel_values: torch.Tensor, nu
         ("vit_small_patch8_32", {}, 8, {"model_args": {"num_heads": 8, "drop_path_rate": 0.1}}),
         ("deit_small_patch8_32", {}, 2, {}),
         ("deit_small_distilled_patch8_32", {"distilled": True}, 2, {}),
+        ("vit_small_patch8_32", {"pool": "avg"}, 2, {"global_pool": "avg"}),
+        ("vit_small_patch8_32", {"pool": "avg"}, 2, {"model_args": {"global_pool": "avg", "fc_norm": True}}),
     ],
 )
 def test_logits_are_those_of_timm(tmp_path, architecture, sizes, num_heads, config):
@@ -195,9 +199,9 @@ def test_at_most_five_of_many_unknown_tensors_are_named(tmp_path):
         ({"architecture": "vit_base_patch16_clip_224"}, "is timm's vit_base_patch16_clip_224"),
         ({"architecture": "vit_small_patch14_reg4_dinov2"}, "is timm's vit_small_patch14_reg4_dinov2"),
         ({"architecture": "vit_small_r26_s32_224"}, "is timm's vit_small_r26_s32_224"),
-        ({"global_pool": "avg"}, "timm's global_pool is 'avg'"),
-        ({"model_args": {"global_pool": "map"}}, "timm's global_pool is 'map'"),
-        ({"model_args": {"class_token": False}}, "does not read its class score from a CLS token"),
+        ({"global_pool": "avg"}, "its weights hold norm.bias, norm.weight"),  # pooled after the norm: no fc_norm
+        ({"model_args": {"global_pool": "map"}}, "pools its tokens by timm's global_pool 'map'"),
+        ({"model_args": {"class_token": False}}, "has no CLS token"),
         ({"model_args": {"act_layer": "relu", "init_values": 1e-5}}, "no counterpart: act_layer, init_values"),
         ({"model_args": {"num_heads": 7}}, "model_args.num_heads"),
         ({"architecture": "vit_huge_patch8_32"}, "128 channels, which heads of 80 channels do not divide"),

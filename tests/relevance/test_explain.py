@@ -6,19 +6,37 @@ import golden_numbers
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_model
+from tiny_models import FAMILIES, SQUARE, tiny_model
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.models.families import head_reads
 from hf_robustvit.models.loading import patch_layout
-from hf_robustvit.relevance import explain, min_max_normalize, upscale
+from hf_robustvit.relevance import explain, explanation, min_max_normalize, upscale
 
 
 def images(count=3, size=(32, 32), seed=0):
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
+def read_rows(model, relevance, target):
+    """The rows of R that the class score is read from, image by image, with the weights of the halves in the head."""
+    reads, prefix = head_reads(model), patch_layout(model.config).num_prefix_tokens
+    rows = []
+    for matrix, index in zip(relevance, target, strict=True):
+        patches = matrix[prefix:]
+        if reads == "patches":
+            rows.append(patches.mean(0))
+        elif reads == "cls and patches":
+            of_cls, of_patches = (half.norm() for half in model.classifier.weight[index].detach().chunk(2))
+            total = of_cls * matrix[0] + of_patches * patches.sum(0)
+            rows.append(total / (of_cls + of_patches * len(patches)))
+        else:
+            rows.append(matrix[0])
+    return torch.stack(rows)
+
+
 def full_product(model, pixel_values, target, start_layer=0):
-    """Eq. 6-7 to the letter: one gradient call per layer, the whole matrix R, its first row."""
+    """Eq. 6-7 to the letter: one gradient call per layer, the whole matrix R, the rows that the head reads."""
     outputs = model(pixel_values, output_attentions=True)
     num_tokens = outputs.attentions[0].shape[-1]
     relevance = torch.eye(num_tokens).expand(len(pixel_values), -1, -1)
@@ -27,7 +45,7 @@ def full_product(model, pixel_values, target, start_layer=0):
         (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
         layer = torch.stack([(gradient[:, head] * attention[:, head]).relu() for head in range(attention.shape[1])])
         relevance = relevance + torch.matmul(layer.mean(0), relevance)
-    return relevance[:, 0]
+    return read_rows(model, relevance, target)
 
 
 def test_maps_equal_the_released_code():
@@ -59,20 +77,60 @@ def test_maps_equal_the_released_code_in_float64():
     torch.testing.assert_close(found.patch_relevance.flatten(1), wanted, rtol=0, atol=1e-6 * wanted.max().item())
 
 
+@pytest.mark.parametrize("attention", ["eager", "lean"])
 @pytest.mark.parametrize("start_layer", [0, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_equals_the_full_matrix_product(family, start_layer):
+def test_every_family_equals_the_full_matrix_product(family, start_layer, attention):
     model = tiny_model(family, num_hidden_layers=3)
     pixel_values, target = images(), torch.tensor([4, 0, 2])
-    found = explain(model, pixel_values, target=target, start_layer=start_layer)
     tokens = full_product(model, pixel_values, target, start_layer)
     patches = tokens[:, patch_layout(model.config).num_prefix_tokens :]
     assert patches.shape == (3, 16)
+    model.set_attn_implementation(attention)
+    found = explain(model, pixel_values, target=target, start_layer=start_layer)
     torch.testing.assert_close(found.patch_relevance, patches.unflatten(1, (4, 4)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        found.relevance[:, 0], min_max_normalize(upscale(found.patch_relevance, (32, 32)))[:, 0], rtol=0, atol=0
+    )
     assert patches.std() > 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["dinov2", "dinov2_with_registers"])
+@pytest.mark.parametrize("half", ["cls", "patches"])
+def test_a_half_that_the_head_does_not_read_adds_nothing(family, half, monkeypatch):
+    """A head of two halves, one without weight, is explained as the head that has the other half alone."""
+    model, target = tiny_model(family, num_hidden_layers=3), torch.tensor([4, 0, 2])
+    with torch.no_grad():
+        model.classifier.weight[:, 32:] *= half == "patches"
+        model.classifier.weight[:, :32] *= half == "cls"
+    found = explain(model, images(), target)
+    monkeypatch.setattr(explanation, "head_reads", lambda model: half)
+    alone = explain(model, images(), target)
+    torch.testing.assert_close(found.relevance, alone.relevance, rtol=0, atol=1e-5)
+    assert found.relevance.std() > 0.1
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov2_with_registers"])
+def test_both_halves_of_the_score_are_in_the_map(family):
+    """In the last layer alone, each half adds what the score owes to its attentions: A * dA, positive and summed.
+
+    With equal weights of the halves the map is the sum of all rows that the head reads, and so none of it is lost: the
+    other tokens' rows have no gradient.
+    """
+    model, target = tiny_model(family, num_hidden_layers=3), torch.tensor([1])
+    with torch.no_grad():
+        model.classifier.weight /= model.classifier.weight.unflatten(1, (2, 32)).norm(dim=2).repeat_interleave(32, 1)
+    outputs = model(images(1), output_attentions=True)
+    (gradient,) = torch.autograd.grad(outputs.logits[0, 1], outputs.attentions[-1])
+    owed = (gradient * outputs.attentions[-1])[0].clamp(min=0).mean(dim=0)  # (tokens, tokens)
+    prefix = patch_layout(model.config).num_prefix_tokens
+    for rows in (slice(0, 1), slice(prefix, None)):
+        assert owed[rows].sum() > 0.2 * owed.sum()
+    found = explain(model, images(1), target, start_layer=2).patch_relevance.flatten()
+    torch.testing.assert_close(17 * found - 1, owed.sum(dim=0)[prefix:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in SQUARE])
 def test_grids_that_are_not_square(family):
     if family.startswith("dinov2"):  # takes any size at run time
         model = tiny_model(family)

@@ -8,6 +8,7 @@ from tiny_models import FAMILIES, tiny_model
 from torch.nn import functional
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.models.families import head_reads
 from hf_robustvit.models.loading import patch_layout
 from hf_robustvit.relevance import explain
 from hf_robustvit.relevance.occlusion import occlusion
@@ -18,14 +19,17 @@ def images(count=3, size=(32, 32), seed=0):
 
 
 def plain_rollout(model, pixel_values, start_layer=0):
-    """Abnar and Zuidema's product of whole matrices, image by image; the CLS token's row."""
+    """Abnar and Zuidema's product of whole matrices, image by image; the rows that the head reads."""
+    reads, prefix = head_reads(model), patch_layout(model.config).num_prefix_tokens
     attentions = model(pixel_values, output_attentions=True).attentions[start_layer:]
     rows = []
     for image in range(len(pixel_values)):
         product = torch.eye(attentions[0].shape[-1])
         for attention in attentions:
             product = (0.5 * attention[image].mean(dim=0) + 0.5 * torch.eye(len(product))) @ product
-        rows.append(product[0])
+        patches = product[prefix:].mean(dim=0)
+        both = {"patches": patches, "cls and patches": (product[0] + patches) / 2}
+        rows.append(both.get(reads, product[0]))
     return torch.stack(rows)
 
 
