@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
@@ -20,7 +21,7 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.lean.attention import Attentions
+from hf_robustvit.lean.attention import KEPT, LEAN, Attentions
 from hf_robustvit.models.families import check_model_type, family_of
 from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
@@ -28,7 +29,9 @@ from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 
 logger = logging.getLogger(__name__)
 
-ATTENTIONS = ("eager", "lean", "auto")
+ATTENTIONS = ("eager", LEAN, "auto")
+MANY_TOKENS = 400  # from which recomputing the maps takes some percent of a step
+IMAGES_WITH_MAPS = 8
 _HEAD_NEEDED = "choose a checkpoint that was trained to classify, or fine-tune it on data with labels of your own"
 
 
@@ -136,7 +139,9 @@ def load_classifier(
         revision: Branch, tag or commit on the Hub; None is the main branch.
         attention: The attention function. "eager" computes the attention maps and can do everything. "lean" computes
             SDPA and recomputes the maps when they are explained, with less memory; it is first order only and takes
-            no attention dropout. "auto" is "lean", or "eager" where the model has attention dropout.
+            no attention dropout. "auto" chooses, and the log says why: "eager" where the model has attention
+            dropout, or weights in bfloat16 on a CPU; "lean_kept_maps", which is "lean" but for keeping what it
+            recomputes between two backward passes, for many tokens where memory allows; else "lean".
         dtype: Type of the weights; None is float32, regardless of the file's.
         id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
             the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so.
@@ -154,7 +159,8 @@ def load_classifier(
     config, weights, image_processor = read_checkpoint(name, revision)
     _check_size(image_processor, config, name)
     if attention == "auto":
-        attention = "eager" if config.attention_probs_dropout_prob else "lean"
+        attention, reason = _fastest_attention(config, _made_size(image_processor) or _pair(config.image_size), dtype)
+        logger.info(f"{name} gets the attention {attention!r}: {reason}.")
     model = _load_weights(
         name, config, weights, id2label, revision=revision, attn_implementation=attention, dtype=dtype or torch.float32
     )
@@ -212,17 +218,43 @@ def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, n
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
     if family_of(config).takes_any_size:
         return
-    made, needed = None, _pair(config.image_size)
-    if getattr(image_processor, "do_center_crop", False):
-        made = image_processor.crop_size
-    elif image_processor.do_resize:
-        made = image_processor.size
-    made = (made.get("height"), made.get("width")) if made else (None, None)
-    if None not in made and made != needed:
+    made, needed = _made_size(image_processor), _pair(config.image_size)
+    if made and made != needed:
         raise UserError(
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
             f"config.json says image_size {needed[0]}x{needed[1]}: correct the one that is wrong."
         )
+
+
+def _made_size(image_processor: BaseImageProcessor) -> tuple[int, int] | None:
+    """Height and width of what an image processor makes; None where these depend on the image."""
+    made = None
+    if getattr(image_processor, "do_center_crop", False):
+        made = image_processor.crop_size
+    elif image_processor.do_resize:
+        made = image_processor.size
+    return (made["height"], made["width"]) if made and made.get("height") and made.get("width") else None
+
+
+def _fastest_attention(config: PreTrainedConfig, size: tuple[int, int], dtype: torch.dtype | None) -> tuple[str, str]:
+    """The attention function that trains fastest within the memory there is, and why it is that one."""
+    if config.attention_probs_dropout_prob:
+        return "eager", "the model drops attention in training"
+    rows, columns = patch_layout(config).grid(*size)
+    tokens = rows * columns + patch_layout(config).num_prefix_tokens
+    on_gpu = torch.cuda.is_available()
+    free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+    # Two maps in float32 of each head and layer, as many as eager attention in bfloat16 needs.
+    maps = IMAGES_WITH_MAPS * 8 * config.num_hidden_layers * config.num_attention_heads * tokens**2
+    have_room = maps < free / 8  # much larger batches must fit too
+    found = (
+        f"{tokens} tokens, whose maps for {IMAGES_WITH_MAPS} images take {maps / 2**30:.2g} of {free / 2**30:.3g} GiB"
+    )
+    if dtype == torch.bfloat16 and not on_gpu and have_room:
+        return "eager", f"{found}; a CPU keeps maps in bfloat16 faster than it recomputes them"
+    if tokens >= MANY_TOKENS and have_room:
+        return KEPT, f"{found} and are kept"
+    return LEAN, f"{found} and are recomputed"
 
 
 def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) -> BaseImageProcessor:
