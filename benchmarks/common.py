@@ -100,14 +100,14 @@ class Step:
     label: str
     attention: str
     loss: Callable[[PreTrainedModel, Batch], torch.Tensor]
-    bf16: bool = False
+    dtype: torch.dtype = torch.float32  # of autocast
     checkpointing: bool = False
 
     def __call__(self, model: PreTrainedModel, batch: Batch) -> None:
         model.set_attn_implementation(self.attention)
         (model.activation_checkpointing_enable if self.checkpointing else model.activation_checkpointing_disable)()
         model.zero_grad()
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(DEVICE, self.dtype, enabled=self.dtype != torch.float32):
             loss = self.loss(model, batch)
         loss.backward()
 
@@ -150,10 +150,12 @@ STEPS = {
     "lean-libra": Step("RobustViT, lean, libra", "lean", _libra),
     "second-order": Step("RobustViT, eager, second order", "eager", _second_order),
     "authors": Step("RobustViT, the authors' procedure", "eager", authors_loss),
-    "plain-sdpa-bf16": Step("cross-entropy, SDPA, bf16 autocast", "sdpa", _plain, bf16=True),
-    "eager-bf16": Step("RobustViT, eager, bf16 autocast", "eager", _ours, bf16=True),
-    "lean-bf16": Step("RobustViT, lean, bf16 autocast", "lean", _ours, bf16=True),
-    "lean-libra-bf16": Step("RobustViT, lean, libra, bf16 autocast", "lean", _libra, bf16=True),
+    "plain-sdpa-bf16": Step("cross-entropy, SDPA, bf16 autocast", "sdpa", _plain, dtype=torch.bfloat16),
+    "eager-bf16": Step("RobustViT, eager, bf16 autocast", "eager", _ours, dtype=torch.bfloat16),
+    "lean-bf16": Step("RobustViT, lean, bf16 autocast", "lean", _ours, dtype=torch.bfloat16),
+    "lean-libra-bf16": Step("RobustViT, lean, libra, bf16 autocast", "lean", _libra, dtype=torch.bfloat16),
+    "eager-fp16": Step("RobustViT, eager, fp16 autocast", "eager", _ours, dtype=torch.float16),
+    "lean-fp16": Step("RobustViT, lean, fp16 autocast", "lean", _ours, dtype=torch.float16),
 }
 
 

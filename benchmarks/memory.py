@@ -48,6 +48,8 @@ def measure_here(name: str, size: str, batch_size: int, image_size: int, num_lay
     # A DINOv2 has a mask token that nothing trains.
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     model.zero_grad = lambda: torch._foreach_zero_(gradients)
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     before = memory()
     step(model, batch)
     return memory(peak=True) - before

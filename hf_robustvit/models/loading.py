@@ -1,6 +1,7 @@
 """Loading a classifier whose relevance map can be trained, and where the image patches sit among its tokens."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.lean.attention import Attentions
+from hf_robustvit.lean.attention import LEAN, Attentions
+from hf_robustvit.models.attention_choice import fastest_attention
 from hf_robustvit.models.families import check_model_type, family_of, image_config
 from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
 from hf_robustvit.models.resizing import resize_classifier
@@ -31,7 +33,7 @@ from hf_robustvit.models.zero_shot import PROMPT_TEMPLATE, saved_class_names
 
 logger = logging.getLogger(__name__)
 
-ATTENTIONS = ("eager", "lean", "auto")
+ATTENTIONS = ("eager", LEAN, "auto")
 _HEAD_NEEDED = "choose a checkpoint that was trained to classify, or fine-tune it on data with labels of your own"
 
 
@@ -144,7 +146,9 @@ def load_classifier(
         revision: Branch, tag or commit on the Hub; None is the main branch.
         attention: The attention function. "eager" computes the attention maps and can do everything. "lean" computes
             SDPA and recomputes the maps when they are explained, with less memory; it is first order only and takes
-            no attention dropout. "auto" is "lean", or "eager" where the model has attention dropout.
+            no attention dropout. "auto" chooses, and the log says why: "eager" where the model has attention
+            dropout, or weights in bfloat16 on a CPU; "lean_kept_maps", which is "lean" but for keeping what it
+            recomputes between two backward passes, for many tokens where memory allows; else "lean".
         dtype: Type of the weights; None is float32, regardless of the file's.
         id2label: The label set that is wanted, class index to name; None keeps the checkpoint's. When it differs from
             the checkpoint's, or the checkpoint has no head, the head is a new random one, and the log says so. A
@@ -170,9 +174,13 @@ def load_classifier(
     config, weights, image_processor = read_checkpoint(name, revision)
     _check_size(image_processor, config, name)
     if attention == "auto":
-        image = image_config(config)
-        dropout = getattr(image, "attention_probs_dropout_prob", None) or getattr(image, "attention_dropout", None)
-        attention = "eager" if dropout else "lean"
+        layout, size = (
+            patch_layout(config),
+            image_size or _made_size(image_processor) or image_config(config).image_size,
+        )
+        num_tokens = layout.num_prefix_tokens + math.prod(layout.grid(*_pair(size)))
+        attention, reason = fastest_attention(image_config(config), num_tokens, dtype)
+        logger.info(f"{name} gets the attention {attention!r}: {reason}.")
     how = {"revision": revision, "attn_implementation": attention, "dtype": dtype or torch.float32}
     if family_of(config).is_zero_shot:
         class_names = class_names or (id2label and [id2label[index] for index in range(len(id2label))])
@@ -244,17 +252,22 @@ def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, n
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
     if family_of(config).takes_any_size:
         return
-    made, needed = None, _pair(image_config(config).image_size)
-    if getattr(image_processor, "do_center_crop", False):
-        made = image_processor.crop_size
-    elif image_processor.do_resize:
-        made = image_processor.size
-    made = (made.get("height"), made.get("width")) if made else (None, None)
-    if None not in made and made != needed:
+    made, needed = _made_size(image_processor), _pair(image_config(config).image_size)
+    if made and made != needed:
         raise UserError(
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
             f"config.json says image_size {needed[0]}x{needed[1]}: correct the one that is wrong."
         )
+
+
+def _made_size(image_processor: BaseImageProcessor) -> tuple[int, int] | None:
+    """Height and width of what an image processor makes; None where these depend on the image."""
+    made = None
+    if getattr(image_processor, "do_center_crop", False):
+        made = image_processor.crop_size
+    elif image_processor.do_resize:
+        made = image_processor.size
+    return (made["height"], made["width"]) if made and made.get("height") and made.get("width") else None
 
 
 def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) -> BaseImageProcessor:

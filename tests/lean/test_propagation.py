@@ -1,5 +1,7 @@
 """Lean attention against eager attention, the authors' numbers and finite differences; what it keeps and refuses."""
 
+from types import SimpleNamespace
+
 import golden_numbers
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hf_robustvit import load_classifier
 from hf_robustvit.errors import UserError
 from hf_robustvit.lean import propagation as lean
-from hf_robustvit.lean.attention import LeanAttention
+from hf_robustvit.lean.attention import LeanAttention, _PlainAttention
 from hf_robustvit.losses import GradMaskLoss, RobustViTLoss, RRRLoss
 from hf_robustvit.relevance import explain
 from hf_robustvit.relevance.gae import propagate
@@ -244,3 +246,50 @@ def test_loading_with_an_attention_function(asked, dropout, given, tmp_path):
     model, _ = load_classifier(tmp_path, attention=asked)
     assert model.config._attn_implementation == given
     assert explain(model, batch()[0]).relevance.amax() == 1
+
+
+@pytest.mark.parametrize(
+    ("image_size", "dtype", "free", "given"),
+    [
+        (160, None, 2**36, "lean_kept_maps"),  # 401 tokens
+        (160, None, 2**26, "lean"),
+        (32, None, 2**36, "lean"),
+        (32, torch.bfloat16, 2**36, "eager"),
+        (160, torch.bfloat16, 2**26, "lean"),
+    ],
+)
+def test_the_attention_is_chosen_by_tokens_precision_and_memory(image_size, dtype, free, given, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    tiny_model("vit", image_size=image_size).save_pretrained(tmp_path)
+    model, _ = load_classifier(tmp_path, attention="auto", dtype=dtype)
+    assert model.config._attn_implementation == given
+
+
+def test_kept_maps_change_no_number():
+    kept, recomputed = (gradients(model_with(attention)) for attention in ("lean_kept_maps", "lean"))
+    assert kept[0] == recomputed[0]
+    assert all(torch.equal(kept[1][name], gradient) for name, gradient in recomputed[1].items())
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda x: x):
+        RobustViTLoss()(model_with("lean_kept_maps"), *batch())
+    assert len([shape for shape in kept if len(shape) == 4 and shape[-1] == 17]) == 6, "two of each layer"
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2**19])
+def test_plain_products_in_bfloat16_are_sdpa(at_a_time, monkeypatch):
+    monkeypatch.setitem(lean.ATTENTIONS_AT_A_TIME, "cpu", at_a_time)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value, outer = torch.randn(4, 2, 3, 9, 8, dtype=torch.float64, generator=generator)
+    wanted_inputs = [tensor.requires_grad_() for tensor in (query[:, :, :4], key, value)]
+    wanted = torch.nn.functional.scaled_dot_product_attention(*wanted_inputs, scale=0.3)
+    inputs = [tensor.detach().bfloat16().requires_grad_() for tensor in wanted_inputs]
+    found = _PlainAttention.apply(*inputs, 0.3)
+    pairs = [(found, wanted)]
+    outer = outer[:, :, :4]
+    pairs += zip(
+        torch.autograd.grad(found, inputs, outer.bfloat16()),
+        torch.autograd.grad(wanted, wanted_inputs, outer),
+        strict=True,
+    )
+    assert all(golden_numbers.relative_error(one.detach().double(), other.detach()) < 0.01 for one, other in pairs)
