@@ -87,12 +87,15 @@ def class_name(folder: str) -> str:
     return name
 
 
-def read_overrides(file: Path) -> dict[str, dict[str, float]]:
-    """Concept -> weight by class folder, from a file as this module describes it.
+def read_overrides(path: str | None) -> dict[str, dict[str, float]]:
+    """Concept -> weight by class folder, from a file as this module describes it; without one there are none.
 
     Raises:
         UserError: It cannot be read, or an entry is of another form.
     """
+    if not path:
+        return {}
+    file = Path(path)
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ class TextMasker:
 
     def __init__(self, options: TextOptions, device: torch.device | str = "cpu"):
         self.options = options
-        self.overrides = read_overrides(Path(options.prompts)) if options.prompts else {}
+        self.overrides = read_overrides(options.prompts)
         self.detector = Detector(options.detector, options.detector_revision, device, options.dtype)
         self.segmenter = (
             None
