@@ -70,7 +70,8 @@ class TextMasker:
         rivals = {self._rival(image_id) for image_id in image_ids}
         if self.options.null_prompt == OTHER_CLASS and rivals == {None}:
             logger.warning(
-                "There is one class, so no other's name can be looked for in its place: give one with --null_prompt."
+                "All classes have the same prompt, so there is no other one to look for in its place: give one with "
+                "--null_prompt."
             )
         for concept in {*chain(*self.prompts.by_class.values()), *rivals} - {None}:
             self.detector.check(concept)
