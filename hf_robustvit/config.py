@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from transformers.utils import ExplicitEnum, is_torch_xla_available
 from hf_robustvit import paper
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.flags.finetune import MethodSettings
+from hf_robustvit.losses import LOSSES
 from hf_robustvit.relevance import check_training_method
 
 
@@ -194,10 +195,12 @@ class RobustViTConfig(MethodSettings, TrainingArguments):
         if new_head:
             settings.update(classification_target="label", learning_rate=paper.NEW_HEAD_LEARNING_RATE)
             source = "for a new head"
+        used = {"learning_rate", *(field.name for field in fields(LOSSES[self.method]))}
         for name, value in settings.items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-                logger.info("%s was left out and is set to %s (%s).", name, value, source)
+                if name in used:
+                    logger.info("%s was left out and is set to %s (%s).", name, value, source)
 
 
 def check_settings(config: RobustViTConfig, model: nn.Module, own_metrics: bool = False) -> None:

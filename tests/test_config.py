@@ -45,6 +45,14 @@ def test_a_model_of_the_paper_takes_its_settings_and_the_log_says_so(model, lear
     assert f"learning_rate was left out and is set to {learning_rate} (the paper's for " in caplog.text
 
 
+def test_what_the_loss_has_no_use_for_is_not_told(caplog):
+    config = parse("--method", "finetune")
+    with caplog.at_level(logging.INFO):
+        config.complete("facebook/deit-base-patch16-224")
+    assert "learning_rate was left out" in caplog.text
+    assert "temperature" not in caplog.text and "classification_target" not in caplog.text
+
+
 def test_what_is_given_is_kept():
     config = parse("--learning_rate", "1e-5", "--temperature", "2", "--lambda_background", "7", "--second_order")
     config.complete("facebook/deit-base-patch16-224")

@@ -155,7 +155,7 @@ def test_a_folder_with_masks_tells_whether_the_model_changed(workshop, tmp_path,
     assert f"{result['deletion']:.2f}" in section and "perfect map" not in section
 
 
-def test_faithfulness_is_measured_where_it_is_asked_for_and_then_kept(workshop, tmp_path, caplog, monkeypatch):
+def test_faithfulness_is_measured_where_it_is_asked_for_and_then_kept(workshop, tmp_path, caplog, monkeypatch, capsys):
     folder = with_masks(workshop, tmp_path / "masked")
     caplog.set_level("INFO")
     flags = ("--dataset", folder, workshop / "pets", "--model", workshop / "after", "--batch_size", 60)
@@ -165,7 +165,10 @@ def test_faithfulness_is_measured_where_it_is_asked_for_and_then_kept(workshop, 
     assert [plain[figure] for figure in figures] == [None] * 3 and plain["ece_ci95"][0] <= plain["ece"]
     assert 0 <= plain["rank_accuracy"] <= 100 and 0 <= plain["pointing_game"] <= 100
 
+    capsys.readouterr()
     evaluate(workshop, tmp_path / "out", *flags, "--faithfulness")
+    header = capsys.readouterr().out.splitlines()[0]
+    assert all(figure in header for figure in figures)
     assert "masked has no SaCo" in caplog.text and "pets has no" not in caplog.text
     asked = json.loads((tmp_path / "out" / "masked.json").read_text())
     predictions = pd.read_parquet(tmp_path / "out" / "masked.predictions.parquet")

@@ -277,6 +277,11 @@ def write_trimaps(folder):
         trimap.save(path)
 
 
+def move_masks(folder):
+    (folder / "masks").rename(folder / "other")
+    return ("--masks", "other")
+
+
 def break_image(folder):
     (folder / "images" / "ant" / "0.png").write_bytes(b"no picture")
     return ()
@@ -310,7 +315,23 @@ def break_image(folder):
         (lambda folder: ("--input_size", "50"), r"--input_size is 50: give a multiple of the model's patch size, 8x8"),
         (lambda folder: ("--image_size", "48"), r"size at which TokenCut makes masks.* give .* as --input_size"),
         (lambda folder: ("--finetuned_share", "1.5"), r"--finetuned_share is 1\.5: give a share above 0 and up to 1"),
-        (lambda folder: ("--finetuned_share", "0.5"), r"--finetuned_share mixes in .*head knows other classes"),
+        (
+            lambda folder: ("--finetuned_share", "0.5"),
+            r"--finetuned_share mixes in .*head knows other classes.* show: pass --finetuned_share 1\.",
+        ),
+        (
+            lambda folder: ("--saliency_model", "n.onnx"),
+            r"--saliency_model is not used by --masks annotated: leave it",
+        ),
+        (
+            lambda folder: ("--masks", "tokencut", "--detector", "X"),
+            r"--detector is not used by --masks tokencut: leave it out, or pass --masks text",
+        ),
+        (
+            lambda folder: ("--dataset", folder / "images", "--masks", "box"),
+            r"--masks box alters the photos' own masks",
+        ),
+        (move_masks, r"--masks other .* has no folder 'masks': put the masks into .*data/masks/<class>"),
     ],
 )
 def test_each_mistake_is_one_sentence(folder, model_dir, tmp_path, mistake, sentence, monkeypatch, capsys):

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from mask_images import colour_features, photograph, save_backbone
 from PIL import Image
+from tiny_onnx import save_saliency
+from tiny_text_models import save_text_model
 
 import run_masks
 from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
@@ -121,6 +124,9 @@ def test_other_settings_do_not_mix_with_what_is_there(photos, backbone, tmp_path
     make_masks(photos, tmp_path / "out", "--backbone", backbone)
     with pytest.raises(UserError, match="out holds masks made with tau 0.2, now it is 0.3: name another output"):
         make_masks(photos, tmp_path / "out", "--backbone", backbone, "--tau", 0.3)
+    network = save_saliency(tmp_path / "net.onnx")
+    with pytest.raises(UserError, match="made with source 'tokencut', now it is 'saliency': name another output"):
+        make_masks(photos, tmp_path / "out", "--saliency_model", network)
 
 
 def test_two_images_that_would_share_a_mask(photos, backbone, tmp_path, by_colour):
@@ -163,6 +169,40 @@ def test_boxes_of_other_images_end_the_run(photos, tmp_path, name, sentence):
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"--boxes .*boxes.json: {sentence}"):
         make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json")
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (("--source", "saliency"), "Masks from saliency need --saliency_model"),
+        (("--saliency_model", "none.onnx"), "--saliency_model: there is no file none.onnx"),
+        (("--source", "boxes"), "--source boxes needs --boxes"),
+        (("--boxes", "none.json"), "--boxes none.json cannot be read"),
+        (("--source", "text", "--prompts", "none.yaml"), "--prompts none.yaml cannot be read"),
+        (("--source", "text"), "the class folder '0001' says no name"),
+        (("--backbone", "facebook/dino-vitb16"), "--backbone: 'facebook/dino-vitb16' cannot be loaded: .*OFFLINE"),
+        (("--backbone", "facebook/dino-vitb61"), "--backbone: there is no 'face.*Did you mean facebook/dino-vitb16"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(photos, tmp_path, flags, sentence, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (photos / "images/dog").rename(photos / "images/0001")
+    for further in ((), ("--dry_run", True)):
+        if "'0001'" not in sentence or further:  # the run itself would first load the detector, which is not here
+            with pytest.raises(UserError, match=sentence):
+                make_masks(photos, tmp_path / "out", *flags, *further)
+
+
+def test_a_dry_run_refuses_boxes_and_files_that_do_not_fit(photos, tmp_path):
+    content = {"images": [{"id": 1, "file_name": "x/0.png", "width": 80, "height": 60}]}
+    content["annotations"] = [{"image_id": 1, "bbox": [1, 1, 4, 4]}]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="boxes.json: none of its 1 names .* is that of one of the 6 images"):
+        make_masks(photos, tmp_path / "out", "--boxes", tmp_path / "boxes.json", "--dry_run", True)
+    photograph()[0].save(photos / "images/cat/0.bmp")
+    with pytest.raises(UserError, match="cat/0.bmp and cat/0.png would share one mask"):
+        make_masks(photos, tmp_path / "out", "--backbone", "cutouts-vit", "--dry_run", True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -250,9 +290,15 @@ def test_a_batch_of_nothing(photos, tmp_path):
         make_masks(photos, tmp_path / "out", "--batch_size", 0)
 
 
-def test_two_processes_leave_what_one_leaves(photos, backbone, tmp_path):
+@pytest.mark.parametrize("source", ["tokencut", "text"])
+def test_two_processes_leave_what_one_leaves(photos, backbone, tmp_path, source):
     out, alone = tmp_path / "out", tmp_path / "alone"
-    flags = ["--images", photos / "images", "--image_size", 80, "--backbone", backbone, "--min_eigen_gap", 0]
+    flags = ["--images", photos / "images", "--source", source, "--batch_size", 1]
+    if source == "tokencut":
+        flags += ["--image_size", 80, "--backbone", backbone, "--min_eigen_gap", 0]
+    else:
+        models = [save_text_model(kind, tmp_path / kind) for kind in ("grounding-dino", "sam2")]
+        flags += ["--detector", models[0], "--segmenter", models[1], "--max_area", 1, "--max_components", 9999]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", 2, "--num_machines", 1]
     command += ["--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -263,6 +309,7 @@ def test_two_processes_leave_what_one_leaves(photos, backbone, tmp_path):
         assert done.stdout.count("masks accepted") == 1
     reports = [json.loads((folder / "masks.json").read_text()) for folder in (out, alone)]
     assert reports[0]["images"].keys() == reports[1]["images"].keys() and len(reports[0]["images"]) == 6
+    assert sum("area" in record for record in reports[0]["images"].values()) >= 4
     assert files(out) == files(alone)
     for name in files(out) - {"masks.json", "contact_sheet.png"}:
         np.testing.assert_array_equal(Image.open(out / name), Image.open(alone / name))

@@ -255,6 +255,12 @@ def load_training_pairs(
         pairs = source.without_pictures() if streaming else source.rows()
         return take_masks(pairs, masks_dir) if masks_dir else pairs
     if os.path.isdir(name):
+        if masks in MASK_CONTROLS and masks != "whole" and not os.path.isdir(os.path.join(name, "masks")):
+            raise UserError(
+                f"--masks {masks} alters the photos' own masks, and {name} has no folder 'masks': put the masks into "
+                f"{os.path.join(name, 'masks')}/<class> (run_masks.py makes some) and the photos into images/<class> "
+                "beside it."
+            )
         return load_image_mask_folder(
             name,
             images_dir=images_dir,

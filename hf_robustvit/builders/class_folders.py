@@ -91,7 +91,7 @@ class ClassFolderConfig(datasets.BuilderConfig):
         empty = [folder for folder in self.classes if folder not in self.folders]
         if empty:
             logger.warning(
-                "%s: %d of its %d classes have no image in %s (first: %s).",
+                "%s: %d of its %d class folders have no image in %s (first: %s).",
                 self.name,
                 len(empty),
                 len(self.classes),

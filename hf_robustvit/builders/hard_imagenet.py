@@ -42,6 +42,11 @@ class HardImageNetConfig(ClassFolderConfig):
         masks = [
             entry for entry in visible_entries(self.root, self.root) if entry.name.lower().endswith(IMAGE_SUFFIXES)
         ]
+        if not masks:
+            raise UserError(
+                f"--dataset {self.name}: {self.data_dir} has no folder {self.folder_names[0]} with masks. Expected "
+                f"{self.expected}, both in the folder that --data_dir names."
+            )
         rows, missing = [], []
         for mask in masks:
             wnid, _, name = normalised(mask.name).partition("_")
@@ -51,10 +56,10 @@ class HardImageNetConfig(ClassFolderConfig):
                 continue
             refuse_escape(path, images_root)
             rows.append(LabelledImage(f"{wnid}/{name}", wnid, file_at(path), {"mask": file_at(mask.path)}))
-        if missing or not rows:
+        if missing:
             raise UserError(
                 f"--dataset {self.name}: {len(missing)} of {len(masks)} masks in {self.root} have no image "
-                f"<wnid>/<name> in {images_root}{f' (first: {missing[0]})' if missing else ''}. Expected "
+                f"<wnid>/<name> in {images_root} (first: {missing[0]}). Expected "
                 f"{self.expected}, both in the folder that --data_dir names."
             )
         return rows

@@ -66,8 +66,19 @@ logger = logging.getLogger(__name__)
 def main(
     arguments: FinetuneArguments, config: RobustViTConfig, gate: QualityGate, reading: MaskReading, *mask_options: Any
 ) -> None:
-    """Fine-tune, and print the validation figures before and after."""
+    """Fine-tune, and print the validation figures before and after.
+
+    Raises:
+        UserError: As `finetune`, or flags are given of a source of masks that is not asked for.
+    """
     logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
+    for source in SOURCES:
+        flags = changed_settings(options_of(source, mask_options))
+        if flags and source != arguments.masks:
+            raise UserError(
+                f"--{next(iter(flags))} is not used by --masks {arguments.masks}: leave it out, or pass --masks "
+                f"{source}."
+            )
     pairs = load_training_pairs(
         *(arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks),
         *(arguments.ignore_unlabelled, arguments.streaming),
@@ -186,7 +197,7 @@ def prepare(
     if new_head and arguments.finetuned_share < 1:
         raise UserError(
             f"--finetuned_share mixes in the weights of {arguments.model}, whose head knows other classes than these "
-            "images show: leave it out."
+            "images show: pass --finetuned_share 1."
         )
     check_settings(config, model)
     if repository and config.process_index == 0 and not arguments.dry_run:

@@ -18,9 +18,10 @@ from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.flags.masks import MaskArguments
 from hf_robustvit.masks import SOURCES, BoxMasks, MaskFolder, QualityGate, options_of
 from hf_robustvit.masks.contact_sheet import contact_sheet
-from hf_robustvit.masks.folder import summary
-from hf_robustvit.masks.text_models import KNOWN, OUTLINING
-from hf_robustvit.models.files import KNOWN_MODELS, read_model_config, weights_to_download
+from hf_robustvit.masks.folder import Masker, summary
+from hf_robustvit.masks.prompts import Prompts, read_overrides
+from hf_robustvit.masks.text_models import OUTLINING
+from hf_robustvit.models.files import read_model_config, weights_to_download
 
 
 BOXES = "boxes"  # the source that is no network, and needs a file instead
@@ -39,22 +40,35 @@ def main(arguments: MaskArguments, gate: QualityGate, reading: MaskReading, *mas
     state.destroy_process_group()  # several processes part before they exit
 
 
-def _boxes(arguments: MaskArguments) -> BoxMasks:
+def _masker(arguments: MaskArguments, source: str, mask_options: Sequence[Any], device: torch.device) -> Masker:
+    if source != BOXES:
+        return SOURCES[source].masker(options_of(source, mask_options), device)
     if not arguments.boxes:
         raise UserError("--source boxes needs --boxes: give a COCO .json file, a Pascal VOC .xml file or a folder.")
     return BoxMasks(arguments.boxes)
 
 
 def _plan(
-    arguments: MaskArguments, source: str, image_ids: list[str], mask_options: Sequence[Any], gate: QualityGate
+    arguments: MaskArguments,
+    source: str,
+    image_ids: list[str],
+    mask_options: Sequence[Any],
+    gate: QualityGate,
+    device: torch.device,
 ) -> str:
-    """What a run would download and make."""
-    lines = []
-    for flag in SOURCES[source].networks if source != BOXES else ():
+    """What a run would download and make; it refuses what can be seen to fail without the download."""
+    lines, networks = [], {} if source == BOXES else SOURCES[source].networks
+    masker = None if networks else _masker(arguments, source, mask_options, device)
+    missing = MaskFolder(arguments.output_dir, masker.settings if masker else {}, gate).missing(image_ids)
+    if source == BOXES:
+        masker.check(image_ids)
+    if source == "text":
+        Prompts(image_ids, read_overrides(options_of(source, mask_options).prompts))
+    for flag, known in networks.items():
         options = options_of(source, mask_options)
         name, revision = getattr(options, flag), getattr(options, f"{flag}_revision")
         try:
-            config = read_model_config(name, revision, KNOWN.get(flag, KNOWN_MODELS))  # refuses what cannot be had
+            config = read_model_config(name, revision, known)  # refuses what cannot be had
             size = weights_to_download(name, revision)
         except UserError as error:
             raise UserError(str(error).replace("--model:", f"--{flag}:", 1)) from error
@@ -62,7 +76,6 @@ def _plan(
         lines.append(f"--{flag} {name}: {found}.")
         if config.get("model_type") in OUTLINING:
             break
-    missing = MaskFolder(arguments.output_dir, {}, gate).missing(image_ids)
     lines.append(
         f"{len(missing)} of {len(image_ids)} masks would be made in {arguments.output_dir}. Nothing was made."
     )
@@ -115,11 +128,8 @@ def make_masks(
         rows = rows.add_column("other", find_masks(rows["image_id"], arguments.agree_with))
         rows = rows.cast_column("other", datasets.Image(decode=False))
     if arguments.dry_run:
-        return _plan(arguments, source, rows["image_id"][:], mask_options, gate)
-    if source == BOXES:
-        masker = _boxes(arguments)
-    else:
-        masker = SOURCES[source].masker(options_of(source, mask_options), state.device)
+        return _plan(arguments, source, rows["image_id"][:], mask_options, gate, state.device)
+    masker = _masker(arguments, source, mask_options, state.device)
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
     records = folder.fill(rows, masker, arguments.batch_size, reading)
     sheet = Path(arguments.output_dir) / "contact_sheet.png"

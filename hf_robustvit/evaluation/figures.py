@@ -67,6 +67,8 @@ FIGURES: dict[str, Figure] = {
     "top1_oracle": Figure("R@1, oracle", "hit"),
 }
 CHANGE_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.tells_of_change)
+# What `faithfulness.measure` gives.
+FAITHFULNESS_FIGURES = ("relevance_in_mask_occlusion", "saco", "foreground_sensitivity")
 SEGMENTATION_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.kind == "counts")
 
 

@@ -106,6 +106,7 @@ def match_classes(
     imagenet_indices: Mapping[str, tuple[int, ...]] | None,
     config: PretrainedConfig,
     decision: Decision = "first",
+    can_be_renamed: bool = True,
 ) -> LabelSpace:
     """Find a data set's classes among a model's.
 
@@ -116,6 +117,7 @@ def match_classes(
             or wnids with the classes of an ImageNet model.
         config: The model's configuration.
         decision: As in `BenchmarkRows`.
+        can_be_renamed: Whether the classes are the user's own to name, for messages.
 
     Raises:
         UserError: The data set needs an ImageNet model and this is not one, it has classes the model does not know, or
@@ -139,10 +141,11 @@ def match_classes(
 
     missing = [class_name for class_name in class_names if class_name not in known]
     if missing:
+        renamed = f"name the classes as the model does ({', '.join(map(repr, list(known)[:3]))}, ...) or "
         raise UserError(
             f"--dataset {dataset}: {len(missing)} of its {len(class_names)} classes are not among the "
-            f"{config.num_labels} classes of the model, the first is {missing[0]!r}; name the classes as the model "
-            f"does ({', '.join(map(repr, list(known)[:3]))}, ...) or give a model with these classes."
+            f"{config.num_labels} classes of the model, the first is {missing[0]!r}; "
+            f"{renamed if can_be_renamed else ''}give a model with these classes."
         )
     if imagenet_indices is None:
         indices = tuple((class_named(each, known, config, f"--dataset {dataset}"),) for each in class_names)

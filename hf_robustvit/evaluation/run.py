@@ -57,7 +57,8 @@ class BenchmarkData:
         space = None
         if "label" in found.rows.column_names:
             class_names = found.rows.features["label"].names
-            space = match_classes(found.name, class_names, found.imagenet_indices, config, found.decision)
+            known, own = found.imagenet_indices, found.is_own_folder
+            space = match_classes(found.name, class_names, known, config, found.decision, can_be_renamed=own)
         same = ("name", "rows", "tests_masks", "is_own_folder", "reading", "render", "left_out", "whole", "ablates")
         return cls(label_space=space, **{name: getattr(found, name) for name in same})
 

@@ -27,7 +27,7 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
     """
     names = run.data.rows.features["absent_class"].names
     indices = {wnid: (index,) for index, wnid in enumerate(WNIDS)}
-    space = match_classes(run.data.name, names, indices, run.checkpoint.model.config)
+    space = match_classes(run.data.name, names, indices, run.checkpoint.model.config, can_be_renamed=False)
     labels = torch.tensor(run.data.rows["absent_class"][:])
     absent = torch.tensor(space.first_indices)[labels].to(run.accelerator.device)  # (images,)
 

@@ -19,7 +19,7 @@ EXPERIMENTS = (
 class ExperimentArguments:
     """Which experiments, on what."""
 
-    names: list[str] = HfArg(help=f"all, or some of: {', '.join(EXPERIMENTS)}.")
+    names: list[str] = HfArg(help=f"all, or some of: {', '.join(EXPERIMENTS)}. Written first, they need no --names.")
     suite: str = HfArg(
         default="imagenet",
         help="imagenet as in the paper; cutouts, which needs no data and no GPU; or a folder of your own that holds "

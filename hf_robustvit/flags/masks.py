@@ -155,8 +155,13 @@ class QualityGate:
     def __post_init__(self):
         for threshold in fields(self):
             value = getattr(self, threshold.name)
-            if value < 0:
-                raise UserError(f"--{threshold.name} must not be negative, found {value}.")
+            if not value >= 0:  # nor nan, which would switch its test off
+                raise UserError(f"--{threshold.name} must be a number that is not negative, found {value}.")
+        for name in ("min_agreement", "min_score", "min_shared"):
+            if getattr(self, name) > 1:
+                raise UserError(
+                    f"--{name} must not be above 1, found {getattr(self, name)}: no mask could be accepted."
+                )
         if not self.min_area <= self.max_area <= 1:
             raise UserError(
                 f"--min_area and --max_area must be shares of the image with min_area <= max_area <= 1, found "

@@ -12,12 +12,16 @@ from transformers import MODEL_MAPPING, PreTrainedModel
 
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
+from hf_robustvit.flags.masks import TokenCutOptions
 from hf_robustvit.models.families import family_of, image_config
 from hf_robustvit.models.files import commit_of, model_source, reading_model
 from hf_robustvit.models.loading import is_head, read_checkpoint
 
 
 logger = logging.getLogger(__name__)
+
+# Suggested where there is no such backbone.
+BACKBONES = (TokenCutOptions.backbone, "facebook/dinov2-base", "facebook/vit-msn-base", "cutouts-vit")
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
         UserError: If it cannot be loaded, is not a plain ViT, or lacks weights.
     """
     try:
-        config, weights, processor = read_checkpoint(name, revision)
+        config, weights, processor = read_checkpoint(name, revision, BACKBONES)
         family, image_tower = family_of(config), image_config(config)
         if type(image_tower) not in MODEL_MAPPING:
             raise UserError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from hf_robustvit.data import PairError, read_pair
@@ -48,7 +49,7 @@ def contact_sheet(
     sheet = Image.new("RGB", (min(COLUMNS, len(tiles)) * THUMBNAIL, height), "white")
     if top:
         title = f"{len(tiles)} of {len(dataset)} shown"
-        ImageDraw.Draw(sheet).text((3, 3), title, fill="black", font=ImageFont.load_default(size=12))
+        ImageDraw.Draw(sheet).text((3, 3), title, fill="black", font=caption_font(12))
     for index, tile in enumerate(tiles):
         sheet.paste(tile, (index % COLUMNS * THUMBNAIL, top + index // COLUMNS * (THUMBNAIL + CAPTION)))
     sheet.save(path)
@@ -70,11 +71,16 @@ def _tile(row: dict, record: dict[str, Any], root: Path) -> Image.Image:
         image = Image.composite(image, image.point(lambda value: value // 4), mask)
     tile.paste(image, (3, 3))
     colour = GREEN if record["accepted"] else RED
-    drawing, font = ImageDraw.Draw(tile), ImageFont.load_default(size=10)
+    drawing, font = ImageDraw.Draw(tile), caption_font(9)
     verdict = textwrap.wrap(record["reason"] or "accepted", CHARACTERS, max_lines=3, placeholder=" ...")
     for line, text in enumerate([shortened(row["image_id"], font, THUMBNAIL - 6), *verdict]):
         drawing.text((3, THUMBNAIL + 13 * line), text, fill=colour, font=font)
     return tile
+
+
+def caption_font(size: float) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib and has accents and other alphabets; Pillow's own font has neither."""
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def shortened(name: str, font: ImageFont.FreeTypeFont, width: float) -> str:

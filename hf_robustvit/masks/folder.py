@@ -75,7 +75,8 @@ class MaskFolder:
         if self.report_path.exists():
             report = json.loads(self.report_path.read_text(encoding="utf-8"))
             self.made, earlier = report.get("made", self.made), report.get("settings", {})
-            changed = sorted(key for key, value in settings.items() if earlier.get(key) != value)
+            changed = [key for key, value in settings.items() if earlier.get(key) != value]
+            changed.sort(key=lambda key: (key != "source", key))
             if changed:
                 raise UserError(
                     f"{self.root} holds masks made with {changed[0]} {earlier.get(changed[0])!r}, now it is "
@@ -108,10 +109,9 @@ class MaskFolder:
         image_ids = rows["image_id"][:]
         if hasattr(masker, "check"):
             masker.check(image_ids)
-        self._refuse_shared_files(image_ids)
+        todo = self.missing(image_ids)
         if state.is_main_process:
             self._write_report({})  # an interrupted folder knows its settings
-        todo = self.missing(image_ids)
         state.wait_for_everyone()  # nobody writes before everybody has looked
         unreadable, began = [], time.perf_counter()
         mine = todo[state.process_index :: state.num_processes]
@@ -132,7 +132,12 @@ class MaskFolder:
         return json.loads(self.report_path.read_text(encoding="utf-8"))["images"]
 
     def missing(self, image_ids: list[str]) -> list[int]:
-        """The positions of the images that have no mask here yet."""
+        """The positions of the images that have no mask here yet.
+
+        Raises:
+            UserError: Two images would have their mask in one file.
+        """
+        self._refuse_shared_files(image_ids)
         return [row for row, image_id in enumerate(image_ids) if self._find(image_id) is None]
 
     def _make(self, rows: list[dict], masker: Masker) -> list[tuple[str, str]]:

@@ -9,7 +9,9 @@ without folders:
 """
 
 import logging
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -87,18 +89,30 @@ def class_name(folder: str) -> str:
     return name
 
 
-def read_overrides(file: Path) -> dict[str, dict[str, float]]:
-    """Concept -> weight by class folder, from a file as this module describes it.
+def read_overrides(path: str | None) -> dict[str, dict[str, float]]:
+    """Concept -> weight by class folder, from a file as this module describes it; without one there are none.
 
     Raises:
         UserError: It cannot be read, or an entry is of another form.
     """
+    if not path:
+        return {}
+    file = Path(path)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content, lines = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        raise UserError(
+            f"--prompts {file} cannot be read as YAML (line {error.problem_mark.line + 1}: {error.problem}): correct "
+            "it there or above."
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--prompts {file} cannot be read: {error}") from error
+        raise UserError(f"--prompts {file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"--prompts {file} needs lines `class folder: its name`, found {type(content).__name__}.")
+    times = Counter(folder.value for folder, _ in lines.value)
+    if repeated := [folder for folder in times if times[folder] > 1]:
+        raise UserError(f"--prompts {file} has {times[repeated[0]]} lines for {repeated[0]!r}: keep one of them.")
     return {_key(file, folder): _weights(file, folder, entry) for folder, entry in content.items()}
 
 
@@ -117,7 +131,7 @@ def _weights(file: Path, folder: str, entry: Any) -> dict[str, float]:
     entry = [entry] if isinstance(entry, str) else entry
     entry = dict.fromkeys(entry, 1.0) if isinstance(entry, list) and all(isinstance(c, str) for c in entry) else entry
     valid = isinstance(entry, dict) and all(
-        isinstance(concept, str) and plain(concept) and type(weight) in (int, float) and weight == weight
+        isinstance(concept, str) and plain(concept) and type(weight) in (int, float) and math.isfinite(weight)
         for concept, weight in entry.items()
     )
     if not valid:

@@ -1,32 +1,36 @@
 """What makes masks of the images themselves: `--source` of run_masks.py and `--masks` of run_finetune.py choose it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
 from hf_robustvit.flags.masks import SaliencyOptions, TextOptions, TokenCutOptions
+from hf_robustvit.masks.backbone import BACKBONES
 from hf_robustvit.masks.folder import Masker
 from hf_robustvit.masks.saliency import SaliencyMasks
 from hf_robustvit.masks.text import TextMasker
+from hf_robustvit.masks.text_models import KNOWN
 from hf_robustvit.masks.tokencut import TokenCut
 
 
 class Source(NamedTuple):
     """A masker, made of its settings and the device it runs on; and the dataclass of these settings, its flags.
 
-    `networks` names those of the settings that may be models on the Hub; each has a setting <name>_revision beside it.
+    `networks` are those of the settings that may be models on the Hub, each with the models that are suggested for it;
+    it has a setting <name>_revision beside it.
     """
 
     options: type
     masker: Callable[[Any, torch.device], Masker]
-    networks: tuple[str, ...] = ()
+    networks: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 # Under the names of `flags.masks.MADE_MASKS`.
 SOURCES = {
-    "tokencut": Source(TokenCutOptions, TokenCut, ("backbone",)),
-    "text": Source(TextOptions, TextMasker, ("detector", "segmenter")),
+    "tokencut": Source(TokenCutOptions, TokenCut, {"backbone": BACKBONES}),
+    "text": Source(TextOptions, TextMasker, KNOWN),
     "saliency": Source(SaliencyOptions, SaliencyMasks),
 }
 

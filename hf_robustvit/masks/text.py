@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ class TextMasker:
 
     def __init__(self, options: TextOptions, device: torch.device | str = "cpu"):
         self.options = options
-        self.overrides = read_overrides(Path(options.prompts)) if options.prompts else {}
+        self.overrides = read_overrides(options.prompts)
         self.detector = Detector(options.detector, options.detector_revision, device, options.dtype)
         self.segmenter = (
             None
@@ -71,7 +70,8 @@ class TextMasker:
         rivals = {self._rival(image_id) for image_id in image_ids}
         if self.options.null_prompt == OTHER_CLASS and rivals == {None}:
             logger.warning(
-                "There is one class, so no other's name can be looked for in its place: give one with --null_prompt."
+                "All classes have the same prompt, so there is no other one to look for in its place: give one with "
+                "--null_prompt."
             )
         for concept in {*chain(*self.prompts.by_class.values()), *rivals} - {None}:
             self.detector.check(concept)

@@ -25,7 +25,7 @@ from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.lean.attention import LEAN, Attentions
 from hf_robustvit.models.attention_choice import fastest_attention
 from hf_robustvit.models.families import check_model_type, family_of, image_config
-from hf_robustvit.models.files import find_model_file, model_source, read_model_config, reading_model
+from hf_robustvit.models.files import KNOWN_MODELS, find_model_file, model_source, read_model_config, reading_model
 from hf_robustvit.models.resizing import resize_classifier
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 from hf_robustvit.models.zero_shot import PROMPT_TEMPLATE, saved_class_names
@@ -219,14 +219,19 @@ def classifier_config(name_or_path: str | os.PathLike, revision: str | None = No
 
 
 def read_checkpoint(
-    name: str, revision: str | None
+    name: str, revision: str | None, known: Sequence[str] = KNOWN_MODELS
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor] | None, BaseImageProcessor]:
     """A model's configuration, the weights that were converted on the way (timm's), and its image processor.
+
+    Args:
+        name: As for `load_classifier`.
+        revision: Branch, tag or commit on the Hub.
+        known: Names that are suggested where there is no such model.
 
     Raises:
         UserError: These files are unusable, as for `load_classifier`.
     """
-    config_dict = read_model_config(name, revision)
+    config_dict = read_model_config(name, revision, known)
     if is_timm_config(config_dict):
         config, weights, image_processor = read_timm_model(config_dict, name, revision)
     else:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hf_robustvit.evaluation.combined import COMBINED, compare_combined
 from hf_robustvit.evaluation.comparison import Difference, adjust, compare, pair_predictions
-from hf_robustvit.evaluation.figures import CHANGE_FIGURES, SEGMENTATION_FIGURES
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FAITHFULNESS_FIGURES, SEGMENTATION_FIGURES
 from hf_robustvit.evaluation.per_class import Confusion, changed_confusion, class_changes, most_changed
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.evaluation.summaries import OFFICIAL
@@ -111,7 +111,13 @@ def headline_table(results: Sequence[BenchmarkResult], differences: Sequence[Dif
     """The table a run ends with: top-1 before and after and what a data set has of its own, or one model's figures."""
     if not differences:
         return results_table(results)
-    figures = ("top1", *SEGMENTATION_FIGURES, *OFFICIAL, *(combined.figure for combined in COMBINED))
+    figures = (
+        "top1",
+        *SEGMENTATION_FIGURES,
+        *FAITHFULNESS_FIGURES,
+        *OFFICIAL,
+        *(combined.figure for combined in COMBINED),
+    )
     return comparison_table(item for item in differences if item.classes == "all" and item.figure in figures)
 
 

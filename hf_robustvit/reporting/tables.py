@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hf_robustvit.evaluation.comparison import Difference
-from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
+from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FAITHFULNESS_FIGURES, FIGURES
 from hf_robustvit.evaluation.per_class import Confusion, lowest_classes
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.files import replacing
@@ -76,7 +76,8 @@ def validation_table(before: Mapping[str, float], after: Mapping[str, float]) ->
 def results_table(results: Iterable[BenchmarkResult]) -> str:
     """One model on several data sets, percent; columns that no data set fills are left out."""
     results = list(results)
-    figures = [name for name in FIGURES if name not in ("top1", "top1_oracle", *CHANGE_FIGURES)]
+    elsewhere = {"top1", "top1_oracle", *CHANGE_FIGURES} - {*FAITHFULNESS_FIGURES}
+    figures = [name for name in FIGURES if name not in elsewhere]
     figures = [name for name in figures if any(getattr(result, name) is not None for result in results)]
     rows = [
         [result.dataset, result.num_images, result.top1, interval(result.top1_ci95)]

@@ -74,6 +74,14 @@ def test_masks_without_images_are_counted(folder):
         load(folder)
 
 
+def test_a_folder_without_its_masks(folder):
+    (folder / "hardImageNet").rename(folder / "elsewhere")
+    with pytest.raises(
+        UserError, match="has no folder hardImageNet/val with masks. Expected hardImageNet/val/<wnid>_"
+    ):
+        load(folder)
+
+
 def prepared(picture: Image.Image) -> np.ndarray:
     """A picture as the paper's preprocessing shows it to a model of 32 pixels: (32, 32, channels) in [0, 1]."""
     width, height = picture.size

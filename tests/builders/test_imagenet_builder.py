@@ -141,7 +141,7 @@ def test_no_class_folders(load, tmp_path, stray):
 def test_a_partial_copy_is_warned_of(load, tmp_path, caplog):
     save_image(tmp_path / WNIDS[6] / "a.jpg")
     load("imagenet-a", tmp_path)
-    assert f"imagenet-a: 199 of its 200 classes have no image in {tmp_path}" in caplog.text
+    assert f"imagenet-a: 199 of its 200 class folders have no image in {tmp_path}" in caplog.text
 
 
 def test_links_out_of_the_folder_are_refused(load, tmp_path):

@@ -32,6 +32,8 @@ def test_an_imagenet_model_also_knows_wnids():
 def test_a_class_the_model_lacks_is_named_and_counted():
     with pytest.raises(UserError, match=r"--dataset pets: 2 of its 3 classes .* 2 classes of the model.*'emu'.*'cat'"):
         match_classes("pets", ["dog", "emu", "gnu"], None, vit_config("cat", "dog"))
+    with pytest.raises(UserError, match=r"the first is 'landbird'; give a model with these classes\."):
+        match_classes("waterbirds", ["landbird"], None, vit_config("cat", "dog"), can_be_renamed=False)
 
 
 def test_an_imagenet_data_set_needs_an_imagenet_model():

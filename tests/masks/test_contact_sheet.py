@@ -3,9 +3,9 @@
 import datasets
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
-from hf_robustvit.masks.contact_sheet import CAPTION, THUMBNAIL, TITLE, contact_sheet, shortened
+from hf_robustvit.masks.contact_sheet import CAPTION, THUMBNAIL, TITLE, caption_font, contact_sheet, shortened
 
 
 @pytest.mark.parametrize("count, rows, top", [(60, 10, 0), (120, 20, 0), (121, 20, TITLE)])
@@ -25,7 +25,7 @@ def test_all_are_shown_up_to_a_limit_and_a_title_says_where_not(tmp_path, count,
 
 
 def test_names_keep_their_beginning_and_their_end():
-    font = ImageFont.load_default(size=10)
+    font = caption_font(9)
     names = [f"n01440764_tench/ILSVRC2012_val_{number:08}_as_displayed_{number}.JPEG" for number in range(3)]
     short = [shortened(name, font, 154) for name in names]
     assert len(set(short)) == 3
@@ -34,3 +34,8 @@ def test_names_keep_their_beginning_and_their_end():
         assert name.startswith(beginning) and name.endswith(end) and len(beginning) > 9 and len(end) > 9
         assert 140 < font.getlength(text) <= 154
     assert shortened("cat/1.jpg", font, 154) == "cat/1.jpg"
+
+
+def test_letters_beyond_english_are_drawn():
+    drawn = {letter: bytes(caption_font(9).getmask(letter)) for letter in "éüßжλ\uffff"}  # the last is an empty box
+    assert len(set(drawn.values())) == len(drawn)

@@ -70,6 +70,19 @@ def test_thresholds_that_do_not_fit(thresholds):
         QualityGate(**thresholds)
 
 
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("max_null", float("nan"), "must be a number that is not negative, found nan"),
+        ("min_score", 1.5, "must not be above 1, found 1.5"),
+        ("min_shared", 1.5, "must not be above 1, found 1.5"),
+    ],
+)
+def test_thresholds_that_no_score_could_meet_or_fail(name, value, sentence):
+    with pytest.raises(UserError, match=f"--{name} {sentence}"):
+        QualityGate(**{name: value})
+
+
 def test_scenes_without_an_object_are_rejected_and_objects_kept():
     tokencut = TokenCut(TokenCutOptions(backbone="cutouts-vit", image_size=128, sigma_spatial=8))
     rng = np.random.default_rng(0)

@@ -130,10 +130,10 @@ def test_the_null_prompt_may_be_given_or_left_out(planted, caplog):
     assert planted(found, null_prompt="umbrella")[0].scores.null_score == 0.4
     assert planted(found, null_prompt="")[0].scores.null_score is None
     assert planted(found, null_prompt="cat")[0].scores.null_score is None  # is no rival of a cat
-    assert "There is one class" not in caplog.text
+    assert "All classes have the same prompt" not in caplog.text
     assert planted(found, ["dog/1.jpg"])[0].scores.null_score is None
     assert (
-        "There is one class, so no other's name can be looked for in its place: give one with --null_p" in caplog.text
+        "All classes have the same prompt, so there is no other one to look for in its place: give one" in caplog.text
     )
 
 
