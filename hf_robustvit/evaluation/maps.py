@@ -17,7 +17,7 @@ from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.metrics import segmentation_counts, segmentation_scores
 from hf_robustvit.metrics.relevance_segmentation import COUNTS
-from hf_robustvit.models.families import layers_of, reads_cls_alone
+from hf_robustvit.models.families import head_reads, layers_of
 from hf_robustvit.relevance import explain
 
 
@@ -50,7 +50,7 @@ def measure(run: BenchmarkRun) -> pd.DataFrame:
         maps = explanation.relevance[:, 0]  # (batch, height, width)
         pairs = zip(maps.cpu(), batch["mask"].cpu(), strict=True)
         counts = np.stack([segmentation_counts(relevance, mask) for relevance, mask in pairs])  # (batch, 7)
-        with last_layer_for_cls(layers_of(model)[-1]) if reads_cls_alone(model) else contextlib.nullcontext():
+        with last_layer_for_cls(layers_of(model)[-1]) if head_reads(model) == "cls" else contextlib.nullcontext():
             insertion, deletion = perturbation_areas(
                 model, batch["pixel_values"], explanation.patch_relevance, explanation.target
             )

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.models.families import backbone_of, image_config
 
 
 def resize_classifier(
@@ -36,28 +37,39 @@ def resize_classifier(
         )
     if not image_processor.do_resize:
         raise UserError("--input_size: the model's image processor does not resize (do_resize is off): leave it out.")
-    embeddings = model.base_model.embeddings
-    if not isinstance(getattr(embeddings, "position_embeddings", None), nn.Parameter):
+    config, embeddings = image_config(model.config), backbone_of(model).embeddings
+    # CLIP-type models keep theirs in an nn.Embedding.
+    table = getattr(embeddings, "position_embedding", None)
+    positions = table.weight[None] if table else getattr(embeddings, "position_embeddings", None)  # (1, tokens, width)
+    relative = any(getattr(config, f"use_{kind}relative_position_bias", False) for kind in ("", "shared_"))
+    if relative or not isinstance(positions, torch.Tensor):
         raise UserError(
             f"--input_size: a model of the type {model.config.model_type} has no position embeddings that could be "
             "interpolated: leave it out."
         )
-    square = [{side} if isinstance(side, int) else set(side) for side in (model.config.image_size, patch_size)]
+    square = [{side} if isinstance(side, int) else set(side) for side in (config.image_size, patch_size)]
     if any(len(sides) > 1 for sides in square):
         raise UserError(
             "--input_size: position embeddings are interpolated for square images and patches alone, which this "
             "model's are not: leave it out."
         )
-    num_patches, positions = (image_size // patch_size[0]) ** 2, embeddings.position_embeddings
-    num_others = positions.shape[1] - embeddings.patch_embeddings.num_patches  # the prefix tokens' that have one
+    patches = embeddings if table else embeddings.patch_embeddings
+    num_others = positions.shape[1] - patches.num_patches  # the prefix tokens' that have one
+    num_patches = (image_size // patch_size[0]) ** 2
     tokens = positions.new_empty(1, num_others + num_patches, positions.shape[2])
     with torch.no_grad():
         resized = embeddings.interpolate_pos_encoding(tokens, image_size, image_size)
-    embeddings.position_embeddings = nn.Parameter(resized)
-    for module in (embeddings, embeddings.patch_embeddings):
-        module.image_size = (image_size, image_size)
-    embeddings.patch_embeddings.num_patches = num_patches
-    model.config.image_size = image_size
+    patches.num_patches = num_patches
+    if table:
+        embeddings.position_embedding = nn.Embedding.from_pretrained(resized[0], freeze=False)
+        embeddings.position_ids = torch.arange(len(resized[0]), device=resized.device)[None]
+        embeddings.num_positions = len(resized[0])
+        embeddings.image_size = image_size
+    else:
+        embeddings.position_embeddings = nn.Parameter(resized)
+        for module in (embeddings, patches):
+            module.image_size = (image_size, image_size)
+    config.image_size = image_size
     return _resized(image_processor, image_size)
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from tiny_models import FAMILIES, tiny_model
-from transformers import AutoModelForImageClassification, ViTImageProcessorPil
+from transformers import ViTImageProcessorPil
 
 from hf_robustvit import load_classifier
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.families import family_of
+from hf_robustvit.models.families import family_of, image_config
 
 
 PROCESSOR = ViTImageProcessorPil(size={"height": 32, "width": 32})
@@ -21,17 +21,17 @@ def saved(folder, model, processor=PROCESSOR):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_computes_what_interpolation_in_every_pass_computes_and_is_saved_as_a_plain_checkpoint(tmp_path, family):
-    original = tiny_model(family)
+    own = {"use_relative_position_bias": False, "use_absolute_position_embeddings": True} if family == "beit" else {}
+    original = tiny_model(family, **own)
     pixel_values = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     wanted = original(pixel_values, **family_of(original.config).resizing_arguments).logits
     model, processor = load_classifier(saved(tmp_path / "small", original), image_size=48)
     torch.testing.assert_close(model(pixel_values).logits, wanted, rtol=1e-5, atol=1e-5)
     assert (processor.size.height, processor.size.width) == (48, 48)
 
-    model.save_pretrained(tmp_path / "large")
-    again = AutoModelForImageClassification.from_pretrained(tmp_path / "large")
-    assert again.config.image_size == 48
-    torch.testing.assert_close(again.eval()(pixel_values).logits, wanted, rtol=1e-5, atol=1e-5)
+    again, _ = load_classifier(saved(tmp_path / "large", model, processor))
+    assert image_config(again.config).image_size == 48
+    torch.testing.assert_close(again(pixel_values).logits, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_the_centre_crop_keeps_its_share_of_the_image(tmp_path):
@@ -51,6 +51,9 @@ def test_sizes_and_models_that_do_not_fit_are_refused(tmp_path):
     for size in (0, 50):
         with pytest.raises(UserError, match=f"--input_size is {size}: give a multiple of the model's patch size, 8x8"):
             load_classifier(folder, image_size=size)
+    folder = saved(tmp_path / "beit", tiny_model("beit"))
+    with pytest.raises(UserError, match="type beit has no position embeddings that could be interpolated"):
+        load_classifier(folder, image_size=48)
     folder = saved(tmp_path / "wide", tiny_model("vit", image_size=(32, 64)), ViTImageProcessorPil(size=(32, 64)))
     with pytest.raises(UserError, match="for square images and patches alone, which this model's are not"):
         load_classifier(folder, image_size=64)
