@@ -31,9 +31,9 @@ class LeanAttention:
         output: (batch, query tokens, heads, head size), A value.
         scaling: Factor on the products of queries and keys.
         dropout: Probability with which the forward pass dropped entries of A.
-        keep_maps: Whether the map that explaining computes is kept for its backward pass.
         bias: What is added to the scores, (images or 1, heads or 1, query tokens, tokens): BEiT's relative positions,
             or a mask. None where nothing is.
+        keep_maps: Whether the map that explaining computes is kept for its backward pass.
     """
 
     query: torch.Tensor
@@ -42,8 +42,8 @@ class LeanAttention:
     output: torch.Tensor
     scaling: float
     dropout: float
-    keep_maps: bool = False
     bias: torch.Tensor | None = None
+    keep_maps: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -74,7 +74,7 @@ def lean_attention(
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
-    return output, LeanAttention(query, key, value, output, scaling, dropout, keep_maps, attention_mask)
+    return output, LeanAttention(query, key, value, output, scaling, dropout, attention_mask, keep_maps)
 
 
 class _PlainAttention(torch.autograd.Function):
