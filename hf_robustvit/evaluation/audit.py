@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from hf_robustvit.data.background import fill_object, swap_background
 from hf_robustvit.data.composites import CENTRED, GRIDS, object_fault, paste
-from hf_robustvit.data.controls import draw_others
+from hf_robustvit.data.controls import draw_sets_of_others
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.backgrounds import GreyBackgrounds, SwappedBackgrounds
 from hf_robustvit.evaluation.images import BenchmarkImages
@@ -22,7 +22,7 @@ from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, re
 from hf_robustvit.evaluation.run import BenchmarkRun
 
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """Names the pictures that are made: it must change whenever any of them does."""
 NUM_OTHERS = 4
 """Backgrounds of other classes that each object is put on."""
@@ -148,8 +148,7 @@ def ask(run: BenchmarkRun) -> pd.DataFrame:
         "own": partial(ComposedImages, on_mirrored_background),
     }
     frame = pd.DataFrame({"image_id": image_ids})
-    for seed, name in enumerate(OTHERS):
-        others = draw_others(labels, seed)
+    for name, others in zip(OTHERS, draw_sets_of_others(labels, NUM_OTHERS, seed=0), strict=True):
         kinds[name] = partial(SwappedBackgrounds, others=others)
         # Where one class has more than half of the photos, some of its own must serve: they say nothing here.
         frame[f"{name}_image"] = np.where(labels[others] == labels, None, image_ids[others])
@@ -193,7 +192,8 @@ def explain_photos(run: BenchmarkRun, photos: pd.DataFrame) -> list[Example]:
     """
     rows = {image_id: row for row, image_id in enumerate(run.data.rows["image_id"][:])}
     labels, plain = run.data.rows["label"][:], run.images()
-    swapped = {name: partial(SwappedBackgrounds, others=draw_others(labels, OTHERS.index(name))) for name in OTHERS}
+    drawn = zip(OTHERS, draw_sets_of_others(labels, NUM_OTHERS, seed=0), strict=True)
+    swapped = {name: partial(SwappedBackgrounds, others=others) for name, others in drawn}
     examples = []
     for photo in photos.itertuples():
         row = rows[photo.image_id]

@@ -1,5 +1,6 @@
 """What an audit finds: its figures, the classes and photos that lean on their background most, and the verdict."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -71,6 +72,8 @@ def find(answers: pd.DataFrame) -> dict[str, Any]:
         is_right = photos[f"{kind}_guess"] == photos["label"]
         photos[kind] = is_right.astype("boolean").where(photos[f"{kind}_guess"].notna())
     swaps = _swaps(photos)
+    # What is told of the own background and of others is told of the same photos.
+    photos["own"] = photos["own"].where(photos["image_id"].isin(swaps["image_id"]))
 
     pairs = swaps[["own_probability", "elsewhere_probability"]].to_numpy()
     bounds = group_bootstrap_interval(_lost, pairs, swaps["group"].to_numpy())
@@ -102,11 +105,16 @@ def find(answers: pd.DataFrame) -> dict[str, Any]:
 
 
 def _swaps(photos: pd.DataFrame) -> pd.DataFrame:
-    """A row for each photo's object on each background of another class: `elsewhere`, and what it is held against."""
+    """A row for each photo's object on each background of another class: `elsewhere`, and what it is held against.
+
+    Where a photo has fewer such backgrounds than others its rows are repeated: means over rows are means over photos.
+    """
     names = {"image": "background", "guess": "guess", "probability": "elsewhere_probability"}
     swaps = pd.concat(
         [photos.assign(other=name, **{new: photos[f"{name}_{old}"] for old, new in names.items()}) for name in OTHERS]
     ).dropna(subset="background")
+    num_rows = swaps.groupby("image_id")["image_id"].transform("size")
+    swaps = swaps.iloc[np.repeat(np.arange(len(swaps)), math.lcm(*range(1, len(OTHERS) + 1)) // num_rows)]
     seen = swaps["background"].map(photos.set_index("image_id")["alone_guess"])
     return swaps.assign(
         elsewhere=swaps["guess"] == swaps["label"], follows=swaps["guess"] == seen, stays=swaps["own_guess"] == seen
