@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -24,6 +26,7 @@ from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.flags.evaluate import EvaluationArguments
 from hf_robustvit.hub import HubRepository
+from hf_robustvit.masks import OPTIONS, SOURCES, QualityGate
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
     BASELINE_FOLDER,
@@ -37,20 +40,43 @@ from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.report import write_html_report
 
 
-def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> None:
+def main(
+    arguments: EvaluationArguments,
+    reading: MaskReading = NO_FLAGS,
+    gate: QualityGate | None = None,
+    *mask_options: Any,
+) -> None:
     """Evaluate or audit, and print the headline table or the verdict."""
+    gate, mask_options = gate or QualityGate(), mask_options or [options() for options in OPTIONS]
+    _refuse_unused(arguments, gate, mask_options)
     accelerator = Accelerator()
     logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
     checkpoints = load_checkpoints(arguments)
-    usual, audited = (evaluate, load_benchmark_rows, arguments.backgrounds), (audit, load_audited, arguments.masks)
-    judge, load, pictures = audited if arguments.audit else usual
+    load, pictures = (
+        (load_audited, arguments.masks) if arguments.audit else (load_benchmark_rows, arguments.backgrounds)
+    )
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
         found = [load(name, arguments.data_dir, reading, pictures) for name in names]
-    summary = judge(arguments, checkpoints, found, accelerator)
+    what = arguments, checkpoints, found, accelerator
+    summary = audit(*what, gate, mask_options) if arguments.audit else evaluate(*what)
     if accelerator.is_main_process:
         print(summary)
     accelerator.end_training()  # several processes part before they exit
+
+
+def _refuse_unused(arguments: EvaluationArguments, gate: QualityGate, mask_options: Sequence[Any]) -> None:
+    """Refuse flags of masks that are not made."""
+    source = arguments.masks if arguments.audit else None
+    used = (QualityGate, SOURCES[source].options) if source in SOURCES else ()
+    for options in (gate, *mask_options):
+        for flag in fields(options):
+            default = flag.default if flag.default_factory is MISSING else flag.default_factory()
+            if not isinstance(options, used) and getattr(options, flag.name) != default:
+                makers = [name for name in SOURCES if isinstance(options, (QualityGate, SOURCES[name].options))]
+                raise UserError(
+                    f"--{flag.name} is for --audit with --masks {' or '.join(makers)}: leave it out or add that."
+                )
 
 
 def load_checkpoints(arguments: EvaluationArguments) -> list[Checkpoint]:

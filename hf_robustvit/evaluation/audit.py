@@ -19,7 +19,7 @@ from hf_robustvit.evaluation.backgrounds import GreyBackgrounds, SwappedBackgrou
 from hf_robustvit.evaluation.images import BenchmarkImages
 from hf_robustvit.evaluation.pictures import Answer, Example, denormalize, explain_batch
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, write_result
-from hf_robustvit.evaluation.run import BenchmarkRun
+from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 
 
 VERSION = "1.1.0"
@@ -95,6 +95,19 @@ def classmates(labels: np.ndarray) -> np.ndarray:
     return others
 
 
+def refuse_one_class(data: BenchmarkData) -> None:
+    """Refuse photos that have no backgrounds of other classes.
+
+    Raises:
+        UserError: All are of one class.
+    """
+    if len(data.rows.unique("label")) < 2:
+        raise UserError(
+            f"--audit needs backgrounds of other classes, and all photos of {data.name} that can be used are of one "
+            "class: add photos of another."
+        )
+
+
 def load_answers(run: BenchmarkRun, result: BenchmarkResult, folder: Path) -> pd.DataFrame:
     """`ask` joined with the predictions of a finished evaluation of the same photos, with the oracle.
 
@@ -135,12 +148,8 @@ def ask(run: BenchmarkRun) -> pd.DataFrame:
     Raises:
         UserError: All photos are of one class.
     """
+    refuse_one_class(run.data)
     labels = np.asarray(run.data.rows["label"][:])
-    if len(np.unique(labels)) < 2:
-        raise UserError(
-            f"--audit needs backgrounds of other classes, and all photos of {run.data.name} that can be used are of "
-            "one class: add photos of another."
-        )
     image_ids = np.asarray(run.data.rows["image_id"][:], dtype=object)
     kinds = {
         "grey": GreyBackgrounds,

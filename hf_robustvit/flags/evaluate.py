@@ -6,6 +6,8 @@ from typing import Literal
 
 from transformers.hf_argparser import HfArg
 
+from hf_robustvit.flags.masks import MADE_MASKS
+
 
 @dataclass
 class EvaluationArguments:
@@ -53,7 +55,8 @@ class EvaluationArguments:
         "of photos, or one data set, with masks.",
     )
     masks: str | None = HfArg(
-        default=None, help="Folder of masks for --audit; tokencut makes them. Default: those of the data set."
+        default=None,
+        help=f"For --audit: a folder of masks, or what makes them ({', '.join(MADE_MASKS)}). Default: the data set's.",
     )
     report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
     batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")
