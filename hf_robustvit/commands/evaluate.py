@@ -52,9 +52,9 @@ def main(
     accelerator = Accelerator()
     logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
     checkpoints = load_checkpoints(arguments)
-    load, pictures = (
-        (load_audited, arguments.masks) if arguments.audit else (load_benchmark_rows, arguments.backgrounds)
-    )
+    # To the loader, all masks that are yet to be made are alike.
+    masks = "tokencut" if arguments.masks in SOURCES else arguments.masks
+    load, pictures = (load_audited, masks) if arguments.audit else (load_benchmark_rows, arguments.backgrounds)
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
         found = [load(name, arguments.data_dir, reading, pictures) for name in names]
