@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from tiny_models import tiny_model
@@ -97,3 +98,31 @@ def plain_logits(model: PreTrainedModel, paths: list[Path], preprocessing: str, 
         pixels = ((np.asarray(image) / 255 - mean) / deviation).astype(np.float32)
         logits.append(model(torch.from_numpy(pixels).permute(2, 0, 1)[None]).logits[0].numpy())
     return np.stack(logits)
+
+
+def planted_answers(
+    own: list[float], elsewhere: list[float], labels: list[int], usable: list[int] | None = None, right: bool = True
+) -> pd.DataFrame:
+    """What an audit was answered: nothing about backgrounds alone, and the label wherever its probability is a half.
+
+    Args:
+        own, elsewhere: Of each photo, the probability of its class on its own background and on all others.
+        labels: Of each photo.
+        usable: How many of its four other backgrounds are of another class; all if left out.
+        right: Whether the photos as they are are taken for their class.
+    """
+    count = len(labels)
+    frame = pd.DataFrame({"image_id": [f"{row}.jpg" for row in range(count)], "label": labels, "own_probability": own})
+    frame["class_name"] = [f"c{label}" for label in labels]
+    frame["top5_indices"] = [[label if right else 9] for label in labels]
+    frame["top1_oracle"] = right
+    frame = frame.assign(**dict.fromkeys(("grey_guess", "alone_guess"), 8))
+    frame = frame.assign(**dict.fromkeys(("same_guess", "centred_guess", "moved_guess", "shrunk_guess")))
+    frame["own_guess"] = np.where(frame["own_probability"] >= 0.5, labels, 9)
+    for number in range(4):
+        other = [f"{(row + 1) % count}.jpg" for row in range(count)]
+        is_used = [number < count_usable for count_usable in usable or [4] * count]
+        frame[f"other{number}_image"] = np.where(is_used, other, None)
+        frame[f"other{number}_probability"] = elsewhere
+        frame[f"other{number}_guess"] = np.where(np.array(elsewhere) >= 0.5, labels, 9)
+    return frame

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -11,6 +12,7 @@ from hf_robustvit.builders.suite_folder import load_audited
 from hf_robustvit.commands.audit import audit
 from hf_robustvit.commands.checkpoints import load_checkpoints, name_classes
 from hf_robustvit.commands.guidance import after_evaluation
+from hf_robustvit.commands.mask_flags import refuse_unused
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
@@ -25,6 +27,7 @@ from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.flags.evaluate import EvaluationArguments
 from hf_robustvit.hub import HubRepository
+from hf_robustvit.masks import OPTIONS, SOURCES, QualityGate
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
     BASELINE_FOLDER,
@@ -38,17 +41,27 @@ from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.report import write_html_report
 
 
-def main(arguments: EvaluationArguments, reading: MaskReading = NO_FLAGS) -> None:
+def main(
+    arguments: EvaluationArguments,
+    reading: MaskReading = NO_FLAGS,
+    gate: QualityGate | None = None,
+    *mask_options: Any,
+) -> None:
     """Evaluate or audit, and print the headline table or the verdict."""
+    gate, mask_options = gate or QualityGate(), mask_options or [options() for options in OPTIONS]
+    made = arguments.masks if arguments.audit and arguments.masks else "annotated"
+    refuse_unused(made, gate, mask_options, "" if arguments.audit else "--audit ")
     accelerator = Accelerator()
     logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
     checkpoints = load_checkpoints(arguments)
-    usual, audited = (evaluate, load_benchmark_rows, arguments.backgrounds), (audit, load_audited, arguments.masks)
-    judge, load, pictures = audited if arguments.audit else usual
+    # To the loader, all masks that are yet to be made are alike.
+    masks = "tokencut" if arguments.masks in SOURCES else arguments.masks
+    load, pictures = (load_audited, masks) if arguments.audit else (load_benchmark_rows, arguments.backgrounds)
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
         found = [load(name, arguments.data_dir, reading, pictures, arguments.streaming) for name in names]
-    summary = judge(arguments, checkpoints, found, accelerator)
+    what = arguments, checkpoints, found, accelerator
+    summary = audit(*what, gate, mask_options) if arguments.audit else evaluate(*what)
     if accelerator.is_main_process:
         print(summary if arguments.audit else f"{summary}\n\n{after_evaluation(arguments)}")
     accelerator.end_training()  # several processes part before they exit

@@ -16,6 +16,7 @@ from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.builders.parquet import ParquetData
 from hf_robustvit.commands.dry_run import dry_run
 from hf_robustvit.commands.guidance import after_finetuning
+from hf_robustvit.commands.mask_flags import refuse_unused
 from hf_robustvit.commands.training_images import choose_images, own_mask_reading, recorded_classes
 from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
@@ -65,13 +66,7 @@ def main(
         UserError: As `finetune`, or flags are given of a source of masks that is not asked for.
     """
     logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
-    for source in SOURCES:
-        flags = changed_settings(options_of(source, mask_options))
-        if flags and source != arguments.masks:
-            raise UserError(
-                f"--{next(iter(flags))} is not used by --masks {arguments.masks}: leave it out, or pass --masks "
-                f"{source}."
-            )
+    refuse_unused(arguments.masks, gate, mask_options)
     pairs = load_training_pairs(
         *(arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks),
         *(arguments.ignore_unlabelled, arguments.streaming),
@@ -171,11 +166,6 @@ def prepare(
         raise UserError(f"--finetuned_share is {arguments.finetuned_share:g}: give a share above 0 and up to 1.")
     if config.fsdp and arguments.finetuned_share < 1:
         raise UserError("--finetuned_share needs all weights in one place, and --fsdp shards them: leave one out.")
-    if arguments.masks != "tokencut" and "image_size" in changed_settings(options_of("tokencut", mask_options)):
-        raise UserError(
-            f"--image_size is the size at which TokenCut makes masks, and --masks is {arguments.masks}: give the size "
-            "of the model's input as --input_size."
-        )
     own_masks = own_mask_reading(arguments, pairs, reading, validates_elsewhere=validation_pairs is not None)
     masker_options = options_of(arguments.masks, mask_options) if arguments.masks in SOURCES else None
     if arguments.masks == "whole" and "mask" in pairs.column_names:

@@ -63,7 +63,7 @@ COMMANDS = {
     "eval": Command(
         "Evaluate a model on robustness benchmarks or your own photos, or audit it.",
         "hf_robustvit.commands.evaluate",
-        (EvaluationArguments, MaskReading),
+        (EvaluationArguments, MaskReading, QualityGate, *OPTIONS),
     ),
     "masks": Command(
         "Make foreground masks for a folder of images.",

@@ -89,22 +89,49 @@ def random_mask(mask: PIL.Image.Image, key: str) -> PIL.Image.Image:
 
 
 def draw_others(groups: Sequence[int], seed: int) -> np.ndarray:
-    """Give every row another one: a random permutation that leaves no row in its place, nor in its group.
-
-    The rows are put in an order in which groups are together, and each takes the one as many places further on as the
-    largest group has rows. Where that group has more than half of the rows, some of its rows must take one of their
-    own group.
+    """Give every row another one, of another group where it can: the first set of `draw_sets_of_others`.
 
     Args:
-        groups: The group of each row, for example its class; with a group each, any other row will do.
-        seed: Of the order of the groups, and of the rows in each.
+        groups, seed: As there.
 
     Returns:
         (rows,) int64, the other row of each; a single row has only itself.
     """
+    return draw_sets_of_others(groups, 1, seed)[0]
+
+
+def draw_sets_of_others(groups: Sequence[int], num_sets: int, seed: int) -> np.ndarray:
+    """Give every row others: random permutations that leave no row in its group.
+
+    The rows are put in an order in which groups are together, and each takes the one as many places further on as the
+    largest group has rows; in the last set, as many as all other groups have; in the sets between, evenly between. So
+    the others of a row are of as many groups as there are sets, where no group has more than a share of
+    1 / (num_sets + 1) of the rows: no permutations can do that where one has. Then groups come twice; and rows do only
+    where the largest group has half of them, give or take one, and the row's others are of groups of fewer rows than
+    there are sets. Where a group has more than half of the rows, some of its rows must take one of their own group;
+    in the first set never themselves.
+
+    Args:
+        groups: The group of each row, for example its class; with a group each, any other row will do.
+        num_sets: How many others each row gets.
+        seed: Of the order of the groups, and of the rows in each.
+
+    Returns:
+        (num_sets, rows) int64.
+    """
     names, group, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(group)), rng.permutation(len(names))[group]))
-    others = np.empty_like(order)
-    others[order] = np.roll(order, -(sizes.max() % len(order) or 1))
-    return others
+    count, largest, positions = len(order), sizes.max(), np.arange(len(order))
+    # Of the group at each position, its first position and its size.
+    is_first = np.diff(group[order], prepend=-1) != 0
+    start, size = np.flatnonzero(is_first)[np.cumsum(is_first) - 1], sizes[group[order]]
+    sets = np.empty((num_sets, count), dtype=order.dtype)
+    shifts = [largest + number * (count - 2 * largest) // max(num_sets - 1, 1) for number in range(num_sets)]
+    shifts = [shift % count or 1 for shift in shifts]
+    for number, shift in enumerate(shifts):
+        # Turning each group in itself gives other rows where two shifts are alike.
+        target, turn = (positions + shift) % count, shifts[0] + number - shift
+        target = start[target] + (target - start[target] + turn) % size[target]
+        sets[number, order] = order[target]
+    return sets

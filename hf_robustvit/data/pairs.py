@@ -209,18 +209,17 @@ def check_pairs(
             usable.append(row)
         else:
             messages[problem].append(message)
-            if problem in skipped:
-                logger.warning("Left out: %s.", message)
+    what = "images" if "mask" not in dataset.column_names else "photos" if use == "audit" else f"{use} pairs"
     if messages and not (messages.keys() <= set(skipped) and usable):
-        raise UserError(
-            _summary(messages, len(dataset), f"{use} pairs" if "mask" in dataset.column_names else "images")
-        )
+        raise UserError(_summary(messages, len(dataset), what, bool(usable)))
+    for message in (message for kind in messages.values() for message in kind):
+        logger.warning("Left out: %s.", message)
     if reading is not None:
         refuse_inverted(found["fills_border"][:], dataset["image_id"][:], reading)
     if num_turned := sum(found["is_turned"]):
         logger.info("%d masks fit their images as stored, and are turned with them.", num_turned)
     if messages:
-        logger.warning("%d of %d %s pairs are left out.", len(dataset) - len(usable), len(dataset), use)
+        logger.warning("%d of %d %s are left out.", len(dataset) - len(usable), len(dataset), what)
     return dataset.select(usable) if messages else dataset
 
 
@@ -263,14 +262,18 @@ def _examine_all(
     )
 
 
-def _summary(messages: Mapping[str, list[str]], total: int, what: str) -> str:
+def _summary(messages: Mapping[str, list[str]], total: int, what: str, some_are_usable: bool) -> str:
     kinds = [
         f"{len(messages[problem])} {phrases[len(messages[problem]) > 1]} (first: {messages[problem][0]})"
         for problem, phrases in PROBLEMS.items()
         if problem in messages
     ]
     broken = sum(map(len, messages.values()))
-    advice = "Repair or remove them, or pass --skip_unreadable to leave them out."
+    advice = (
+        "Repair or remove them, or pass --skip_unreadable to leave them out."
+        if some_are_usable
+        else "None is left: repair them, or choose others."
+    )
     return f"{broken} of {total} {what} cannot be used: {', '.join(kinds)}. {advice}"
 
 

@@ -13,16 +13,16 @@ from PIL import Image, ImageFilter, ImageOps
 
 from hf_robustvit.data.background import fill_object, swap_background
 from hf_robustvit.data.composites import CENTRED, GRIDS, object_fault, paste
-from hf_robustvit.data.controls import draw_others
+from hf_robustvit.data.controls import draw_sets_of_others
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.backgrounds import GreyBackgrounds, SwappedBackgrounds
 from hf_robustvit.evaluation.images import BenchmarkImages
 from hf_robustvit.evaluation.pictures import Answer, Example, denormalize, explain_batch
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, write_result
-from hf_robustvit.evaluation.run import BenchmarkRun
+from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """Names the pictures that are made: it must change whenever any of them does."""
 NUM_OTHERS = 4
 """Backgrounds of other classes that each object is put on."""
@@ -95,6 +95,19 @@ def classmates(labels: np.ndarray) -> np.ndarray:
     return others
 
 
+def refuse_one_class(data: BenchmarkData) -> None:
+    """Refuse photos that have no backgrounds of other classes.
+
+    Raises:
+        UserError: All are of one class.
+    """
+    if len(data.rows.unique("label")) < 2:
+        raise UserError(
+            f"--audit needs backgrounds of other classes, and all photos of {data.name} that can be used are of one "
+            "class: add photos of another."
+        )
+
+
 def load_answers(run: BenchmarkRun, result: BenchmarkResult, folder: Path) -> pd.DataFrame:
     """`ask` joined with the predictions of a finished evaluation of the same photos, with the oracle.
 
@@ -135,12 +148,8 @@ def ask(run: BenchmarkRun) -> pd.DataFrame:
     Raises:
         UserError: All photos are of one class.
     """
+    refuse_one_class(run.data)
     labels = np.asarray(run.data.rows["label"][:])
-    if len(np.unique(labels)) < 2:
-        raise UserError(
-            f"--audit needs backgrounds of other classes, and all photos of {run.data.name} that can be used are of "
-            "one class: add photos of another."
-        )
     image_ids = np.asarray(run.data.rows["image_id"][:], dtype=object)
     kinds = {
         "grey": GreyBackgrounds,
@@ -148,8 +157,7 @@ def ask(run: BenchmarkRun) -> pd.DataFrame:
         "own": partial(ComposedImages, on_mirrored_background),
     }
     frame = pd.DataFrame({"image_id": image_ids})
-    for seed, name in enumerate(OTHERS):
-        others = draw_others(labels, seed)
+    for name, others in zip(OTHERS, draw_sets_of_others(labels, NUM_OTHERS, seed=0), strict=True):
         kinds[name] = partial(SwappedBackgrounds, others=others)
         # Where one class has more than half of the photos, some of its own must serve: they say nothing here.
         frame[f"{name}_image"] = np.where(labels[others] == labels, None, image_ids[others])
@@ -193,7 +201,8 @@ def explain_photos(run: BenchmarkRun, photos: pd.DataFrame) -> list[Example]:
     """
     rows = {image_id: row for row, image_id in enumerate(run.data.rows["image_id"][:])}
     labels, plain = run.data.rows["label"][:], run.images()
-    swapped = {name: partial(SwappedBackgrounds, others=draw_others(labels, OTHERS.index(name))) for name in OTHERS}
+    drawn = zip(OTHERS, draw_sets_of_others(labels, NUM_OTHERS, seed=0), strict=True)
+    swapped = {name: partial(SwappedBackgrounds, others=others) for name, others in drawn}
     examples = []
     for photo in photos.itertuples():
         row = rows[photo.image_id]

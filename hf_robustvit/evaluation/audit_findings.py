@@ -1,5 +1,6 @@
 """What an audit finds: its figures, the classes and photos that lean on their background most, and the verdict."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -59,11 +60,12 @@ def find(answers: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         `verdict`; `reliance`, the share of the probability of the photos' classes that is lost where objects stand on
-        backgrounds of other classes instead of on their own one, mirrored; `follows_background`, how many more objects
-        are taken for what the model sees in a background alone where they stand on it than where they do not; the
-        interval of each; `detectable_reliance`, the smallest that so many photos would show to be above the limit with
-        a power of 80 %; `figures`, accuracies by kind of picture; `differences` between these; `classes` and `photos`,
-        those that rely on their background most first.
+        backgrounds of other classes instead of on their own one, mirrored, None where the model gets no photo right;
+        `follows_background`, how many more objects are taken for what the model sees in a background alone where they
+        stand on it than where they do not; the interval of each; `detectable_reliance`, the smallest that so many
+        photos would show to be above the limit with a power of 80 %, None where they would show none; `fewest`, the
+        photos that verdicts take; `figures`, accuracies by kind of picture; `differences` between these; `classes` and
+        `photos`, those that rely on their background most first.
     """
     groups = object_groups(answers)
     photos = answers.assign(group=np.arange(len(answers)) if groups is None else groups, **outcomes(answers))
@@ -71,22 +73,30 @@ def find(answers: pd.DataFrame) -> dict[str, Any]:
         is_right = photos[f"{kind}_guess"] == photos["label"]
         photos[kind] = is_right.astype("boolean").where(photos[f"{kind}_guess"].notna())
     swaps = _swaps(photos)
+    # What is told of the own background and of others is told of the same photos.
+    photos["own"] = photos["own"].where(photos["image_id"].isin(swaps["image_id"]))
 
     pairs = swaps[["own_probability", "elsewhere_probability"]].to_numpy()
     bounds = group_bootstrap_interval(_lost, pairs, swaps["group"].to_numpy())
     low, high = (100 * bound for bound in bounds)
+    # A model that gets nothing right has nothing to lose.
+    has_something = bool(photos["top1"].any())
     following = _difference(swaps, "stays", "follows")
     z = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    detectable = LIMIT + (1 + stats.norm.ppf(POWER) / z) * (high - low) / 2
     num_photos = swaps["image_id"].nunique()
+    can_show = has_something and num_photos >= FEWEST["background"] and detectable <= 100
+    reliance = (low, high) if has_something else (-np.inf, np.inf)
     return {
-        "verdict": verdict(num_photos, [(low, high), following["interval95"]]),
+        "verdict": verdict(num_photos, [reliance, following["interval95"]]),
         "num_photos": num_photos,
-        "reliance": 100 * _lost(pairs),
-        "reliance_interval95": [low, high],
+        "reliance": 100 * _lost(pairs) if has_something else None,
+        "reliance_interval95": [low, high] if has_something else None,
         "follows_background": following["difference"],
         "follows_background_interval95": following["interval95"],
         "limit": LIMIT,
-        "detectable_reliance": LIMIT + (1 + stats.norm.ppf(POWER) / z) * (high - low) / 2,
+        "fewest": FEWEST,
+        "detectable_reliance": detectable if can_show else None,
         "figures": {figure: _accuracy(photos, kind) for figure, kind in FIGURES.items()}
         | {"other_class_background": _accuracy(swaps, "elsewhere")},
         "differences": {
@@ -102,11 +112,16 @@ def find(answers: pd.DataFrame) -> dict[str, Any]:
 
 
 def _swaps(photos: pd.DataFrame) -> pd.DataFrame:
-    """A row for each photo's object on each background of another class: `elsewhere`, and what it is held against."""
+    """A row for each photo's object on each background of another class: `elsewhere`, and what it is held against.
+
+    Where a photo has fewer such backgrounds than others its rows are repeated: means over rows are means over photos.
+    """
     names = {"image": "background", "guess": "guess", "probability": "elsewhere_probability"}
     swaps = pd.concat(
         [photos.assign(other=name, **{new: photos[f"{name}_{old}"] for old, new in names.items()}) for name in OTHERS]
     ).dropna(subset="background")
+    num_rows = swaps.groupby("image_id")["image_id"].transform("size")
+    swaps = swaps.iloc[np.repeat(np.arange(len(swaps)), math.lcm(*range(1, len(OTHERS) + 1)) // num_rows)]
     seen = swaps["background"].map(photos.set_index("image_id")["alone_guess"])
     return swaps.assign(
         elsewhere=swaps["guess"] == swaps["label"], follows=swaps["guess"] == seen, stays=swaps["own_guess"] == seen

@@ -122,9 +122,9 @@ def _figures(run: BenchmarkRun, frame: pd.DataFrame) -> dict:
         figures["oracle_headroom_ci95"] = [100 * bound for bound in interval]
         headroom = figures["top1_oracle"] - figures["top1"]
         logger.info(
-            "%s: with attention to the object only, top-1 is %.2f instead of %.2f, %+.2f [%.2f, %.2f]: an "
-            "indication of what better maps could gain",
+            "%s: with attention to the object only, top-1 is %.2f instead of %.2f, %+.2f [%.2f, %.2f]%s",
             *(run.data.name, figures["top1_oracle"], figures["top1"], headroom, *figures["oracle_headroom_ci95"]),
+            ": an indication of what better maps could gain" if headroom > 0 else "",
         )
     if groups is not None:
         return figures | {"group": "object", "interval": "group bootstrap"}

@@ -7,6 +7,7 @@ from typing import Literal
 from transformers.hf_argparser import HfArg
 
 from hf_robustvit.flags import RelevanceMethod
+from hf_robustvit.flags.masks import MADE_MASKS
 from hf_robustvit.flags.text_head import TextHeadArguments
 
 
@@ -47,7 +48,6 @@ class EvaluationArguments(TextHeadArguments):
     )
     input_size: int | None = HfArg(
         default=None,
-        aliases=["--image_size"],
         help="Height and width of the models' input in pixels, with interpolated position embeddings. Default: the "
         "checkpoint's.",
     )
@@ -70,7 +70,8 @@ class EvaluationArguments(TextHeadArguments):
         "of photos, or one data set, with masks.",
     )
     masks: str | None = HfArg(
-        default=None, help="Folder of masks for --audit; tokencut makes them. Default: those of the data set."
+        default=None,
+        help=f"For --audit: a folder of masks, or what makes them ({', '.join(MADE_MASKS)}). Default: the data set's.",
     )
     report: bool = HfArg(default=False, help="Also write report.html: one page with everything, to open in a browser.")
     batch_size: int = HfArg(default=64, help="Images in a batch, in each process.")

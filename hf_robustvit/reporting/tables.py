@@ -209,8 +209,11 @@ def class_changes_table(changes: pd.DataFrame) -> str:
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 2) -> str | None:
-    """An interval in brackets."""
-    return None if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+    """An interval in brackets; a bound that rounds to 0 has no sign."""
+    if bounds is None:
+        return None
+    low, high = (round(bound, digits) + 0.0 for bound in bounds)
+    return f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def p_value(p: float | None) -> str | None:

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from hf_robustvit.data import control_masks, read_pair
-from hf_robustvit.data.controls import MASK_CONTROLS, draw_others
+from hf_robustvit.data.controls import MASK_CONTROLS, draw_others, draw_sets_of_others
 from hf_robustvit.errors import UserError
 
 
@@ -110,6 +110,28 @@ def test_others_are_of_another_group_wherever_there_are_enough():
     assert sorted(others) == list(range(5)) and (others != np.arange(5)).all()
     assert (draw_others([4, 4, 4], 0) != np.arange(3)).all()
     assert draw_others([4], 0).tolist() == [0]
+
+
+@pytest.mark.parametrize("sizes", [[1] * 20, [2] * 6, [3, 1, 2] * 4, [4, 4, 1, 5, 3, 4, 4]])
+def test_sets_of_others_are_of_different_groups_where_none_has_too_large_a_share(sizes):
+    groups = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    sets = draw_sets_of_others(groups, 4, seed=0)
+    assert all(sorted(others) == list(range(len(groups))) for others in sets)
+    for row, group in enumerate(groups):
+        assert len({group, *groups[sets[:, row]]}) == 5
+    assert (sets[0] == draw_others(groups, 0)).all()
+
+
+@pytest.mark.parametrize("sizes", [[10, 9], [6, 6], [4, 4, 3, 1], [4, 1], [12, 5]])
+def test_sets_of_others_are_different_rows_where_groups_must_come_twice(sizes):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    sets = draw_sets_of_others(groups, 4, seed=0)
+    is_other = groups[sets] != groups
+    assert (is_other.sum(axis=1) == min(len(groups), 2 * (len(groups) - max(sizes)))).all()
+    found = [sets[is_other[:, row], row].tolist() for row in range(len(groups))]
+    repeated = [row for row, others in enumerate(found) if len(set(others)) < len(others)]
+    # Ten against nine: two rows of the larger group do not turn in step.
+    assert len(repeated) <= (2 if sizes == [10, 9] else 0)
 
 
 def test_mistakes(pairs):
