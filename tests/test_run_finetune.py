@@ -313,7 +313,10 @@ def break_image(folder):
             r"--method rrr looks at no map",
         ),
         (lambda folder: ("--input_size", "50"), r"--input_size is 50: give a multiple of the model's patch size, 8x8"),
-        (lambda folder: ("--image_size", "48"), r"--image_size is not used by --masks annotated: leave it out .the size of the model.s input is --input_size"),
+        (
+            lambda folder: ("--image_size", "48"),
+            r"--image_size is not used .* model's input is --input_size",
+        ),
         (lambda folder: ("--finetuned_share", "1.5"), r"--finetuned_share is 1\.5: give a share above 0 and up to 1"),
         (
             lambda folder: ("--finetuned_share", "0.5"),

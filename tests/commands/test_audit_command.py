@@ -117,9 +117,9 @@ def test_what_does_not_go_with_an_audit_is_refused(root, tmp_path):
         ["--masks", "text", "--tau", 0.3],
         ["--masks", root / "pets" / "masks", "--tau", 0.3],
     ):
-        with pytest.raises(UserError, match="--tau is not used by --masks annotated: leave it out, or pass --masks tokencut"):
+        with pytest.raises(UserError, match="--tau is not used by --masks .*: leave it out, or pass"):
             run_audit(root, tmp_path, *flags)
-    with pytest.raises(UserError, match="--min_area is not used by --masks annotated: leave it out, or pass --audit --masks tokencut or text or saliency"):
+    with pytest.raises(UserError, match="--min_area is not used by --masks annotated: .*--masks tokencut or text or"):
         run_audit(root, tmp_path, "--min_area", 0.1)
     with pytest.raises(UserError, match="--masks tokencut is for a folder of photos"):
         run_audit(root, tmp_path, "--dataset", "cutouts-segmentation", "--masks", "tokencut")
