@@ -15,6 +15,7 @@ OUTSIDE = {
     "index.md": "README.md",
     **dict.fromkeys(["CONTRIBUTING.md", "benchmarks/RESULTS.md", "examples/photos.yaml", "space/README.md"]),
     "hf_robustvit/cutouts/assets/LICENCES.md": None,
+    "notebooks/cutouts.ipynb": None,
 }
 
 

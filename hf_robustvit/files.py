@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-# A fine-tuned model's card, and the results of its evaluations.
-CARD, RESULTS = "README.md", "results"
+# A fine-tuned model's card, the results of its evaluations, and those that the Hub's leaderboards read.
+CARD, RESULTS, EVAL_RESULTS = "README.md", "results", ".eval_results"
 
 
 @contextlib.contextmanager

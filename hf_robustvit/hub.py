@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.files import CARD, RESULTS
+from hf_robustvit.files import CARD, EVAL_RESULTS, RESULTS
 from hf_robustvit.record import TRAINING_RECORD
 
 
@@ -43,6 +43,7 @@ PUSHED_FILES = (
     CARD,
     "relevance.png",
     f"{RESULTS}/*.json",
+    f"{EVAL_RESULTS}/*.yaml",
 )
 # Seconds before a push is tried again: `huggingface_hub` repeats its uploads itself, but not the final commit.
 WAITS = (1, 5)

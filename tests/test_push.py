@@ -164,6 +164,14 @@ def test_the_push_tool_pushes_a_folder(hub, folder, capsys):
     assert "is pushed to you/bugs" in capsys.readouterr().out
 
 
+def test_results_for_the_hubs_leaderboards_are_pushed(hub, folder):
+    for name in (".eval_results/cutouts-a.yaml", ".eval_results/notes.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("[]")
+    HubRepository("you/bugs").push(folder, "Model")
+    assert hub.files("you/bugs").keys() == MODEL_FILES | {"results/photos.json", ".eval_results/cutouts-a.yaml"}
+
+
 def test_a_name_without_user_is_ones_own(hub, folder):
     HubRepository("bugs").push(folder, "Model")
     assert hub.files("you/bugs").keys() > {"README.md"}

@@ -226,6 +226,32 @@ def test_lora_saves_an_ordinary_model(folder, model_dir, tmp_path):
     assert json.loads((out / "robustvit.json").read_text())["hyper_parameters"]["lora_rank"] == 2
 
 
+def test_trackio_gets_every_term_offline(folder, model_dir, tmp_path):
+    pytest.importorskip("trackio")
+    flags = [
+        "--model",
+        model_dir,
+        "--dataset",
+        folder,
+        "--output_dir",
+        tmp_path / "out",
+        "--max_steps",
+        2,
+        "--use_cpu",
+    ]
+    flags += ["--report_to", "trackio", "--project", "bugs", "--run_name", "first", "--logging_steps", 1]
+    read = (
+        "from trackio.sqlite_storage import SQLiteStorage; print(json.dumps(SQLiteStorage.get_logs('bugs', 'first')))"
+    )
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "logs"), "HF_HUB_OFFLINE": "1"}
+    for command in (["run_finetune.py", *map(str, flags)], ["-c", f"import json; {read}"]):
+        command = [sys.executable, *command]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    logs = json.loads(done.stdout)
+    assert {"train/background_loss", "eval/relevance_in_mask"} <= {name for log in logs for name in log}, logs
+
+
 def test_libra_and_another_image_size_train_a_plain_model_and_are_recorded(folder, model_dir, tmp_path, monkeypatch):
     out, spied = tmp_path / "out", []
 

@@ -12,9 +12,9 @@ import datasets
 
 from hf_robustvit.builders.composites import Composites, load_composites
 from hf_robustvit.builders.cue_conflict import SIXTEEN_CLASSES, CueConflict
-from hf_robustvit.builders.cutouts import Cutouts
+from hf_robustvit.builders.cutouts import HUB_ID, Cutouts
 from hf_robustvit.builders.hard_imagenet import HardImageNet
-from hf_robustvit.builders.hub_copies import load_from_hub
+from hf_robustvit.builders.hub_copies import COPIES, load_from_hub
 from hf_robustvit.builders.image_mask_folder import load_evaluation_folder, load_image_mask_folder
 from hf_robustvit.builders.imagenet import ImageNet
 from hf_robustvit.builders.imagenet_9 import IN9_INDICES, ImageNet9
@@ -198,7 +198,8 @@ def load_benchmark_rows(
         if made_from.get("dataset") in BENCHMARKS:
             return _official_rows(made_from["dataset"], rows, made_from["imagenet_indices"])
         title = os.path.basename(os.path.realpath(name))
-        return BenchmarkRows(title, rows, tests_masks=True, is_own_folder=True, reading=reading)
+        hub_id = None if os.path.isdir(name) else name
+        return BenchmarkRows(title, rows, tests_masks=True, is_own_folder=True, reading=reading, hub_id=hub_id)
     folder = os.path.basename(os.path.realpath(name))
     rows = load_evaluation_folder(name)
     return BenchmarkRows(folder, rows, tests_masks=True, is_own_folder=True, reading=reading)
@@ -206,7 +207,8 @@ def load_benchmark_rows(
 
 def _official_rows(name: str, rows: datasets.Dataset, indices: ImageNetIndices | None) -> BenchmarkRows:
     same = {field: getattr(BENCHMARKS[name], field) for field in ("tests_masks", "decision", "whole", "ablates")}
-    return BenchmarkRows(name, rows, indices, **same)
+    copy = HUB_ID if BENCHMARKS[name].builder is Cutouts else name in COPIES and COPIES[name].repository
+    return BenchmarkRows(name, rows, indices, hub_id=copy or None, **same)
 
 
 def load_training_pairs(

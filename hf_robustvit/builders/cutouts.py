@@ -7,6 +7,8 @@ import datasets
 from hf_robustvit.cutouts import BENCHMARK_SPLITS, CLASS_NAMES, SPLITS, VERSION, render
 
 
+#: What the Hub calls it.
+HUB_ID = "hf-robustvit/cutouts"
 SHARD_SIZE = 100
 CONFIG_NAMES = (*BENCHMARK_SPLITS, "train")
 

@@ -200,6 +200,18 @@ def write_parquet(
         indices: The ImageNet indices of its classes, where they are not the wnids'.
     """
     folder = Path(folder)
+    write_pictures(rows, folder, split)
+    with replacing(folder / ORIGIN) as path:
+        path.write_text(json.dumps({"dataset": dataset, "imagenet_indices": indices}, indent=1), encoding="utf-8")
+    with replacing(folder / "README.md") as path:
+        splits = sorted({file.name.partition("-")[0] for file in (folder / "data").glob("*.parquet")})
+        files = "\n".join(f"  - split: {split}\n    path: data/{split}-*" for split in splits)
+        about = {"dataset": dataset or folder.name, "columns": ", ".join(rows.column_names)}
+        path.write_text(CARD.format(files=files, **about), encoding="utf-8")
+
+
+def write_pictures(rows: datasets.Dataset, folder: Path, split: str) -> None:
+    """Write a split alone, with the content of its pictures, as data/<split>-*.parquet."""
     count = max(1, ceil(len(rows) / ROWS_OF_A_FILE))
     names = [f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
     for number, name in enumerate(names):
@@ -210,13 +222,6 @@ def write_parquet(
     for old in (folder / "data").glob(f"{split}-*.parquet"):
         if old.name not in names:  # of an earlier conversion into more or fewer files
             old.unlink()
-    with replacing(folder / ORIGIN) as path:
-        path.write_text(json.dumps({"dataset": dataset, "imagenet_indices": indices}, indent=1), encoding="utf-8")
-    with replacing(folder / "README.md") as path:
-        splits = sorted({file.name.partition("-")[0] for file in (folder / "data").glob("*.parquet")})
-        files = "\n".join(f"  - split: {split}\n    path: data/{split}-*" for split in splits)
-        about = {"dataset": dataset or folder.name, "columns": ", ".join(rows.column_names)}
-        path.write_text(CARD.format(files=files, **about), encoding="utf-8")
 
 
 CARD = """---

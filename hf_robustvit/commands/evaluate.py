@@ -136,7 +136,8 @@ def evaluate(
         examples = explain_examples(reported)
         write_html_report(output_dir / "report.html", reported, differences, examples, curves, confusions)
     if card_folder:
-        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline, confusions)
+        hub_ids = {rows.name: rows.hub_id for rows in found if rows.hub_id}
+        add_results(card_folder, arguments.model, results[-1], differences, arguments.baseline, confusions, hub_ids)
     if arguments.push_to_hub:
         repository_of(arguments).push(card_folder, "Results of an evaluation")
     return headline_table(results[-1], differences)

@@ -42,6 +42,7 @@ class BenchmarkRows:
             "first" one of the class is right (the paper), or "any"; or the class of the highest "mean" probability,
             so that it chooses among the data set's classes alone.
         ablates: Whether accuracy without the object is one of its figures; then it has masks.
+        hub_id: The data set on the Hub that it is, or that holds the same images; None where there is none.
         whole: Whether its authors show models the whole image: it is squashed to the input's size, nothing is cropped.
     """
 
@@ -56,3 +57,4 @@ class BenchmarkRows:
     decision: Decision = "first"
     whole: bool = False
     ablates: bool = False
+    hub_id: str | None = None

@@ -26,6 +26,7 @@ from hf_robustvit.files import CARD, RESULTS, replacing
 from hf_robustvit.models.files import find_model_file
 from hf_robustvit.record import TrainingRecord, package_versions
 from hf_robustvit.reporting.comparison import CONFUSION_NOTE, LOWEST_NOTE, readable
+from hf_robustvit.reporting.leaderboards import write_leaderboards
 from hf_robustvit.reporting.tables import (
     comparison_table,
     confusion_table,
@@ -96,8 +97,9 @@ def add_results(
     differences: Sequence[Difference],
     baseline: str | None,
     confusions: Mapping[str, Confusion] = MappingProxyType({}),
+    hub_ids: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Add an evaluation's results to a model's card, to its metadata, and to its folder `results`.
+    """Add an evaluation's results to a model's card, its metadata, and its folders `results` and `.eval_results`.
 
     Results that are there already stay if they are of the same weights, and differences if they are from the same
     baseline; Holm's adjustment is then made over all of them.
@@ -109,6 +111,7 @@ def add_results(
         differences: From the baseline, on the same data sets; empty without one.
         baseline: The baseline's name.
         confusions: Data set -> which classes the two take for which, as `changed_confusions` gives them.
+        hub_ids: Data set -> what the Hub calls it. Those that are not there have no file in `.eval_results`.
     """
     stored = _stored_results(folder / RESULTS)
     kept = {result.dataset: result for result in stored if result.weights == results[0].weights}
@@ -132,6 +135,7 @@ def add_results(
 
     for result in results:
         _write(folder / RESULTS / f"{result.dataset}.json", _json(asdict(result)))
+    write_leaderboards(folder, results, hub_ids, outdated={one.dataset for one in stored} - kept.keys())
     if differences:
         comparison = {"model": model_id, "baseline": baseline, "differences": list(map(asdict, differences))}
         comparison["confusions"] = {name: asdict(confusion) for name, confusion in confusions.items()}

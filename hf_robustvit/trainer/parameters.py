@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.core_model_loading import WeightRenaming
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.models.families import attention_of, backbone_of, layers_of
@@ -95,6 +95,9 @@ def accept_saved_names(model: PreTrainedModel) -> None:
 
     def rename(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *args) -> None:
         for name in list(state_dict):
-            state_dict[apply_renamings(name, renamings)] = state_dict.pop(name)
+            renamed = name
+            for entry in renamings:
+                renamed, _ = entry.rename_source_key(renamed)
+            state_dict[renamed] = state_dict.pop(name)
 
     model.register_load_state_dict_pre_hook(rename)

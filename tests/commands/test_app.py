@@ -2,9 +2,15 @@
 
 import dataclasses
 import json
+import os
 import re
 import runpy
+import shutil
 import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -12,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import metadata_load
+from packaging.requirements import Requirement
 from PIL import Image
 from tiny_models import tiny_model
 from transformers import ViTImageProcessorPil
@@ -71,6 +78,8 @@ def titles(arguments: DemoArguments) -> list[tuple[str, str]]:
 def test_a_fresh_clone_has_the_original_alone_and_make_demo_adds_its_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert titles(DemoArguments()) == [("Original", "cutouts-vit")]
+    module = tmp_path / "hf_robustvit" / "commands" / "app.py"
+    module.write_text(module.read_text().replace(demo.TITLE, "The copy"))  # so that it is this one that is imported
     save(tiny_classifier(), tmp_path / demo.DEMO_MODEL, base_model="cutouts-vit", base_revision=None)
     assert titles(DemoArguments()) == [("Original", "cutouts-vit"), ("Fine-tuned", "outputs/demo/model")]
 
@@ -299,6 +308,35 @@ def test_the_space_folder_fits_the_project():
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     lines = (ROOT / "space" / "requirements.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == needed
+    (extra,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["app"]
+    assert Requirement(extra).specifier.contains(header["sdk_version"])
+
+
+def test_the_space_starts_from_a_folder_of_its_own(tmp_path):
+    """As README.md lays it out: space/ at the top, the package and the demo's model beside it."""
+    shutil.copytree(ROOT / "space", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "hf_robustvit", tmp_path / "hf_robustvit", ignore=shutil.ignore_patterns("__pycache__"))
+    module = tmp_path / "hf_robustvit" / "commands" / "app.py"
+    module.write_text(module.read_text().replace(demo.TITLE, "The copy"))  # so that it is this one that is imported
+    save(tiny_classifier(), tmp_path / demo.DEMO_MODEL, base_model="cutouts-vit")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "NO_PROXY": "*", "PYTHONPATH": ""}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        while f"127.0.0.1:{port}" not in (tmp_path / "log").read_text():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/config") as answer:
+            parts = json.load(answer)["components"]
+    finally:
+        process.terminate()
+        process.wait()
+    headings = [part["props"]["value"] for part in parts if part["type"] == "markdown"]
+    assert headings[0].startswith("# The copy") and len(headings) == 4, headings  # the picture's and two models'
 
 
 def test_the_embedded_model_answers_its_own_pictures():

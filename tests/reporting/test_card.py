@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 from photo_folder import finetune, save_model, save_photos
 
 from hf_robustvit.data import MASK_CONTROLS
@@ -105,6 +106,22 @@ def test_the_confusions_the_lowest_classes_and_the_calibration_are_told(tmp_path
     assert not re.search("<(?!!-- )", text)
     add_results(tmp_path, "you/bugs", [result("birds")], [difference("birds")], "other")
     assert "dung beetle" not in (tmp_path / "README.md").read_text(), "that was against another baseline"
+
+
+def test_what_the_hub_knows_has_a_file_for_its_leaderboard(tmp_path):
+    hub_ids = {"pets": "you/pets", "birds": "you/birds"}
+    add_results(tmp_path, "you/bugs", [result("pets"), result("mine", top1=41.234)], [], None, hub_ids=hub_ids)
+    folder = tmp_path / ".eval_results"
+    assert [path.name for path in folder.iterdir()] == ["pets.yaml"]
+    entries = parse_eval_result_entries(yaml.safe_load((folder / "pets.yaml").read_text()))
+    found = {(entry.dataset_id, entry.task_id): entry.value for entry in entries}
+    values = {"top1": 40.0, "top5": 90.0, "top1_subset": 55.0, "top5_subset": 95.0}
+    assert found == {("you/pets", f"pets-{name}"): value for name, value in values.items()}
+    assert entries[0].notes == "Top-1 accuracy over all classes of the model (%)"
+    add_results(tmp_path, "you/bugs", [result("birds")], [], None, hub_ids=hub_ids)
+    assert {path.name for path in folder.iterdir()} == {"pets.yaml", "birds.yaml"}
+    add_results(tmp_path, "you/bugs", [result("birds", weights="w2")], [], None, hub_ids=hub_ids)
+    assert [path.name for path in folder.iterdir()] == ["birds.yaml"], "those of other weights are gone"
 
 
 def test_another_baseline_replaces_the_differences(tmp_path):
