@@ -41,7 +41,7 @@ def libra_rules(score: torch.Tensor) -> Iterator[None]:
     factors = {child for node in nodes if node.name() in _COMBINES for child, _ in node.next_functions}
     rules = {node: rule for node in nodes if (rule := _rule(node, node in factors))}
     found = " ".join(node.name() for node in rules)
-    if "LayerNorm" not in found or not ("Softmax" in found or "ScaledDotProduct" in found):
+    if "LayerNorm" not in found or not any(name in found for name in ("Softmax", *_ATTENDS)):
         raise UserError(
             f"The method libra finds no attention or no LayerNorm in the graph of torch {torch.__version__}: take the "
             "method gae."
@@ -72,7 +72,7 @@ def _nodes(root: Node) -> set[Node]:
 def _rule(node: Node, is_factor: bool) -> Rule | None:
     """What replaces the gradients that a node hands on; None where they stay."""
     name = node.name()
-    if name.startswith("ScaledDotProduct"):
+    if name.startswith(_ATTENDS):
         return _value_alone
     if name in _SCALES or name in _GATES and is_factor:
         return _constant
@@ -84,7 +84,7 @@ def _constant(to_inputs: Gradients, to_outputs: Gradients) -> Gradients:
 
 
 def _value_alone(to_inputs: Gradients, to_outputs: Gradients) -> Gradients:
-    """Of SDPA, whose inputs are query, key, value and, for some kernels, a mask."""
+    """Of attention, whose inputs are query, key, value and, for some kernels, a mask."""
     return None, None, to_inputs[2], *(None,) * (len(to_inputs) - 3)
 
 
@@ -112,8 +112,10 @@ def _silu(node: Node, to_inputs: Gradients, to_outputs: Gradients) -> Gradients:
 
 
 _RULES = {"NativeLayerNormBackward0": _layer_norm, "GeluBackward0": _gelu, "SiluBackward0": _silu}
-# Attention weights under eager attention, and the length that a cosine divides by.
-_SCALES = ("SoftmaxBackward0", "LinalgVectorNormBackward0")
+# SDPA, and what lean attention takes in its place.
+_ATTENDS = ("ScaledDotProduct", "_PlainAttention")
+# Attention weights under eager attention, and where SDPA falls back on plain products; the length in a cosine.
+_SCALES = ("SoftmaxBackward0", "SafeSoftmaxBackward0", "LinalgVectorNormBackward0")
 # Where one of these is a factor of a product (1 + tanh(x) too) it is a gate: of quick_gelu, gelu_new, SwiGLU.
 _GATES = ("SigmoidBackward0", "TanhBackward0", "ErfBackward0", "SiluBackward0")
 _COMBINES = ("MulBackward0", "AddBackward0")

@@ -6,33 +6,16 @@ import golden_numbers
 import numpy as np
 import pytest
 import torch
+from plain_read_out import read_rows
 from tiny_models import FAMILIES, SQUARE, tiny_model
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.families import head_reads
 from hf_robustvit.models.loading import patch_layout
 from hf_robustvit.relevance import explain, explanation, min_max_normalize, upscale
 
 
 def images(count=3, size=(32, 32), seed=0):
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
-
-
-def read_rows(model, relevance, target):
-    """The rows of R that the class score is read from, image by image, with the weights of the halves in the head."""
-    reads, prefix = head_reads(model), patch_layout(model.config).num_prefix_tokens
-    rows = []
-    for matrix, index in zip(relevance, target, strict=True):
-        patches = matrix[prefix:]
-        if reads == "patches":
-            rows.append(patches.mean(0))
-        elif reads == "cls and patches":
-            of_cls, of_patches = (half.norm() for half in model.classifier.weight[index].detach().chunk(2))
-            total = of_cls * matrix[0] + of_patches * patches.sum(0)
-            rows.append(total / (of_cls + of_patches * len(patches)))
-        else:
-            rows.append(matrix[0])
-    return torch.stack(rows)
 
 
 def full_product(model, pixel_values, target, start_layer=0):
