@@ -10,7 +10,7 @@ import pandas as pd
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.figures import FIGURES
-from hf_robustvit.files import replacing
+from hf_robustvit.files import replacing, write_json
 from hf_robustvit.record import package_versions
 
 
@@ -98,8 +98,7 @@ def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFram
             predictions.to_parquet(path, index=False)
     content = asdict(result)
     content = {name: content[name] for name in (*BenchmarkResult.__annotations__, *content)}  # the figures come last
-    with replacing(json_path) as path:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(json_path, content)
 
 
 def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:

@@ -41,4 +41,7 @@ def interpolate_weights(original: PreTrainedModel, finetuned: PreTrainedModel, s
         )
     mixed = copy.deepcopy(finetuned)
     mixed.load_state_dict({name: torch.lerp(before[name].to(weight), weight, share) for name, weight in after.items()})
+    for name, buffer in mixed.named_buffers():  # a CLIP-type model's text features are no part of its state
+        if buffer.is_floating_point():
+            buffer.copy_(torch.lerp(original.get_buffer(name).to(buffer), finetuned.get_buffer(name), share))
     return mixed

@@ -1,13 +1,12 @@
 """What an audit leaves: audit.json, audit.html, and the text that a run ends with."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_robustvit.evaluation.pictures import Example
 from hf_robustvit.evaluation.results import BenchmarkResult
-from hf_robustvit.files import replacing
+from hf_robustvit.files import write_json
 from hf_robustvit.reporting.report import write_page
 from hf_robustvit.reporting.tables import interval, markdown_table
 
@@ -57,8 +56,7 @@ def write_audit(
     content = {name: getattr(result, name) for name in ABOUT} | told | findings
     shown = list(zip(findings["photos"], examples, strict=True))
     write_page(page_path, "audit.html", audit=content, pictures=PICTURES, differences=DIFFERENCES, photos=shown)
-    with replacing(json_path) as path:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(json_path, content)
     return content
 
 

@@ -22,7 +22,7 @@ from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.evaluation.per_class import Confusion
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.evaluation.statistics import accuracy_interval
-from hf_robustvit.files import CARD, RESULTS, replacing
+from hf_robustvit.files import CARD, RESULTS, write_json, write_text
 from hf_robustvit.models.files import find_model_file
 from hf_robustvit.record import TrainingRecord, package_versions
 from hf_robustvit.reporting.comparison import CONFUSION_NOTE, LOWEST_NOTE, readable
@@ -87,7 +87,7 @@ def write_card(folder: str | os.PathLike, model_id: str) -> None:
         licence=_licence_text(record.base_licence, base),
         versions=", ".join(f"{name} {version}" for name, version in package_versions().items()) + ".",
     )
-    _write(Path(folder) / CARD, str(card) + "\n")
+    write_text(Path(folder) / CARD, str(card) + "\n")
 
 
 def add_results(
@@ -134,13 +134,13 @@ def add_results(
     card.text = f"{before}{section}{after}" if begin else f"{before.rstrip()}\n\n{section}{after}"
 
     for result in results:
-        _write(folder / RESULTS / f"{result.dataset}.json", _json(asdict(result)))
+        write_json(folder / RESULTS / f"{result.dataset}.json", asdict(result))
     write_leaderboards(folder, results, hub_ids, outdated={one.dataset for one in stored} - kept.keys())
     if differences:
         comparison = {"model": model_id, "baseline": baseline, "differences": list(map(asdict, differences))}
         comparison["confusions"] = {name: asdict(confusion) for name, confusion in confusions.items()}
-        _write(folder / RESULTS / COMPARISON, _json(comparison))
-    _write(folder / CARD, str(card))
+        write_json(folder / RESULTS / COMPARISON, comparison)
+    write_text(folder / CARD, str(card))
 
 
 def base_licence(name: str, revision: str | None = None) -> dict[str, str]:
@@ -391,12 +391,3 @@ def _licence_text(licence: Mapping[str, str], base: str) -> str:
 def _hub_id(name: str) -> str | None:
     """A model's name if it is one on the Hub."""
     return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.isdir(name) else None
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FAITHFULNESS_FIGURES
 from hf_robustvit.evaluation.per_class import Confusion, changed_confusion, class_changes, most_changed
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
 from hf_robustvit.evaluation.summaries import OFFICIAL
-from hf_robustvit.files import replacing
+from hf_robustvit.files import replacing, write_text
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
 from hf_robustvit.reporting.plots import plot_class_changes, plot_class_groups, save_figure
 from hf_robustvit.reporting.tables import (
@@ -167,5 +167,4 @@ def _write_class_changes(folder: Path, dataset: str, changes: pd.DataFrame) -> N
 
 
 def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.evaluation.results import BenchmarkResult
-from hf_robustvit.files import EVAL_RESULTS, replacing
+from hf_robustvit.files import EVAL_RESULTS, write_text
 
 
 def write_leaderboards(
@@ -35,5 +35,5 @@ def write_leaderboards(
             for name, figure in FIGURES.items()
             if figure.hub_name and getattr(result, name) is not None
         ]
-        with replacing(folder / EVAL_RESULTS / f"{result.dataset}.yaml") as path:
-            path.write_text(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False), encoding="utf-8")
+        text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
+        write_text(folder / EVAL_RESULTS / f"{result.dataset}.yaml", text)

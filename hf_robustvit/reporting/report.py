@@ -17,7 +17,7 @@ from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FIGURES
 from hf_robustvit.evaluation.per_class import Confusion, class_changes, lowest_classes
 from hf_robustvit.evaluation.pictures import NUM_EXAMPLES, EvaluatedModel, Example
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions
-from hf_robustvit.files import replacing
+from hf_robustvit.files import write_text
 from hf_robustvit.reporting.comparison import CONFUSION_NOTE, readable
 from hf_robustvit.reporting.pictures import heat_overlay
 from hf_robustvit.reporting.tables import interval, intervals_note, p_value, statistics_note
@@ -58,8 +58,7 @@ def write_page(path: Path, template: str, **content: object) -> None:
         policy=f"default-src 'none'; img-src data:; script-src {_digest(script)}; style-src {_digest(style)}",
         **content,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def write_html_report(

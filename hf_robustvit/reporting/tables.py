@@ -11,7 +11,7 @@ from hf_robustvit.evaluation.comparison import Difference
 from hf_robustvit.evaluation.figures import CHANGE_FIGURES, FAITHFULNESS_FIGURES, FIGURES
 from hf_robustvit.evaluation.per_class import Confusion, lowest_classes
 from hf_robustvit.evaluation.results import BenchmarkResult
-from hf_robustvit.files import replacing
+from hf_robustvit.files import write_text
 
 
 MISSING = "–"
@@ -308,8 +308,7 @@ def write_table(stem: Path, cells: pd.DataFrame, caption: str) -> str:
     latex = latex.to_latex(caption=_escape_latex(caption), label=f"tab:{stem.name}", multicolumn_format="c")
     csv = cells.map(lambda cell: cell.text).to_csv()
     for ending, content in ((".md", text), (".tex", latex), (".csv", csv)):
-        with replacing(stem.with_suffix(ending)) as path:
-            path.write_text(content, encoding="utf-8")
+        write_text(stem.with_suffix(ending), content)
     return text
 
 

@@ -245,9 +245,16 @@ def test_training_that_needs_no_masks(bare, tmp_path, masks, inner):
     assert len(pairs) == 2 and "mask" not in pairs.column_names
 
 
-@pytest.mark.parametrize("masks", ["annotated", "random", "other"])
-def test_training_that_needs_annotated_masks(bare, masks):
-    with pytest.raises(UserError, match="bare holds images by class and no masks"):
+@pytest.mark.parametrize(
+    "masks, sentence",
+    [
+        ("annotated", "bare holds images by class and no masks"),
+        ("random", "--masks random alters the photos' own masks, and .*bare has no folder 'masks'"),
+        ("other", "--masks other alters the photos' own masks, and .*bare has no folder 'masks'"),
+    ],
+)
+def test_training_that_needs_annotated_masks(bare, masks, sentence):
+    with pytest.raises(UserError, match=sentence):
         load_training_pairs(str(bare), masks=masks)
 
 

@@ -78,8 +78,6 @@ def titles(arguments: DemoArguments) -> list[tuple[str, str]]:
 def test_a_fresh_clone_has_the_original_alone_and_make_demo_adds_its_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert titles(DemoArguments()) == [("Original", "cutouts-vit")]
-    module = tmp_path / "hf_robustvit" / "commands" / "app.py"
-    module.write_text(module.read_text().replace(demo.TITLE, "The copy"))  # so that it is this one that is imported
     save(tiny_classifier(), tmp_path / demo.DEMO_MODEL, base_model="cutouts-vit", base_revision=None)
     assert titles(DemoArguments()) == [("Original", "cutouts-vit"), ("Fine-tuned", "outputs/demo/model")]
 
@@ -318,7 +316,7 @@ def test_the_space_starts_from_a_folder_of_its_own(tmp_path):
     shutil.copytree(ROOT / "hf_robustvit", tmp_path / "hf_robustvit", ignore=shutil.ignore_patterns("__pycache__"))
     module = tmp_path / "hf_robustvit" / "commands" / "app.py"
     module.write_text(module.read_text().replace(demo.TITLE, "The copy"))  # so that it is this one that is imported
-    save(tiny_classifier(), tmp_path / demo.DEMO_MODEL, base_model="cutouts-vit")
+    save(tiny_classifier(), tmp_path / demo.DEMO_MODEL, base_model="cutouts-vit", base_revision=None)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "NO_PROXY": "*", "PYTHONPATH": ""}

@@ -125,7 +125,7 @@ def test_the_model_runs_once(place, monkeypatch):
     model, image_processor = load_classifier("model")
     calls = []
     model.register_forward_hook(lambda *_: calls.append("forward"))
-    monkeypatch.setattr("hf_robustvit.commands.explain.load_classifier", lambda *_: (model, image_processor))
+    monkeypatch.setattr("hf_robustvit.commands.explain.load_classifier", lambda *_, **__: (model, image_processor))
     main(["explain", "model", "photo.png"])
     assert calls == ["forward"]
 

@@ -44,7 +44,8 @@ def finetune(tmp_path, monkeypatch):
 
     def run(dataset, masks, *flags):
         flags = ["--model", tmp_path / "model", "--dataset", dataset, "--masks", masks, *flags]
-        flags += ["--output_dir", tmp_path / "out", "--backbone", backbone, "--image_size", 160, "--sigma_spatial", 8]
+        flags += ["--output_dir", tmp_path / "out"]
+        flags += ["--backbone", backbone, "--image_size", 160, "--sigma_spatial", 8] if masks == "tokencut" else []
         flags += ["--num_classes", 2, "--samples_per_class", 2, "--max_steps", 1, "--save_strategy", "no"]
         flags += ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--use_cpu", "--report_to", "none"]
         monkeypatch.setattr(sys, "argv", ["run_finetune.py", *map(str, flags)])
