@@ -123,7 +123,8 @@ def test_an_evaluation_adds_to_the_card_and_its_metadata(pushed):
         if item["classes"] == "all":
             low, high = item["interval95"]
             cells = [item["n"], f"{item['before']:.2f}", f"{item['after']:.2f}", f"{item['difference']:+.2f}"]
-            row = ["photos", item["figure"], "all", *map(str, cells), f"[{low:.2f}, {high:.2f}]"]
+            interval = f"[{low:.2f}, {high:.2f}]".replace("-0.00", "0.00")
+            row = ["photos", item["figure"], "all", *map(str, cells), interval]
             assert re.search(r" +\| +".join(map(re.escape, row)), after.text), row
 
 

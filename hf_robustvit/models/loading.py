@@ -26,7 +26,7 @@ from hf_robustvit.lean.attention import LEAN, Attentions
 from hf_robustvit.models.attention_choice import fastest_attention
 from hf_robustvit.models.families import check_model_type, family_of, image_config
 from hf_robustvit.models.files import KNOWN_MODELS, find_model_file, model_source, read_model_config, reading_model
-from hf_robustvit.models.resizing import resize_classifier
+from hf_robustvit.models.resizing import check_image_size, resize_classifier
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 from hf_robustvit.models.zero_shot import PROMPT_TEMPLATE, saved_class_names
 
@@ -173,11 +173,11 @@ def load_classifier(
         raise unknown_name("attention", attention, ATTENTIONS)
     config, weights, image_processor = read_checkpoint(name, revision)
     _check_size(image_processor, config, name)
+    layout = patch_layout(config)
+    if image_size is not None:
+        check_image_size(image_size, layout.patch_size)
     if attention == "auto":
-        layout, size = (
-            patch_layout(config),
-            image_size or _made_size(image_processor) or image_config(config).image_size,
-        )
+        size = image_size or _made_size(image_processor) or image_config(config).image_size
         num_tokens = layout.num_prefix_tokens + math.prod(layout.grid(*_pair(size)))
         attention, reason = fastest_attention(image_config(config), num_tokens, dtype)
         logger.info(f"{name} gets the attention {attention!r}: {reason}.")
@@ -195,7 +195,7 @@ def load_classifier(
         model = _load_weights(name, config, weights, id2label, **how)
     model.name_or_path = model.config.name_or_path = name
     if image_size is not None:
-        image_processor = resize_classifier(model, image_processor, image_size, patch_layout(config).patch_size)
+        image_processor = resize_classifier(model, image_processor, image_size, layout.patch_size)
     return model, image_processor
 
 

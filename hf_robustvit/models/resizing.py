@@ -9,6 +9,15 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.models.families import backbone_of, image_config
 
 
+def check_image_size(image_size: int, patch_size: tuple[int, int]) -> None:
+    """Refuse a size that is no multiple of the patches'."""
+    if image_size <= 0 or image_size % patch_size[0] or image_size % patch_size[1]:
+        raise UserError(
+            f"--input_size is {image_size}: give a multiple of the model's patch size, "
+            f"{patch_size[0]}x{patch_size[1]} pixels."
+        )
+
+
 def resize_classifier(
     model: PreTrainedModel, image_processor: BaseImageProcessor, image_size: int, patch_size: tuple[int, int]
 ) -> BaseImageProcessor:
@@ -20,21 +29,15 @@ def resize_classifier(
     Args:
         model: The classifier, changed in place.
         image_processor: Its preprocessing.
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels, multiples of the patches'.
         patch_size: Height and width of a patch.
 
     Returns:
         The preprocessing for that size; where it crops the centre, it resizes in proportion before.
 
     Raises:
-        UserError: The size is not a multiple of the patches', the model has no position embeddings that can be
-            interpolated, or its preprocessing does not resize.
+        UserError: The model has no position embeddings that can be interpolated, or its preprocessing does not resize.
     """
-    if image_size <= 0 or image_size % patch_size[0] or image_size % patch_size[1]:
-        raise UserError(
-            f"--input_size is {image_size}: give a multiple of the model's patch size, "
-            f"{patch_size[0]}x{patch_size[1]} pixels."
-        )
     if not image_processor.do_resize:
         raise UserError("--input_size: the model's image processor does not resize (do_resize is off): leave it out.")
     config, embeddings = image_config(model.config), backbone_of(model).embeddings
