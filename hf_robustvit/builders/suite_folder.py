@@ -16,7 +16,7 @@ from hf_robustvit.builders import load_benchmark_rows, load_training_pairs
 from hf_robustvit.builders.composites import load_composites
 from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
 from hf_robustvit.builders.parquet import is_parquet
-from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
+from hf_robustvit.data import MADE_MASKS, NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import DEVELOPMENT, MASKED_PHOTOS, PHOTOS, BenchmarkRows
 from hf_robustvit.errors import UserError
 
@@ -152,8 +152,8 @@ def load_audited(
 
     Args:
         name, data_dir, reading, streaming: As for `load_benchmark_rows`.
-        masks: A folder of masks/<class>/*.png to take instead of the folder's own; "tokencut" for masks that the
-            caller makes, where rows have none.
+        masks: A folder of masks/<class>/*.png to take instead of the folder's own; or one of `MADE_MASKS`, which
+            the caller makes, where rows have none.
 
     Raises:
         UserError: As `load_benchmark_rows`, or there are no masks.
@@ -163,7 +163,7 @@ def load_audited(
             raise UserError(f"--masks {masks} is for a folder of photos, and --dataset {name} is none: leave it out.")
         return load_benchmark_rows(name, data_dir, reading, streaming=streaming)
     folder, own = os.path.realpath(name), {"is_own_folder": True, "reading": reading}
-    if masks == "tokencut":
+    if masks in MADE_MASKS:
         rows = load_image_mask_folder(folder, with_masks=False)
     elif masks is None and not os.path.isdir(os.path.join(folder, "masks")):
         raise UserError(

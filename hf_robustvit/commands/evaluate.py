@@ -27,7 +27,7 @@ from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.flags.evaluate import EvaluationArguments
 from hf_robustvit.hub import HubRepository
-from hf_robustvit.masks import OPTIONS, SOURCES, QualityGate
+from hf_robustvit.masks import OPTIONS, QualityGate
 from hf_robustvit.reporting.card import add_results
 from hf_robustvit.reporting.comparison import (
     BASELINE_FOLDER,
@@ -54,9 +54,8 @@ def main(
     accelerator = Accelerator()
     logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
     checkpoints = load_checkpoints(arguments)
-    # To the loader, all masks that are yet to be made are alike.
-    masks = "tokencut" if arguments.masks in SOURCES else arguments.masks
-    load, pictures = (load_audited, masks) if arguments.audit else (load_benchmark_rows, arguments.backgrounds)
+    audited, usual = (load_audited, arguments.masks), (load_benchmark_rows, arguments.backgrounds)
+    load, pictures = audited if arguments.audit else usual
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
         found = [load(name, arguments.data_dir, reading, pictures, arguments.streaming) for name in names]
