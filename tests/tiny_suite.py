@@ -58,6 +58,7 @@ def save_suite(folder: Path) -> Suite:
         base_models=("Tiny",),
         ablation_models=("Tiny",),
         images_per_benchmark=9,
+        start_layer=1,
         num_workers=0,
     )
 

@@ -1,5 +1,6 @@
 """The paper's list of experiments: for each table and figure, what is fine-tuned and how it is shown."""
 
+from functools import partial
 from operator import attrgetter
 
 from hf_robustvit.experiments.book import Experiment
@@ -10,14 +11,19 @@ from hf_robustvit.experiments.learning_rate import learning_rates
 from hf_robustvit.experiments.masks import mask_tables
 from hf_robustvit.experiments.recipes import (
     ABLATIONS,
+    CONTESTANTS,
     CONTROLS,
     GRADMASK,
+    LATE_MAP,
+    LIBRA_MAP,
     ORIGINAL,
     OURS,
     OURS_UNANNOTATED,
+    RECIPE,
     RRR,
     Recipe,
     contest_recipes,
+    map_recipes,
     mask_recipes,
     seed_recipes,
 )
@@ -91,7 +97,14 @@ EXPERIMENTS: dict[str, Experiment] = {
         recipes=lambda suite: contest_recipes(),
         models=attrgetter("first_model"),
         benchmarks=lambda suite: [*suite.benchmarks.values()],
-        show=contest,
+        show=partial(contest, comparisons=[(RECIPE.label, each.label) for each in CONTESTANTS if each is not RECIPE]),
+    ),
+    "maps": Experiment(
+        title="Which map to train by",
+        recipes=map_recipes,
+        models=attrgetter("first_model"),
+        benchmarks=lambda suite: [*suite.benchmarks.values()],
+        show=partial(contest, comparisons=[(label, OURS.label) for label in (LIBRA_MAP, LATE_MAP)]),
     ),
     "sensitivity": Experiment(
         title="Samples per class and number of classes (Fig. 7)",

@@ -90,6 +90,9 @@ RECIPE = Recipe(
 # What robustness costs is looked at for each with several shares of its weights.
 FRONTIER = (RECIPE, OURS, PLAIN_SWAPPED, RECOMBINED, OURS_SWAPPED)
 
+# The labels of the rows that train by another map than the paper's.
+LIBRA_MAP, LATE_MAP = "Ours, libra's map", "Ours, map of the last layers"
+
 SEEDS = (0, 1, 2)
 CONTESTANTS = (OURS, PLAIN_SWAPPED, RECIPE)
 
@@ -106,6 +109,13 @@ def over_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:
 def without_seed(label: str) -> str:
     """What the labels of one recipe's seeds have in common."""
     return re.sub(r", seed \d+$", "", label)
+
+
+def map_recipes(suite: Suite) -> list[Recipe]:
+    """The original; the loss on the paper's map, on LibraGrad's and on that of the last layers, over the seeds."""
+    libra = Recipe(LIBRA_MAP, {"relevance_method": "libra"})
+    late = Recipe(LATE_MAP, {"start_layer": suite.start_layer})
+    return [ORIGINAL, *over_seeds((OURS, libra, late))]
 
 
 def mask_recipes(suite: Suite) -> list[Recipe]:

@@ -31,6 +31,7 @@ class Suite:
         learning_rates: What the search of section 4 looks at, rising.
         base_models, ablation_models: The models of Tab. 10 and of Tab. 4, by their short names.
         images_per_benchmark: How many images of a benchmark are used; None is all.
+        start_layer: Where the map of the last layers begins, in the experiment on maps.
         eval_batch_size, num_workers: How the benchmarks' images are fed.
         seeds_controls: Whether the experiment on seeds repeats plain fine-tuning and swapped backgrounds too.
     """
@@ -53,6 +54,7 @@ class Suite:
     mask_sources: tuple[str, ...] = ("tokencut",)
     half_settings: Mapping[str, Any] = field(default_factory=dict)
     images_per_benchmark: int | None = None
+    start_layer: int = 6
     eval_batch_size: int = 64
     num_workers: int = 4
     seeds_controls: bool = False
@@ -135,6 +137,7 @@ CUTOUTS = Suite(
     base_models=("cutouts-vit",),
     ablation_models=("cutouts-vit",),
     images_per_benchmark=600,
+    start_layer=4,
     eval_batch_size=100,
     num_workers=0,
 )

@@ -19,7 +19,7 @@ from hf_robustvit.experiments import runs
 from hf_robustvit.experiments.catalogue import EXPERIMENTS
 from hf_robustvit.experiments.frontier import SHARES
 from hf_robustvit.experiments.pages import make_experiments, show_experiments
-from hf_robustvit.experiments.recipes import FRONTIER, OURS, PLAIN_SWAPPED, RECIPE, SEEDS
+from hf_robustvit.experiments.recipes import FRONTIER, LATE_MAP, LIBRA_MAP, OURS, PLAIN_SWAPPED, RECIPE, SEEDS
 from hf_robustvit.experiments.runs import Run
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.record import TrainingRecord
@@ -171,20 +171,25 @@ def test_the_frontier_weighs_data_sets_alike(finished):
     assert "| Ours" in page and "frontier-Tiny.png" in page
 
 
-def test_the_recipe_is_held_against_its_rivals_seed_by_seed(finished):
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("recipe", RECIPE.label, OURS.label),
+        ("recipe", RECIPE.label, PLAIN_SWAPPED.label),
+        ("maps", LIBRA_MAP, OURS.label),
+        ("maps", LATE_MAP, OURS.label),
+    ],
+)
+def test_contestants_are_held_against_each_other_seed_by_seed(finished, name, one, other):
     workshop, _ = finished
-    model = workshop.suite.models["Tiny"]
-    page = (workshop.root / "recipe" / "recipe.md").read_text()
-    for rival in (OURS, PLAIN_SWAPPED):
-        differences = []
-        for seed in SEEDS:
-            two = [replace(one, settings={**one.settings, "class_seed": seed}) for one in (rival, RECIPE)]
-            before, after = (workshop.result(one.run(workshop.suite, model), "turned").top1 for one in two)
-            differences.append(after - before)
-        cells = re.search(rf"^\| {rival.label} +\|(.*)$", page.split("minus each rival")[1], re.MULTILINE)[1].split(
-            "|"
-        )
-        assert cells[1].strip().startswith(f"{np.mean(differences):+.1f} [")
+    top1 = {
+        recipe.label: workshop.result(run, "turned").top1
+        for _, recipe, run in EXPERIMENTS[name].rows(workshop.suite)
+    }
+    differences = [top1[f"{one}, seed {seed}"] - top1[f"{other}, seed {seed}"] for seed in SEEDS]
+    page = (workshop.root / name / f"{name}.md").read_text().split("one row minus another")[1]
+    cells = re.search(rf"^\| {one} minus {other} +\|(.*)$", page, re.MULTILINE)[1].split("|")
+    assert cells[1].strip().startswith(f"{np.mean(differences):+.1f} [")
 
 
 @pytest.mark.parametrize("moment", ["before training", "after training", "second benchmark"])
