@@ -8,7 +8,11 @@ from tiny_tokenizer import tiny_tokenizer
 from transformers import CLIPImageProcessorPil
 
 
-MODELS = {"clip": transformers.CLIPModel, "metaclip_2": transformers.MetaClip2Model}
+MODELS = {
+    "clip": transformers.CLIPModel,
+    "metaclip_2": transformers.MetaClip2Model,
+    "siglip": transformers.SiglipModel,
+}
 
 
 def save_clip(folder: Path, family: str = "clip", **settings) -> Path:

@@ -18,7 +18,7 @@ _CLASSES = {
 }
 FAMILIES = tuple(_CLASSES)
 # Their classes in transformers take square images and patches only.
-SQUARE = ("beit", "clip", "clip_zero_shot", "metaclip_2", "metaclip_2_zero_shot", "siglip")
+SQUARE = ("beit", "clip", "clip_zero_shot", "metaclip_2", "metaclip_2_zero_shot", "siglip", "siglip_zero_shot")
 
 
 def tiny_model(
@@ -52,6 +52,8 @@ def tiny_model(
     if hasattr(default, "vision_config"):
         labels = {name: settings.pop(name) for name in ("id2label", "label2id") if name in settings}
         text = {**small, **TEXT, "projection_dim": 16}
+        if family == "siglip_zero_shot":
+            text["max_position_embeddings"] = 64  # transformers' pipeline pads to it
         settings = {"vision_config": settings, "text_config": text, "projection_dim": 16, **labels}
     config = model_class.config_class(num_labels=num_labels, **settings)
     config._attn_implementation = "eager"

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_robustvit.evaluation.images import BenchmarkImages
 from hf_robustvit.evaluation.run import BenchmarkRun
-from hf_robustvit.models.families import head_reads
+from hf_robustvit.models.families import backbone_of, head_reads
 from hf_robustvit.models.loading import patch_layout
 
 
@@ -55,7 +55,7 @@ def attend_to_foreground(model: PreTrainedModel, patch_masks: torch.Tensor) -> I
     the background stays. An image without a foreground patch is left alone. Two families read their score from more
     than the CLS token, which the oracle does not restrict: DeiT's second head from the distillation token, DINOv2 also
     from the mean of the patch tokens. Where the score is read from that mean alone no token may attend to the
-    background, whose own patches stay in the mean.
+    background, whose own patches stay in the mean. Where an attention pools the patches, it alone may not.
 
     Args:
         model: A classifier from `load_classifier`, in any attention; what runs inside is a forward pass on as many
@@ -64,6 +64,11 @@ def attend_to_foreground(model: PreTrainedModel, patch_masks: torch.Tensor) -> I
     """
     allowed = patch_masks.flatten(1)  # (batch, patches)
     allowed = allowed | ~allowed.any(dim=1, keepdim=True)
+    if head_reads(model) == "attention pooling":
+        pooling, ignored = backbone_of(model).head.attention, {"key_padding_mask": ~allowed}
+        with pooling.register_forward_pre_hook(lambda *call: (call[1], ignored), with_kwargs=True):
+            yield
+        return
     num_prefix = patch_layout(model.config).num_prefix_tokens
     visible = F.pad(allowed, (num_prefix, 0), value=True)  # (batch, tokens)
     mask = torch.zeros(len(visible), 1, visible.shape[1], visible.shape[1], device=visible.device, dtype=model.dtype)

@@ -33,7 +33,7 @@ class Family:
         classifier: The class of its models.
         title: What people call it.
         head_reads: What the class score is read from: the "cls" token alone, also a "distillation" token, the mean of
-            the "patches" alone, or "cls and patches".
+            the "patches" alone, "cls and patches", or the patches by "attention pooling".
         layers: Where the backbone keeps its layers.
         num_prefix_tokens: Number of tokens before the first patch.
         backbone_arguments: Arguments of `from_pretrained` that load the bare backbone as it is inside the classifier.
@@ -42,7 +42,7 @@ class Family:
 
     classifier: type[PreTrainedModel]
     title: str
-    head_reads: Literal["cls", "distillation", "patches", "cls and patches"] = "cls"
+    head_reads: Literal["cls", "distillation", "patches", "cls and patches", "attention pooling"] = "cls"
     layers: str = "layers"
     num_prefix_tokens: Callable[[PreTrainedConfig], int] = lambda config: 1
     backbone_arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -110,6 +110,13 @@ FAMILIES = (
     Family(zero_shot.MetaClip2Model, "MetaCLIP 2", layers="encoder.layers"),
     Family(MetaClip2ForImageClassification, "MetaCLIP 2", head_reads="patches", layers="encoder.layers"),
     Family(
+        zero_shot.SiglipModel,
+        "SigLIP",
+        head_reads="attention pooling",
+        layers="encoder.layers",
+        num_prefix_tokens=lambda config: 0,
+    ),
+    Family(
         SiglipForImageClassification,
         "SigLIP",
         head_reads="patches",
@@ -133,9 +140,6 @@ _REFUSALS = {
     ),
     "transformers has its backbone, but no class of it that classifies images": (
         *("dinov3_vit", "clip_vision_model", "siglip_vision_model", "metaclip_2_vision_model"),
-    ),
-    "it pools its tokens by an attention that gives no map (SigLIP fine-tuned to classify has a mean instead)": (
-        "SiglipModel",
     ),
     "it has no self-attention": (
         *("bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2"),

@@ -182,6 +182,9 @@ def reading_model(name: str) -> Iterator[None]:
             f"--model: the weights of {name!r} are a pickle of more than tensors, which could run code and was not "
             "read: save the model as safetensors."
         ) from error
+    except ImportError as error:  # SigLIP's tokenizer: "SiglipTokenizer requires the SentencePiece library but ..."
+        wanted = _first_line(error).partition(".")[0]
+        raise UserError(f"--model: {name!r} needs a package that is missing here: {wanted}.") from error
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"--model: {name!r} cannot be read: {_first_line(error)}") from error
 

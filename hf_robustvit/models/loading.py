@@ -138,6 +138,7 @@ def load_classifier(
       explains the first half.
     - BEiT, I-JEPA, and CLIP, MetaCLIP 2 and SigLIP with a classification head: the mean of the patch tokens.
     - DINOv2: the CLS token and the mean of the patch tokens, each with its weight in the score.
+    - Zero-shot SigLIP: the patch tokens, as the attention that pools them weighs them.
 
     Code from a repository is never run. Safetensors are preferred; a pytorch_model.bin is read as plain tensors only.
 
@@ -155,8 +156,8 @@ def load_classifier(
             CLIP-type model takes them for `class_names`.
         image_size: Height and width of the images in pixels; None is the checkpoint's. For another size its position
             embeddings are interpolated.
-        class_names: The classes of a CLIP-type model (CLIPModel, MetaClip2Model), which is given a frozen head of
-            their text features; None keeps those it was saved with after fine-tuning.
+        class_names: The classes of a CLIP-type model (CLIPModel, MetaClip2Model, SiglipModel), which is given a
+            frozen head of their text features; None keeps those it was saved with after fine-tuning.
         prompt_template: What its text tower reads, with {} for the class name; None is the one it was saved with, or
             "a photo of a {}."
 
@@ -189,7 +190,7 @@ def load_classifier(
         flag = "class_names" if class_names else "prompt_template"
         raise UserError(
             f"--{flag}: {name!r} has a classification head of its own, and only CLIP-type models (CLIPModel, "
-            "MetaClip2Model) classify by class names: leave it out."
+            "MetaClip2Model, SiglipModel) classify by class names: leave it out."
         )
     else:
         model = _load_weights(name, config, weights, id2label, **how)

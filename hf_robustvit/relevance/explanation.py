@@ -4,7 +4,8 @@ import contextlib
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from functools import partial
+from typing import NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -17,12 +18,13 @@ from hf_robustvit.lean.attention import Attentions, LeanAttention, is_lean, requ
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import backbone_of, head_reads, image_config, layers_of
 from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
-from hf_robustvit.relevance.gae import cls_relevance
+from hf_robustvit.relevance.attention_pooling import pooling_attention
+from hf_robustvit.relevance.gae import cls_relevance, pooled_relevance
 from hf_robustvit.relevance.libra import libra_rules
 from hf_robustvit.relevance.maps import min_max_normalize, upscale
 from hf_robustvit.relevance.occlusion import occlusion
 from hf_robustvit.relevance.read_out import read_out
-from hf_robustvit.relevance.rollout import rollout
+from hf_robustvit.relevance.rollout import pooled_rollout, rollout
 
 
 METHODS = get_args(RelevanceMethod)
@@ -115,10 +117,11 @@ def explain(
         if not pixel_values.requires_grad and not all(weight.requires_grad for weight in backbone.parameters()):
             # Below a frozen layer nothing asks for a gradient, so its attentions would be no part of the graph.
             pixel_values = pixel_values.detach().requires_grad_()
-        logits, attentions, tokens = _forward(model, bare_model, pixel_values)
-        if not 0 <= start_layer < len(attentions):
-            raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {len(attentions) - 1}.")
-        attentions = attentions[start_layer:]
+        forward = _forward(model, bare_model, pixel_values)
+        logits, num_layers = forward.logits, len(forward.attentions)
+        if not 0 <= start_layer < num_layers:
+            raise UserError(f"start_layer is {start_layer}, but the model's layers are 0 to {num_layers - 1}.")
+        forward = forward._replace(attentions=forward.attentions[start_layer:])
         target = logits.argmax(dim=-1) if target is None else target.to(logits.device)
         height, width = pixel_values.shape[-2:]
         layout = patch_layout(bare_model.config)
@@ -126,16 +129,14 @@ def explain(
         if method == "occlusion":
             patch_relevance = occlusion(model, pixel_values, target, layout.patch_size)
         else:
+            read = partial(read_out, head_reads(bare_model), forward.tokens, layout.num_prefix_tokens)
             if method == "rollout":
                 with torch.set_grad_enabled(keep_graph):  # else every layer's map would be kept
-                    start = read_out(head_reads(bare_model), tokens, layout.num_prefix_tokens)
-                    token_relevance = rollout(attentions, start)  # (batch, tokens)
+                    start = pooled_rollout(*forward.pooling) if forward.pooling else read()
+                    token_relevance = rollout(forward.attentions, start)  # (batch, tokens)
             else:
-                read = head_reads(bare_model), tokens, layout.num_prefix_tokens
                 rules = libra_rules if method == "libra" else contextlib.nullcontext
-                token_relevance = _gae(
-                    logits, target, attentions, second_order and keep_graph, keep_graph, read, rules
-                )
+                token_relevance = _gae(forward, target, second_order and keep_graph, keep_graph, read, rules)
             patch_relevance = token_relevance[:, layout.num_prefix_tokens :].unflatten(1, grid)
         explanation = Explanation(
             relevance=min_max_normalize(upscale(patch_relevance, (height, width))),  # (batch, 1, height, width)
@@ -181,46 +182,57 @@ def _class_of_each(target: int | Sequence[int] | torch.Tensor, num_images: int, 
     return classes
 
 
-def _forward(
-    model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor
-) -> tuple[torch.Tensor, Attentions, torch.Tensor]:
-    """Run the model; the logits, and the attentions and the last hidden state they were computed from.
+class _Forward(NamedTuple):
+    """The logits, and what they were computed from: attentions, last hidden state, the attention that pools this."""
+
+    logits: torch.Tensor
+    attentions: Attentions
+    tokens: torch.Tensor
+    pooling: Attentions  # none, or one
+
+
+def _forward(model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor) -> _Forward:
+    """Run the model.
 
     What surrounds a model hands out copies, from which no logits were computed: DistributedDataParallel of its
     outputs, accelerate's mixed precision of what the classifier returns. So the attentions are those of the backbone.
     """
-    outputs = []
+    outputs, pooling = [], []
     with contextlib.ExitStack() as contexts:
         for module in (backbone_of(bare_model), bare_model):
             contexts.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
         if head_reads(bare_model) == "cls":
             contexts.enter_context(last_layer_for_cls(layers_of(bare_model)[-1]))
+        elif head_reads(bare_model) == "attention pooling":
+            pooling = contexts.enter_context(pooling_attention(backbone_of(bare_model)))
         if is_lean(bare_model.config):
             contexts.enter_context(recompute_cheap_activations())
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs
-    return output.logits, attentions_of(backbone_output, bare_model.config), backbone_output.last_hidden_state
+    attentions = attentions_of(backbone_output, bare_model.config)
+    return _Forward(output.logits, attentions, backbone_output.last_hidden_state, pooling)
 
 
 def _gae(
-    logits: torch.Tensor,
+    forward: _Forward,
     target: torch.Tensor,
-    attentions: Attentions,
     create_graph: bool,
     retain_graph: bool,
-    read: tuple[str, torch.Tensor, int],
+    read: Callable[[torch.Tensor], torch.Tensor | None],
     rules: Callable[[torch.Tensor], contextlib.AbstractContextManager],
 ) -> torch.Tensor:
     """`cls_relevance` for the target's score, whose gradient is computed here, by `rules` of the score.
 
-    `read` is what `read_out` takes.
+    `read` gives the start of the propagation for the gradient in the last hidden state.
     """
-    score, explained = logits.gather(1, target[:, None]).sum(), [*_explained(attentions), read[1]]
+    score = forward.logits.gather(1, target[:, None]).sum()
+    explained = [*_explained([*forward.attentions, *forward.pooling]), forward.tokens]
     with rules(score):
         *gradients, in_tokens = torch.autograd.grad(
             score, explained, create_graph=create_graph, retain_graph=retain_graph
         )
-    return cls_relevance(attentions, gradients, read_out(*read, in_tokens))
+    start = pooled_relevance(*forward.pooling, gradients.pop()) if forward.pooling else read(in_tokens)
+    return cls_relevance(forward.attentions, gradients, start)
 
 
 def _explained(attentions: Attentions) -> list[torch.Tensor]:

@@ -35,10 +35,30 @@ def cls_relevance(
     else:
         relevance, rows = start.to(dtype), slice(None)
     for attention, gradient in reversed(list(zip(attentions, gradients, strict=True))):
-        step = propagate_lean if isinstance(attention, LeanAttention) else propagate
-        relevance = relevance + step(relevance[:, rows], attention, gradient, rows)
+        relevance = relevance + _step(relevance[:, rows], attention, gradient, rows)
         rows = slice(None)
     return relevance
+
+
+def pooled_relevance(attention: torch.Tensor | LeanAttention, gradient: torch.Tensor) -> torch.Tensor:
+    """Relevance of the tokens that an attention of one query pools, (batch, tokens): where a propagation may start.
+
+    The query is no token of the image, so nothing is added to what it attends to: Eq. 10 of Chefer, Gur and Wolf,
+    "Generic Attention-model Explainability" (ICCV 2021), for attention between different tokens.
+
+    Args:
+        attention: (batch, heads, 1, tokens), or what it is computed from.
+        gradient: As for `cls_relevance`.
+    """
+    query = torch.ones(len(gradient), 1, dtype=torch.promote_types(gradient.dtype, torch.float32)).to(gradient.device)
+    return _step(query, attention, gradient, slice(None))
+
+
+def _step(
+    relevance: torch.Tensor, attention: torch.Tensor | LeanAttention, gradient: torch.Tensor, rows: slice
+) -> torch.Tensor:
+    step = propagate_lean if isinstance(attention, LeanAttention) else propagate
+    return step(relevance, attention, gradient, rows)
 
 
 def propagate(relevance: torch.Tensor, attention: torch.Tensor, gradient: torch.Tensor, rows: slice) -> torch.Tensor:

@@ -8,6 +8,8 @@ def read_out(
 ) -> torch.Tensor | None:
     """The weight of every token of the last layer in the propagation's start.
 
+    "attention pooling" weighs the tokens by its own map instead, see `gae.pooled_relevance`. For the others:
+
     - "cls", and "distillation" of whose two tokens the first is explained: the CLS token, which is None here.
     - "patches": the score is read from their mean, and so is the relevance: every patch has the same weight.
     - "cls and patches": the score is w_c z_CLS + w_p mean(z_patch). The CLS token weighs |w_c| and every patch |w_p|,

@@ -35,6 +35,12 @@ def rollout(attentions: Attentions, start: torch.Tensor | None = None) -> torch.
     return relevance
 
 
+def pooled_rollout(attention: torch.Tensor | LeanAttention) -> torch.Tensor:
+    """The share of every token in what an attention of one query pools: (batch, tokens), adding up to 1."""
+    example = attention.query if isinstance(attention, LeanAttention) else attention
+    return _mean_map(attention, slice(None), torch.promote_types(example.dtype, torch.float32))[:, 0]
+
+
 def _mean_map(attention: torch.Tensor | LeanAttention, rows: slice, dtype: torch.dtype) -> torch.Tensor:
     """Some rows of the mean over the heads of a layer's maps; under lean attention of one head at a time."""
     if not isinstance(attention, LeanAttention):

@@ -68,7 +68,8 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float) -> None:
     trained = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.weight.requires_grad and not is_head(name)
+        # SigLIP's pooling has a linear layer of a class of its own, whose weight torch reads without calling it.
+        if type(module) is nn.Linear and module.weight.requires_grad and not is_head(name)
     ]
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=trained), model)
     for name, parameter in model.named_parameters():

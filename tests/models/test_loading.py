@@ -167,14 +167,6 @@ def test_refusals_name_the_model_the_reason_and_what_is_supported(tmp_path, mode
     assert "timm's plain ViT and DeiT" in message
 
 
-def test_a_siglip_that_pools_by_attention_is_refused_and_one_with_a_mean_is_not(tmp_path):
-    folder = save(tmp_path / "model", tiny_model("siglip"))
-    load_classifier(folder)
-    change_config(folder, architectures=["SiglipModel"])
-    with pytest.raises(UserError, match="it pools its tokens by an attention that gives no map"):
-        load_classifier(folder)
-
-
 def test_a_model_made_elsewhere_is_refused_by_its_config():
     config = transformers.SwinConfig()
     with pytest.raises(UserError, match=r"'SwinConfig' \(model type swin\): its attention stays inside windows"):

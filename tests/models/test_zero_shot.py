@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny_clip import MODELS, save_clip
 from tiny_models import tiny_model
 from tiny_tokenizer import tiny_tokenizer
-from transformers import ViTImageProcessorPil, pipeline
+from transformers import AutoTokenizer, ViTImageProcessorPil, pipeline
 
 import run_eval
 from dataset_scripts import load_training_pairs
@@ -19,6 +19,7 @@ from hf_robustvit.commands.app import DemoArguments, load_classifiers
 from hf_robustvit.commands.evaluate import EvaluationArguments, load_checkpoints, name_classes
 from hf_robustvit.commands.explain import explain_image
 from hf_robustvit.commands.finetune import FinetuneArguments, fit
+from hf_robustvit.data import EvalTransform
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
 from hf_robustvit.imagenet_classes import NAMES, WNIDS
@@ -44,12 +45,15 @@ def photos(tmp_path):
 
 
 def pipeline_scores(folder, image, names, template) -> list[float]:
-    """What transformers' own pipeline gives each name."""
+    """What transformers' own pipeline gives each name, adding up to 1."""
     answer = pipeline("zero-shot-image-classification", model=str(folder), device="cpu")(
         image, candidate_labels=names, hypothesis_template=template
     )
     scores = {item["label"]: item["score"] for item in answer}
-    return [scores[name] for name in names]
+    scores = torch.tensor([scores[name] for name in names], dtype=torch.float64)
+    if json.loads((folder / "config.json").read_text())["model_type"] == "siglip":  # it takes each class for itself
+        scores = scores.logit().exp() / scores.logit().exp().sum()
+    return scores.tolist()
 
 
 def own_scores(model, image_processor, image) -> list[float]:
@@ -71,7 +75,8 @@ def test_the_scores_are_those_of_transformers(tmp_path, family, attention, templ
     assert found == pytest.approx(pipeline_scores(folder, image, NAMED, template), abs=1e-5)
     assert max(found) - min(found) > 0.01
 
-    text = tiny_tokenizer()([template.format(name) for name in NAMED], padding=True, return_tensors="pt")
+    padding = {"padding": "max_length", "max_length": 64} if family == "siglip" else {"padding": True}
+    text = tiny_tokenizer()([template.format(name) for name in NAMED], **padding, return_tensors="pt")
     with torch.no_grad():
         wanted = MODELS[family].from_pretrained(folder)(pixel_values=pixels(), **text).logits_per_image
         torch.testing.assert_close(explain(model, pixels()).logits, wanted, rtol=1e-5, atol=1e-5)
@@ -90,16 +95,22 @@ def test_many_prompts_pass_in_parts_and_long_ones_are_cut(folder):
     torch.testing.assert_close(model(pixels()).logits[:, 200:201], one(pixels()).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_fine_tuning_leaves_a_plain_model_whose_text_tower_is_the_originals(folder, photos, tmp_path, monkeypatch):
-    out = tmp_path / "out"
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [("clip", "visual_projection.weight"), ("siglip", "vision_model.head.attention.in_proj_weight")],
+)
+def test_fine_tuning_leaves_a_plain_model_whose_text_tower_is_the_originals(
+    photos, tmp_path, monkeypatch, family, head
+):
+    folder, out = save_clip(tmp_path / family, family), tmp_path / "out"
     finetune(monkeypatch, "--model", folder, "--dataset", photos, "--output_dir", out, "--learning_rate", 1e-3)
     settings = json.loads((out / "config.json").read_text())
-    assert settings["architectures"] == ["CLIPModel"]
+    assert settings["architectures"] == [MODELS[family].__name__]
     before, after = (load_file(path / "model.safetensors") for path in (folder, out))
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and all(name.startswith(("vision_model.", "visual_projection.")) for name in moved)
-    assert "visual_projection.weight" in moved and "vision_model.encoder.layers.0.self_attn.q_proj.weight" in moved
+    assert head in moved and "vision_model.encoder.layers.0.self_attn.q_proj.weight" in moved
 
     model, image_processor = load_classifier(out)  # without class names
     assert list(model.config.id2label.values()) == ["ant", "bee", "cow"]
@@ -112,11 +123,11 @@ def test_fine_tuning_leaves_a_plain_model_whose_text_tower_is_the_originals(fold
     original, _ = load_classifier(folder, class_names=["ant", "bee", "cow"])
     pairs = load_training_pairs(str(photos))
     in_validation = [row for row in pairs if row["image_id"] in record["validation_images"]]
-    hits = [
-        max(range(3), key=own_scores(original, image_processor, row["image"]).__getitem__) == row["label"]
-        for row in in_validation
-    ]
-    assert record["validation"]["before"]["eval_accuracy"] == pytest.approx(sum(hits) / len(hits))
+    columns = {name: [row[name] for row in in_validation] for name in pairs.column_names}
+    with torch.no_grad():
+        guesses = original(torch.stack(EvalTransform(image_processor)(columns)["pixel_values"])).logits.argmax(dim=1)
+    hits = guesses == torch.tensor(columns["label"])
+    assert record["validation"]["before"]["eval_accuracy"] == pytest.approx(hits.float().mean().item())
 
     card = (out / "README.md").read_text()
     assert "pipeline_tag: zero-shot-image-classification" in card
@@ -125,7 +136,12 @@ def test_fine_tuning_leaves_a_plain_model_whose_text_tower_is_the_originals(fold
     code = code.replace("\nclassify(", "\nanswer = classify(")
     scope = {}
     exec(code, scope)
-    assert [item["score"] for item in scope["answer"]] == pytest.approx(sorted(wanted, reverse=True), abs=1e-5)
+    scores = zip(("ant", "bee", "cow"), wanted, strict=True)
+    ranked = sorted(scores, key=lambda pair: pair[1], reverse=True)
+    assert [item["label"] for item in scope["answer"]] == [name for name, _ in ranked]
+    if family == "clip":
+        found = [item["score"] for item in scope["answer"]]
+        assert found == pytest.approx([score for _, score in ranked], abs=1e-5)
 
 
 def test_a_run_is_resumed_with_its_classes(folder, photos, tmp_path, monkeypatch):
@@ -247,3 +263,13 @@ def test_a_checkpoint_of_open_clip_alone_is_refused_by_name(tmp_path):
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(UserError, match="is a checkpoint of open_clip .* give one that transformers reads"):
         load_classifier(tmp_path, class_names=NAMED)
+
+
+def test_a_tokenizer_whose_package_is_missing_is_named(tmp_path, monkeypatch):
+    def missing(*arguments, **settings):
+        raise ImportError("\nSiglipTokenizer requires the SentencePiece library but it was not found. Check out\nthe page")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", missing)
+    sentence = "needs a package that is missing here: SiglipTokenizer requires the SentencePiece library .* found\\.$"
+    with pytest.raises(UserError, match=sentence):
+        load_classifier(save_clip(tmp_path / "siglip", "siglip"), class_names=NAMED)

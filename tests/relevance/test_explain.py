@@ -6,7 +6,7 @@ import golden_numbers
 import numpy as np
 import pytest
 import torch
-from plain_read_out import read_rows
+from plain_read_out import pooling_maps, read_rows
 from tiny_models import FAMILIES, SQUARE, tiny_model
 
 from hf_robustvit.errors import UserError
@@ -20,15 +20,20 @@ def images(count=3, size=(32, 32), seed=0):
 
 def full_product(model, pixel_values, target, start_layer=0):
     """Eq. 6-7 to the letter: one gradient call per layer, the whole matrix R, the rows that the head reads."""
-    outputs = model(pixel_values, output_attentions=True)
+    with pooling_maps(model) as pooling:
+        outputs = model(pixel_values, output_attentions=True)
+    score = sum(outputs.logits[row, index] for row, index in enumerate(target))
+
+    def factor(attention):
+        (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
+        heads = [(gradient[:, head] * attention[:, head]).relu() for head in range(attention.shape[1])]
+        return torch.stack(heads).mean(0)
+
     num_tokens = outputs.attentions[0].shape[-1]
     relevance = torch.eye(num_tokens).expand(len(pixel_values), -1, -1)
     for attention in outputs.attentions[start_layer:]:
-        score = sum(outputs.logits[row, index] for row, index in enumerate(target))
-        (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
-        layer = torch.stack([(gradient[:, head] * attention[:, head]).relu() for head in range(attention.shape[1])])
-        relevance = relevance + torch.matmul(layer.mean(0), relevance)
-    return read_rows(model, relevance, target)
+        relevance = relevance + torch.matmul(factor(attention), relevance)
+    return read_rows(model, relevance, target, *(factor(attention)[:, 0] for attention in pooling))
 
 
 def test_maps_equal_the_released_code():

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from plain_read_out import pooling_maps
 from tiny_models import FAMILIES, tiny_model
 from torch.nn import functional
 
@@ -21,7 +22,8 @@ def images(count=3, size=(32, 32), seed=0):
 def plain_rollout(model, pixel_values, start_layer=0):
     """Abnar and Zuidema's product of whole matrices, image by image; the rows that the head reads."""
     reads, prefix = head_reads(model), patch_layout(model.config).num_prefix_tokens
-    attentions = model(pixel_values, output_attentions=True).attentions[start_layer:]
+    with pooling_maps(model) as pooling:
+        attentions = model(pixel_values, output_attentions=True).attentions[start_layer:]
     rows = []
     for image in range(len(pixel_values)):
         product = torch.eye(attentions[0].shape[-1])
@@ -29,6 +31,8 @@ def plain_rollout(model, pixel_values, start_layer=0):
             product = (0.5 * attention[image].mean(dim=0) + 0.5 * torch.eye(len(product))) @ product
         patches = product[prefix:].mean(dim=0)
         both = {"patches": patches, "cls and patches": (product[0] + patches) / 2}
+        if pooling:
+            both["attention pooling"] = pooling[0][image].mean(dim=0)[0] @ product
         rows.append(both.get(reads, product[0]))
     return torch.stack(rows)
 
