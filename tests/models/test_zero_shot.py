@@ -267,7 +267,7 @@ def test_a_checkpoint_of_open_clip_alone_is_refused_by_name(tmp_path):
 
 def test_a_tokenizer_whose_package_is_missing_is_named(tmp_path, monkeypatch):
     def missing(*arguments, **settings):
-        raise ImportError("\nSiglipTokenizer requires the SentencePiece library but it was not found. Check out\nthe page")
+        raise ImportError("\nSiglipTokenizer requires the SentencePiece library but it was not found. See\nthe page")
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", missing)
     sentence = "needs a package that is missing here: SiglipTokenizer requires the SentencePiece library .* found\\.$"
