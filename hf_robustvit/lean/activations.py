@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,34 @@ from torch.nn import functional as F
 logger = logging.getLogger(__name__)
 
 
-def recompute_cheap_activations() -> contextlib.AbstractContextManager:
+class Recomputation:
+    """What the backward passes of some forward passes do about the activations that were not kept."""
+
+    def __init__(self):
+        self._are_read = True
+
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """A context for backward passes that ask for no weight's gradient: nothing is computed again in them.
+
+        Autograd hands a linear layer its input in any case, but only the gradient of its weight depends on it. NaN
+        stands for it, so that nobody else could read it unnoticed.
+        """
+        self._are_read = False
+        try:
+            yield
+        finally:
+            self._are_read = True
+
+    def unpack(self, packed: "torch.Tensor | _Recipe") -> torch.Tensor:
+        """The tensor behind what was kept of it."""
+        if self._are_read or isinstance(packed, torch.Tensor):
+            return _unpack(packed)
+        return torch.full((), torch.nan, dtype=packed.dtype, device=packed.device).expand(packed.size)
+
+
+@contextlib.contextmanager
+def recompute_cheap_activations() -> Iterator[Recomputation]:
     """A context in whose forward passes the results of GELU and LayerNorm are not kept for the backward pass.
 
     Both operations keep their inputs, and the linear layers after them would keep their results: in a ViT six of the
@@ -21,7 +49,10 @@ def recompute_cheap_activations() -> contextlib.AbstractContextManager:
     rounding error. Its gradients cannot be differentiated again. With a torch whose graph does not look as expected,
     the context does nothing.
     """
-    return saved_tensors_hooks(_pack, _unpack) if _graph_is_as_expected() else contextlib.nullcontext()
+    recomputation = Recomputation()
+    hooks = saved_tensors_hooks(_pack, recomputation.unpack) if _graph_is_as_expected() else contextlib.nullcontext()
+    with hooks:
+        yield recomputation
 
 
 @functools.cache
@@ -52,6 +83,8 @@ class _Recipe:
     """How to get a tensor back: it views the result of a GELU or LayerNorm node of the graph."""
 
     node: Node
+    dtype: torch.dtype
+    device: torch.device
     size: torch.Size
     stride: tuple[int, ...]
     storage_offset: int
@@ -79,7 +112,7 @@ def _pack(tensor: torch.Tensor) -> torch.Tensor | _Recipe:
     if node is None or node.name() not in _RECOMPUTE:
         # Not the tensor itself: an operation that keeps its own result, as SDPA does, would then never be freed.
         return tensor.detach()
-    return _Recipe(node, tensor.size(), tensor.stride(), tensor.storage_offset())
+    return _Recipe(node, tensor.dtype, tensor.device, tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
 def _unpack(packed: torch.Tensor | _Recipe) -> torch.Tensor:

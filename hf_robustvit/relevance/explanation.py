@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.flags import RelevanceMethod
-from hf_robustvit.lean.activations import recompute_cheap_activations
+from hf_robustvit.lean.activations import Recomputation, recompute_cheap_activations
 from hf_robustvit.lean.attention import Attentions, LeanAttention, is_lean, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import backbone_of, head_reads, image_config, layers_of
@@ -183,12 +183,13 @@ def _class_of_each(target: int | Sequence[int] | torch.Tensor, num_images: int, 
 
 
 class _Forward(NamedTuple):
-    """The logits, and what they were computed from: attentions, last hidden state, the attention that pools this."""
+    """The logits, and what they were computed from: attentions, last hidden state, the attention that pools it."""
 
     logits: torch.Tensor
     attentions: Attentions
     tokens: torch.Tensor
     pooling: Attentions  # none, or one
+    recomputation: Recomputation
 
 
 def _forward(model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.Tensor) -> _Forward:
@@ -197,7 +198,7 @@ def _forward(model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.
     What surrounds a model hands out copies, from which no logits were computed: DistributedDataParallel of its
     outputs, accelerate's mixed precision of what the classifier returns. So the attentions are those of the backbone.
     """
-    outputs, pooling = [], []
+    outputs, pooling, recomputation = [], [], Recomputation()
     with contextlib.ExitStack() as contexts:
         for module in (backbone_of(bare_model), bare_model):
             contexts.enter_context(module.register_forward_hook(lambda module, inputs, output: outputs.append(output)))
@@ -206,11 +207,11 @@ def _forward(model: nn.Module, bare_model: PreTrainedModel, pixel_values: torch.
         elif head_reads(bare_model) == "attention pooling":
             pooling = contexts.enter_context(pooling_attention(backbone_of(bare_model)))
         if is_lean(bare_model.config):
-            contexts.enter_context(recompute_cheap_activations())
+            recomputation = contexts.enter_context(recompute_cheap_activations())
         model(pixel_values, output_attentions=True)
     backbone_output, output = outputs
     attentions = attentions_of(backbone_output, bare_model.config)
-    return _Forward(output.logits, attentions, backbone_output.last_hidden_state, pooling)
+    return _Forward(output.logits, attentions, backbone_output.last_hidden_state, pooling, recomputation)
 
 
 def _gae(
@@ -227,7 +228,7 @@ def _gae(
     """
     score = forward.logits.gather(1, target[:, None]).sum()
     explained = [*_explained([*forward.attentions, *forward.pooling]), forward.tokens]
-    with rules(score):
+    with rules(score), forward.recomputation.left_out():
         *gradients, in_tokens = torch.autograd.grad(
             score, explained, create_graph=create_graph, retain_graph=retain_graph
         )
