@@ -17,7 +17,7 @@ import datasets
 import pandas as pd
 from accelerate import Accelerator
 
-from hf_robustvit.data import MADE_MASKS
+from hf_robustvit.data import MADE_MASKS, text_classes
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.content import content_digest
 from hf_robustvit.evaluation.benchmark import evaluate_benchmark
@@ -30,6 +30,8 @@ from hf_robustvit.experiments.claims import claim
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.files import replacing
+from hf_robustvit.models.families import family_of
+from hf_robustvit.models.loading import classifier_config
 from hf_robustvit.record import TrainingRecord
 
 
@@ -193,7 +195,12 @@ class Workshop:
         return self._load_pairs("annotated" if masks in MADE_MASKS else masks)
 
     def _load_original(self, model: str) -> Checkpoint:
-        return Checkpoint.load(model)
+        """The model; a CLIP-type one that brings no classes gets those of the training images, as fine-tuning does."""
+        config = classifier_config(model)
+        if not family_of(config).is_zero_shot or config.id2label:
+            return Checkpoint.load(model)
+        class_names = self._training_pairs("annotated").features["label"].names
+        return Checkpoint.load(model, class_names=text_classes(class_names))
 
     def _wants_oracle(self, run: Run, benchmark: str) -> bool:
         """The oracle tells of headroom before any fine-tuning."""

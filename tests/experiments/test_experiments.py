@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from forked import run_forked
 from mask_images import colour_features
-from tiny_suite import open_workshop, save_suite
+from tiny_clip import save_clip
+from tiny_suite import CLASSES, open_workshop, save_suite
 
 from hf_robustvit.commands import experiment
 from hf_robustvit.evaluation.results import read_result
@@ -189,6 +190,14 @@ def test_contestants_are_held_against_each_other_seed_by_seed(finished, name, on
     page = (workshop.root / name / f"{name}.md").read_text().split("one row minus another")[1]
     cells = re.search(rf"^\| {one} minus {other} +\|(.*)$", page, re.MULTILINE)[1].split("|")
     assert cells[1].strip().startswith(f"{np.mean(differences):+.1f} [")
+
+
+def test_a_clip_type_model_gets_the_classes_of_the_training_images(suite, tmp_path):
+    folder, described = suite
+    model = str(save_clip(tmp_path / "clip"))
+    workshop = open_workshop(folder, replace(described, models={"CLIP": model}), tmp_path / "out")
+    original = workshop.checkpoint(Run.of(model, None))
+    assert list(original.model.config.id2label.values()) == list(CLASSES)
 
 
 @pytest.mark.parametrize("moment", ["before training", "after training", "second benchmark"])
