@@ -87,7 +87,7 @@ def test_from_the_wheel_to_an_evaluated_model(installed, tmp_path):
     program = installed / "bin" / "hf-robustvit"
     told = run(installed, tmp_path, program, "finetune", *flags, "--output_dir", "out")
     assert "its card is out/README.md" in told and (tmp_path / "out" / "relevance.png").is_file()
-    assert "Evaluate it with: hf-robustvit eval --model out --baseline cutouts-vit --dataset cutouts " in told
+    assert f"Evaluate it with: {program} eval --model out --baseline cutouts-vit --dataset cutouts " in told
     flags = ["--model", "out", "--dataset", "cutouts-size", "--output_dir", "results"]  # the smallest of them
     told = run(installed, tmp_path, program, "eval", *flags)
     assert "| cutouts-size " in told and "The results are in results/results.md" in told

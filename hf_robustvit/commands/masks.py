@@ -1,6 +1,5 @@
 """Masks for a folder of images, by a network or from boxes: made, judged and shown on a contact sheet."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import torch
 from accelerate import PartialState
 
 from hf_robustvit.builders.image_mask_folder import load_images
-from hf_robustvit.commands.settings import check_output_dir
+from hf_robustvit.commands.guidance import after_masks
+from hf_robustvit.commands.settings import check_output_dir, start_log
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear
@@ -30,7 +30,7 @@ BOXES = "boxes"  # the source that is no network, and needs a file instead
 def main(arguments: MaskArguments, gate: QualityGate, reading: MaskReading, *mask_options: Any) -> None:
     """Make the masks, and say how many there are."""
     state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs would not know each other
-    logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
+    start_log(state.is_main_process)
     check_output_dir(arguments.output_dir)
     with state.main_process_first():
         rows = load_images(arguments.images)
@@ -136,7 +136,7 @@ def make_masks(
     if state.is_main_process:
         contact_sheet(sheet, rows, records, arguments.output_dir)
     if any(record["accepted"] for record in records.values()):
-        place = f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them."
+        place = after_masks(arguments, "label" in rows.column_names)
     elif any("area" in record for record in records.values()):
         place = "No mask was accepted, so there is nothing to train with yet: do as the sentences above say."
     else:

@@ -21,7 +21,6 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from PIL import Image, PngImagePlugin
-from tqdm.auto import tqdm
 
 from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_pair, read_row
 from hf_robustvit.data.mask_folder import mask_path
@@ -31,6 +30,7 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.files import replacing
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 from hf_robustvit.masks.tokencut import ObjectMask
+from hf_robustvit.terminal import progress
 
 
 ACCEPTED, REJECTED = "masks", "rejected"
@@ -115,11 +115,8 @@ class MaskFolder:
         state.wait_for_everyone()  # nobody writes before everybody has looked
         unreadable, began = [], time.perf_counter()
         mine = todo[state.process_index :: state.num_processes]
-        with tqdm(total=len(mine), desc="Masks", unit="image", disable=not state.is_main_process) as progress:
-            for start in range(0, len(mine), batch_size):
-                batch = mine[start : start + batch_size]
-                unreadable += self._make([rows[row] for row in batch], masker)
-                progress.update(len(batch))
+        for start in progress(range(0, len(mine), batch_size), "Masks", "batch", state.is_main_process):
+            unreadable += self._make([rows[row] for row in mine[start : start + batch_size]], masker)
         if made := len(mine) - len(unreadable):
             seconds = time.perf_counter() - began
             self.made = {"images": self.made["images"] + made, "seconds": self.made["seconds"] + seconds}

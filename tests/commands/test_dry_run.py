@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 
 import pytest
 from photo_folder import finetune, save_model, save_photos
@@ -42,7 +43,9 @@ def test_a_dry_run_measures_and_saves_nothing(flags, tmp_path, monkeypatch, caps
     told = capsys.readouterr().out
     out = tmp_path / "out"
     assert f"The model is in {out}, its card is {out}/README.md" in told and (out / "README.md").is_file()
-    assert f"hf-robustvit eval --model {out} --baseline {tmp_path / 'model'} --dataset TEST_PHOTOS" in told
+    assert (
+        f"{sys.orig_argv[0]} run_eval.py --model {out} --baseline {tmp_path / 'model'} --dataset TEST_PHOTOS" in told
+    )
 
 
 def test_every_tenth_is_logged_with_the_time_left(monkeypatch, caplog):
@@ -79,5 +82,5 @@ def test_after_an_evaluation_the_next_command_is_named(tmp_path):
     assert after_evaluation(arguments).splitlines()[1:] == [
         "The report is out/report.html.",
         f"The model's card is {tmp_path}/README.md.",
-        f"Push the model with: hf-robustvit push {tmp_path} USER/{tmp_path.name}",
+        f"Push the model with: {sys.orig_argv[0]} -m hf_robustvit push {tmp_path} USER/{tmp_path.name}",
     ]
