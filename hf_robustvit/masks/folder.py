@@ -89,6 +89,7 @@ class MaskFolder:
         masker: Masker,
         batch_size: int = 8,
         reading: MaskReading | None = NO_FLAGS,
+        limit: int | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Make the masks that are missing, judge all of them and write masks.json.
 
@@ -100,6 +101,7 @@ class MaskFolder:
             masker: Makes the masks.
             batch_size: Images given to it together.
             reading: How the annotated masks are read, as for `read_row`.
+            limit: How many are made at most; images that have none yet are left out of what is returned.
 
         Returns:
             By image_id: `accepted`, `reason` (None if accepted), the scores, and `iou` with the annotated mask.
@@ -109,7 +111,7 @@ class MaskFolder:
         image_ids = rows["image_id"][:]
         if hasattr(masker, "check"):
             masker.check(image_ids)
-        todo = self.missing(image_ids)
+        todo = self.missing(image_ids)[:limit]
         if state.is_main_process:
             self._write_report({})  # an interrupted folder knows its settings
         state.wait_for_everyone()  # nobody writes before everybody has looked
@@ -123,7 +125,9 @@ class MaskFolder:
         unreadable = dict(gather_object(unreadable))
         records = {}
         if state.is_main_process:
-            records = {row["image_id"]: self._record(row, unreadable, reading) for row in rows}
+            left = set(self.missing(image_ids)) - set(todo)
+            looked_at = rows.select([row for row in range(len(rows)) if row not in left]) if left else rows
+            records = {row["image_id"]: self._record(row, unreadable, reading) for row in looked_at}
             self._write_report(records)
         state.wait_for_everyone()
         return json.loads(self.report_path.read_text(encoding="utf-8"))["images"]
