@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import re
 import sys
 import tempfile
@@ -45,7 +46,7 @@ def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> 
         Images, masks, steps, seconds a step, memory and the size of the checkpoints, one a line.
     """
     config, training, validation = trainer.args, trainer.train_dataset, trainer.eval_dataset
-    *_, steps = trainer.set_initial_training_values(config, trainer.get_train_dataloader())
+    epochs, *_, steps = trainer.set_initial_training_values(config, trainer.get_train_dataloader())
     times = StepTimes()
     with tempfile.TemporaryDirectory() as folder:
         trainer.args = copy.copy(config)
@@ -55,8 +56,13 @@ def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> 
         trainer.callback_handler.callbacks = [DefaultFlowCallback(), times]
         logging.disable(logging.INFO)
         trainer.train()
+        few = validation.select(range(min(len(validation), STEPS * config.eval_batch_size)))
+        evaluation = trainer.evaluate(few)["eval_runtime"] * len(validation) / len(few)
         logging.disable(logging.NOTSET)
     seconds = times.ends[1] - times.ends[0]  # the first also warms up
+    every = config.eval_steps or 1
+    between = {"epoch": math.ceil(epochs), "steps": steps // (every if every >= 1 else math.ceil(steps * every))}
+    evaluations = 2 + between.get(config.eval_strategy, 0)  # one before and one after
     size, batch = checkpoint_bytes(trainer.model), trainer.get_total_train_batch_size(config)
     kept = config.save_total_limit
     number = "none is" if config.save_strategy == "no" else "all are" if kept is None else f"{kept} at a time are"
@@ -64,8 +70,9 @@ def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> 
         "images": f"{len(pairs)} found, {chosen} chosen to train on, {len(validation)} to validate",
         "masks": f"{len(training)} of {chosen} accepted",
         "steps": f"{steps} of {batch} images",
-        "a step": f"{seconds:.2f} s on {config.device.type}, so {timedelta(seconds=round(steps * seconds))} in all, "
-        "without evaluations",
+        "a step": f"{seconds:.2f} s on {config.device.type}, so {timedelta(seconds=round(steps * seconds))} in all",
+        "an evaluation": f"{evaluation:.2f} s, so {timedelta(seconds=round(evaluations * evaluation))} for all "
+        f"{evaluations}",
         "memory": f"{peak_bytes() / 1e9:.2f} GB at most",
         "checkpoints": f"{size / 1e6:.1f} MB each, {number} kept in {config.output_dir}",
     }

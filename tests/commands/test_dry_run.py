@@ -35,6 +35,8 @@ def test_a_dry_run_measures_and_saves_nothing(flags, tmp_path, monkeypatch, caps
     assert told["steps"] == "12 of 2 images"
     seconds, whole = re.match(r"([\d.]+) s on cpu, so 0:00:(\d\d) in all", told["a step"]).groups()
     assert abs(12 * float(seconds) - int(whole)) < 1
+    seconds, whole = re.match(r"([\d.]+) s, so 0:00:(\d\d) for all 6", told["an evaluation"]).groups()
+    assert abs(6 * float(seconds) - int(whole)) < 1
     assert 0.1 < float(told["memory"].split()[0]) < 10
     weights = (tmp_path / "model" / "model.safetensors").stat().st_size
     assert float(told["checkpoints"].split()[0]) == pytest.approx(3 * weights / 1e6, abs=0.1)
