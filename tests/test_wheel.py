@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import hf_robustvit
 
 ROOT = Path(__file__).parents[1]
 # What git has, and nothing that lies around beside it.
-PARTS = ("hf_robustvit", "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("hf_robustvit", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,11 @@ def test_the_wheel_has_the_package_alone(built):
         assert {name.partition("/")[2] for name in file.getnames()} >= in_repository | {"README.md", "LICENSE"}
     assert metadata["License-Expression"] == "MIT" and "Typing :: Typed" in metadata.get_all("Classifier")
     assert any("github.com" in url for url in metadata.get_all("Project-URL"))
+    page = metadata.get_payload()
+    assert (
+        "# hf_robustvit" in page and "](https://github.com/hf-robustvit/hf-robustvit/blob/main/docs/audit.md)" in page
+    )
+    assert not re.search(r'\]\((?!https://)|src="(?!https://)', page)
 
 
 def test_versions_agree():

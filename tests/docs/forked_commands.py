@@ -1,4 +1,4 @@
-"""Runs shell commands one after the other, those of Python and hf-robustvit in copies of this process with all imported.
+"""Runs shell commands one after the other, those of Python and hf-robustvit in copies of a process with all imported.
 
     python forked_commands.py commands.json
 
