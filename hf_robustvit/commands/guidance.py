@@ -1,5 +1,6 @@
 """What is printed when a long command is done: where everything is, and what to type next."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def after_evaluation(arguments: EvaluationArguments) -> str:
     if Path(arguments.model, "README.md").is_file():
         lines.append(f"The model's card is {Path(arguments.model, 'README.md')}.")
         if arguments.update_card:
-            name = f"USER/{Path(arguments.model).resolve().name}"
-            lines.append(f"Push the model with: {command_line('push', arguments.model, name)}")
+            name = re.sub(r"[^\w.]+", "-", Path(arguments.model).resolve().name)  # as the Hub wants names
+            lines.append(f"Push the model with: {command_line('push', arguments.model, f'USER/{name}')}")
         else:
             lines.append("Add the results to it with the same command and --update_card.")
     return "\n".join(lines)
