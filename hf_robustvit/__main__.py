@@ -6,17 +6,20 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from hf_robustvit import __version__
 from hf_robustvit.commands.settings import exit_on_user_error
 from hf_robustvit.commands.start import COMMANDS
 from hf_robustvit.flags import RelevanceMethod
-
-
-PROG = "hf-robustvit"
+from hf_robustvit.terminal import PROGRAM
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands; those of `COMMANDS` parse their flags themselves."""
-    parser = argparse.ArgumentParser(prog=PROG, description="Fine-tune classifiers so that they look at the object.")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Fine-tune classifiers so that they look at the object. COMMAND --help lists a command's flags.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
     tools = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         tools.add_parser(name, help=command.help, add_help=False)
@@ -88,9 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if command := COMMANDS.get(next(iter(arguments), "")):
-        command.run(*command.parse(arguments[1:], f"{PROG} {arguments[0]}"))
+        command.run(*command.parse(arguments[1:], f"{PROGRAM} {arguments[0]}"))
         return
-    chosen = vars(parser().parse_args(arguments))
+    chosen = vars(parser().parse_args(arguments or ["--help"]))
     tool = {"explain": explain, "push": push, "env": env}[chosen.pop("command")]
     print(tool(**chosen))
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from huggingface_hub.errors import (
 from hf_robustvit.errors import UserError
 from hf_robustvit.files import CARD, EVAL_RESULTS, RESULTS
 from hf_robustvit.record import TRAINING_RECORD
+from hf_robustvit.terminal import command_line
 
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class HubRepository:
                 command that repeats the push.
         """
         if not Path(folder, CARD).is_file():
-            raise UserError(f"{folder} has no {CARD}, so run_finetune.py has not written it: name its output folder.")
+            raise UserError(f"{folder} has no {CARD}, so no fine-tuning run wrote it: name the output folder of one.")
         api = HfApi()
         try:
             # The full name, including the user's where it was left out.
@@ -157,7 +157,7 @@ class HubRepository:
     def push_command(self, folder: str | os.PathLike) -> str:
         """The command that pushes a folder here."""
         flags = (["--revision", self.revision] if self.revision else []) + (["--private"] if self.private else [])
-        return shlex.join(["python", "-m", "hf_robustvit", "push", str(folder), self.name, *flags])
+        return command_line("push", folder, self.name, *flags)
 
     def _reason(self, error: Exception) -> str:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
@@ -211,6 +211,6 @@ def _persistently(call: Callable[..., Any], *args, **kwargs) -> Any:
         except (HTTPError, JSONDecodeError) as error:  # the latter when the client takes an error page for an answer
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
-            logger.warning("The Hub sent an unexpected answer (%s); trying again.", str(error).partition("\n")[0])
+            logger.warning("Asking the Hub failed (%s); trying again.", str(error).partition("\n")[0])
             time.sleep(wait)
     return call(*args, **kwargs)

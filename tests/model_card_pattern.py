@@ -71,7 +71,7 @@ These images were not trained on, and the checkpoint with .* was kept\. .*
 .* A lower loss is better\.
 
 <!-- hf_robustvit: benchmarks -->
-No benchmark has been run on this model yet; `run_eval\.py` adds its results here\.
+No benchmark has been run on this model yet; `hf-robustvit eval --update_card` adds its results here\.
 <!-- hf_robustvit: end of benchmarks -->
 
 ## Relevance maps

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from tiny_text_models import save_text_model
 import run_masks
 from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
 from hf_robustvit.commands.settings import parse_settings
+from hf_robustvit.commands.start import COMMANDS
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
 from hf_robustvit.masks import OPTIONS, SOURCES, Source
@@ -191,6 +194,30 @@ def test_a_dry_run_refuses_what_the_run_would(photos, tmp_path, flags, sentence,
         if "'0001'" not in sentence or further:  # the run itself would first load the detector, which is not here
             with pytest.raises(UserError, match=sentence):
                 make_masks(photos, tmp_path / "out", *flags, *further)
+
+
+def test_a_dry_run_tries_two_batches_and_keeps_nothing(photos, backbone, tmp_path, by_colour, capsys):
+    out, flags = tmp_path / "out", ("--backbone", backbone, "--batch_size", 2)
+    with pytest.raises(FileNotFoundError, match="masks.json"):
+        make_masks(photos, out, *flags, "--dry_run")
+    told = capsys.readouterr().out
+    assert not out.exists() and told.startswith("images: 6 found\nmasks: 4 of 4 that were tried accepted\na mask: ")
+    seconds, whole = re.search(r"a mask: ([\d.]+) s on cpu, so 0:00:(\d\d) in all", told).groups()
+    assert abs(6 * float(seconds) - int(whole)) < 1
+    assert 0.1 < float(re.search(r"memory: ([\d.]+) GB at most", told)[1]) < 10
+    assert told.endswith(f"on this machine.\n6 of 6 masks would be made in {out}. Nothing was made.\n")
+    make_masks(photos, out, *flags)
+    capsys.readouterr()
+    make_masks(photos, out, *flags, "--dry_run")  # of what is missing: the broken image
+    assert f"1 of 6 masks would be made in {out}." in capsys.readouterr().out
+
+
+def test_the_next_command_trains_with_the_masks(photos, backbone, tmp_path, by_colour, capsys):
+    make_masks(photos, tmp_path / "my masks", "--backbone", backbone)
+    words = shlex.split(capsys.readouterr().out.rpartition("Then train with: ")[2])
+    arguments, config, *_ = COMMANDS["finetune"].parse(words[words.index("--model") :])
+    assert words[1:4] == ["-m", "hf_robustvit", "finetune"] and arguments.dataset == str(photos)
+    assert arguments.masks == f"{tmp_path}/my masks/masks" and config.output_dir == f"{tmp_path}/my masks-model"
 
 
 def test_a_dry_run_refuses_boxes_and_files_that_do_not_fit(photos, tmp_path):

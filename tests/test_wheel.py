@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import hf_robustvit
 
 ROOT = Path(__file__).parents[1]
 # What git has, and nothing that lies around beside it.
-PARTS = ("hf_robustvit", "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("hf_robustvit", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,11 @@ def test_the_wheel_has_the_package_alone(built):
         assert {name.partition("/")[2] for name in file.getnames()} >= in_repository | {"README.md", "LICENSE"}
     assert metadata["License-Expression"] == "MIT" and "Typing :: Typed" in metadata.get_all("Classifier")
     assert any("github.com" in url for url in metadata.get_all("Project-URL"))
+    page = metadata.get_payload()
+    assert (
+        "# hf_robustvit" in page and "](https://github.com/hf-robustvit/hf-robustvit/blob/main/docs/audit.md)" in page
+    )
+    assert not re.search(r'\]\((?!https://)|src="(?!https://)', page)
 
 
 def test_versions_agree():
@@ -87,7 +93,7 @@ def test_from_the_wheel_to_an_evaluated_model(installed, tmp_path):
     program = installed / "bin" / "hf-robustvit"
     told = run(installed, tmp_path, program, "finetune", *flags, "--output_dir", "out")
     assert "its card is out/README.md" in told and (tmp_path / "out" / "relevance.png").is_file()
-    assert "Evaluate it with: hf-robustvit eval --model out --baseline cutouts-vit --dataset cutouts " in told
+    assert f"Evaluate it with: {program} eval --model out --baseline cutouts-vit --dataset cutouts " in told
     flags = ["--model", "out", "--dataset", "cutouts-size", "--output_dir", "results"]  # the smallest of them
     told = run(installed, tmp_path, program, "eval", *flags)
     assert "| cutouts-size " in told and "The results are in results/results.md" in told

@@ -260,8 +260,8 @@ def load_training_pairs(
         if masks in MASK_CONTROLS and masks != "whole" and not os.path.isdir(os.path.join(name, "masks")):
             raise UserError(
                 f"--masks {masks} alters the photos' own masks, and {name} has no folder 'masks': put the masks into "
-                f"{os.path.join(name, 'masks')}/<class> (run_masks.py makes some) and the photos into images/<class> "
-                "beside it."
+                f"{os.path.join(name, 'masks')}/<class> (hf-robustvit masks makes some) and the photos into "
+                "images/<class> beside it."
             )
         return load_image_mask_folder(
             name,

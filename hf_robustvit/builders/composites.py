@@ -234,7 +234,7 @@ def load_composites(
     folder = find_folder(data_dir, "composites", [], EXPECTED)
     if not os.path.isdir(os.path.join(folder, "masks")):
         raise UserError(
-            f"--dataset {name}: {folder} has no folder 'masks'. Expected {EXPECTED}; run_masks.py makes masks."
+            f"--dataset {name}: {folder} has no folder 'masks'. Expected {EXPECTED}; hf-robustvit masks makes them."
         )
     builder = Composites(
         config_name=name, data_dir=folder, backgrounds=backgrounds, reading=reading, cache_dir=cache_dir

@@ -66,7 +66,7 @@ DRAWN = (
     " The examples are drawn objects, none of them where it usually stands: a demonstration, not evidence about "
     "photographs."
 )
-ALONE = " Only the original is shown so far: `make demo` makes the fine-tuned model."
+ALONE = " Only the original is shown so far: `make demo` makes a fine-tuned model, and --model names yours."
 
 
 @dataclass(frozen=True)
@@ -355,6 +355,7 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
     Raises:
         UserError: A model or an example cannot be loaded, gradio is not installed, or the port cannot be used.
     """
+    gradio = _import_gradio()  # before models are loaded
     page = build(load_classifiers(arguments), arguments.examples)
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none from elsewhere
     try:
@@ -366,7 +367,7 @@ def launch(arguments: DemoArguments, **options: Any) -> "gradio.Blocks":
             footer_links=[],
             css=STYLE,
             head=HEAD,
-            theme=_import_gradio().themes.Default(**fonts),
+            theme=gradio.themes.Default(**fonts),
             **options,
         )
     except (OSError, OverflowError) as error:  # taken, or above 65535

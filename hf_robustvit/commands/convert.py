@@ -1,7 +1,6 @@
 """Converting a data set: paired, checked, and written as Parquet that plain `load_dataset` reads."""
 
 import contextlib
-import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import datasets
 from hf_robustvit.builders import imagenet_indices, load_benchmark, load_training_pairs
 from hf_robustvit.builders.image_mask_folder import load_evaluation_folder, load_image_mask_folder
 from hf_robustvit.builders.parquet import with_plain_masks, write_parquet
-from hf_robustvit.commands.settings import check_output_dir, exit_on_user_error, parse_settings
+from hf_robustvit.commands.settings import check_output_dir, exit_on_user_error, parse_settings, start_log
 from hf_robustvit.data import TRAINING_SETS, MaskReading, check_pairs
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.flags.convert import ConversionArguments
@@ -23,7 +22,7 @@ OWN_FOLDER = "folder"
 
 def convert_script(*names: str, write_all: Callable[[Path], str] | None = None) -> None:
     """What a script of dataset_scripts/ does: convert one of these data sets, or all, by its command line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    start_log()
     with exit_on_user_error():
         print(convert(names, *parse_settings(ConversionArguments, MaskReading), write_all))
 

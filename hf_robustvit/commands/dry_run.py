@@ -2,12 +2,16 @@
 
 import copy
 import logging
+import math
+import re
 import sys
 import tempfile
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import datasets
+import psutil
 import torch
 from transformers import DefaultFlowCallback, TrainerCallback, TrainingArguments
 
@@ -19,18 +23,15 @@ STEPS = 2
 
 
 class StepTimes(TrainerCallback):
-    """Notes the seconds that each step takes."""
+    """Notes when each step ends, so that the time between two has the reading of a batch in it."""
 
     def __init__(self):
-        self.seconds: list[float] = []
-
-    def on_step_begin(self, args: TrainingArguments, *_, **kwargs) -> None:
-        self.began = time.perf_counter()
+        self.ends: list[float] = []
 
     def on_step_end(self, args: TrainingArguments, *_, **kwargs) -> None:
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()
-        self.seconds.append(time.perf_counter() - self.began)
+        self.ends.append(time.perf_counter())
 
 
 def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> str:
@@ -45,7 +46,7 @@ def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> 
         Images, masks, steps, seconds a step, memory and the size of the checkpoints, one a line.
     """
     config, training, validation = trainer.args, trainer.train_dataset, trainer.eval_dataset
-    *_, steps = trainer.set_initial_training_values(config, trainer.get_train_dataloader())
+    epochs, *_, steps = trainer.set_initial_training_values(config, trainer.get_train_dataloader())
     times = StepTimes()
     with tempfile.TemporaryDirectory() as folder:
         trainer.args = copy.copy(config)
@@ -55,28 +56,37 @@ def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> 
         trainer.callback_handler.callbacks = [DefaultFlowCallback(), times]
         logging.disable(logging.INFO)
         trainer.train()
+        few = validation.select(range(min(len(validation), STEPS * config.eval_batch_size)))
+        evaluation = trainer.evaluate(few)["eval_runtime"] * len(validation) / len(few)
         logging.disable(logging.NOTSET)
-    seconds = times.seconds[-1]  # the first also warms up
+    seconds = times.ends[1] - times.ends[0]  # the first also warms up
+    every = config.eval_steps or 1
+    between = {"epoch": math.ceil(epochs), "steps": steps // (every if every >= 1 else math.ceil(steps * every))}
+    evaluations = 2 + between.get(config.eval_strategy, 0)  # one before and one after
     size, batch = checkpoint_bytes(trainer.model), trainer.get_total_train_batch_size(config)
     kept = config.save_total_limit
-    number = "all are" if kept is None else f"{kept} at a time are"
+    number = "none is" if config.save_strategy == "no" else "all are" if kept is None else f"{kept} at a time are"
     lines = {
         "images": f"{len(pairs)} found, {chosen} chosen to train on, {len(validation)} to validate",
         "masks": f"{len(training)} of {chosen} accepted",
         "steps": f"{steps} of {batch} images",
-        "a step": f"{seconds:.2f} s on {config.device.type}, so {timedelta(seconds=round(steps * seconds))} in all, "
-        "without evaluations",
-        "memory": f"{_peak_bytes() / 1e9:.2f} GB at most",
+        "a step": f"{seconds:.2f} s on {config.device.type}, so {timedelta(seconds=round(steps * seconds))} in all",
+        "an evaluation": f"{evaluation:.2f} s, so {timedelta(seconds=round(evaluations * evaluation))} for all "
+        f"{evaluations}",
+        "memory": f"{peak_bytes() / 1e9:.2f} GB at most",
         "checkpoints": f"{size / 1e6:.1f} MB each, {number} kept in {config.output_dir}",
     }
     return "\n".join(f"{name}: {value}" for name, value in lines.items()) + "\nNothing was trained or saved."
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The most memory that was in use: the accelerator's, or this process's where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "linux":  # not getrusage, in which a process inherits the peak of the one that started it
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
     import resource  # which Windows has not
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

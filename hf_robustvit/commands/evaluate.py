@@ -1,6 +1,5 @@
 """Evaluation from beginning to end: load the models, score them on every benchmark, compare, and show their maps."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hf_robustvit.commands.audit import audit
 from hf_robustvit.commands.checkpoints import load_checkpoints, name_classes
 from hf_robustvit.commands.guidance import after_evaluation
 from hf_robustvit.commands.mask_flags import refuse_unused
+from hf_robustvit.commands.settings import start_log
 from hf_robustvit.data import NO_FLAGS, MaskReading, check_pairs
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.errors import UserError
@@ -52,7 +52,7 @@ def main(
     made = arguments.masks if arguments.audit and arguments.masks else "annotated"
     refuse_unused(made, gate, mask_options, "" if arguments.audit else "--audit ")
     accelerator = Accelerator()
-    logging.basicConfig(level=logging.INFO if accelerator.is_main_process else logging.ERROR, format="%(message)s")
+    start_log(accelerator.is_main_process)
     checkpoints = load_checkpoints(arguments)
     audited, usual = (load_audited, arguments.masks), (load_benchmark_rows, arguments.backgrounds)
     load, pictures = audited if arguments.audit else usual
@@ -62,7 +62,7 @@ def main(
     what = arguments, checkpoints, found, accelerator
     summary = audit(*what, gate, mask_options) if arguments.audit else evaluate(*what)
     if accelerator.is_main_process:
-        print(summary if arguments.audit else f"{summary}\n\n{after_evaluation(arguments)}")
+        print(f"{summary}\n\n{after_evaluation(arguments)}")
     accelerator.end_training()  # several processes part before they exit
 
 

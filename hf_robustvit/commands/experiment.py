@@ -1,6 +1,5 @@
 """The paper's experiments, from their names to pages."""
 
-import logging
 import os
 import shlex
 import subprocess
@@ -19,7 +18,8 @@ from transformers import HfArgumentParser
 from hf_robustvit.builders import load_benchmark_rows, load_training_pairs
 from hf_robustvit.builders.suite_folder import SuiteFolder
 from hf_robustvit.commands.finetune import finetune
-from hf_robustvit.commands.settings import check_output_dir
+from hf_robustvit.commands.guidance import after_experiments
+from hf_robustvit.commands.settings import check_output_dir, start_log
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
@@ -37,7 +37,7 @@ from hf_robustvit.trainer.repetition import changed_settings
 
 def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS, *mask_settings: Any) -> None:
     """Make the experiments, and say where their pages are."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    start_log()
     folders = (arguments.data_dir, arguments.images_dir)
     if os.path.isdir(arguments.suite):
         own = SuiteFolder(arguments.suite, reading)
@@ -45,8 +45,9 @@ def main(arguments: ExperimentArguments, reading: MaskReading = NO_FLAGS, *mask_
     else:
         load = (lambda dataset, masks: load_training_pairs(dataset, *folders, masks),)
         load += (lambda name: load_benchmark_rows(name, arguments.data_dir),)
-    for page in experiment(arguments, *load, reading=reading, mask_settings=mask_settings):
-        print(page)
+    pages = experiment(arguments, *load, reading=reading, mask_settings=mask_settings)
+    if pages or arguments.run:
+        print(after_experiments(arguments, pages))
 
 
 def experiment(

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from hf_robustvit.builders.parquet import ParquetData
 from hf_robustvit.commands.dry_run import dry_run
 from hf_robustvit.commands.guidance import after_finetuning
 from hf_robustvit.commands.mask_flags import refuse_unused
+from hf_robustvit.commands.settings import start_log
 from hf_robustvit.commands.training_images import choose_images, own_mask_reading, recorded_classes
 from hf_robustvit.config import RobustViTConfig, check_settings
 from hf_robustvit.data import (
@@ -48,6 +48,7 @@ from hf_robustvit.models.loading import classifier_config, load_classifier
 from hf_robustvit.reporting.card import base_licence, write_card
 from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.tables import validation_table
+from hf_robustvit.terminal import has_terminal
 from hf_robustvit.trainer.callbacks import TenthsCallback
 from hf_robustvit.trainer.checkpoints import checkpoint_to_resume
 from hf_robustvit.trainer.repetition import changed_settings
@@ -65,21 +66,20 @@ def main(
     Raises:
         UserError: As `finetune`, or flags are given of a source of masks that is not asked for.
     """
-    logging.basicConfig(level=logging.INFO if config.should_log else logging.ERROR, format="%(message)s")
+    start_log(config.should_log)
     refuse_unused(arguments.masks, gate, mask_options)
     pairs = load_training_pairs(
         *(arguments.dataset, arguments.data_dir, arguments.images_dir, arguments.masks),
         *(arguments.ignore_unlabelled, arguments.streaming),
     )
     fetch = ParquetData.find(arguments.dataset, "training").with_pictures if arguments.streaming else None
-    if not sys.stderr.isatty():
-        config.disable_tqdm = True  # `TenthsCallback` logs instead
     if arguments.dry_run:
         prepared = prepare(arguments, config, pairs, mask_options, gate, reading, fetch=fetch)
         summary = dry_run(prepared.trainer, pairs, prepared.num_chosen)
     else:
         before, after = finetune(arguments, config, pairs, mask_options, gate, reading, fetch=fetch)
-        summary = f"{validation_table(before, after)}\n\n{after_finetuning(arguments, config)}"
+        told = after_finetuning(arguments, config, pairs.features["label"].names)
+        summary = f"{validation_table(before, after)}\n\n{told}"
     if config.process_index == 0:
         print(summary)
 
@@ -176,6 +176,7 @@ def prepare(
     # Without the Trainer's own push, which takes all of the output folder and would come before the card.
     config = copy.copy(config)
     config.push_to_hub = False
+    config.disable_tqdm |= not has_terminal()  # `TenthsCallback` logs instead
     model, image_processor, pairs, new_head = fit(arguments, pairs, needs_eager=config.second_order)
     if new_head and arguments.finetuned_share < 1:
         raise UserError(

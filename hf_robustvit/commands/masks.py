@@ -1,7 +1,9 @@
 """Masks for a folder of images, by a network or from boxes: made, judged and shown on a contact sheet."""
 
 import logging
+import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import torch
 from accelerate import PartialState
 
 from hf_robustvit.builders.image_mask_folder import load_images
-from hf_robustvit.commands.settings import check_output_dir
+from hf_robustvit.commands.dry_run import peak_bytes
+from hf_robustvit.commands.guidance import after_masks
+from hf_robustvit.commands.settings import check_output_dir, start_log
 from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear
@@ -30,7 +34,7 @@ BOXES = "boxes"  # the source that is no network, and needs a file instead
 def main(arguments: MaskArguments, gate: QualityGate, reading: MaskReading, *mask_options: Any) -> None:
     """Make the masks, and say how many there are."""
     state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs would not know each other
-    logging.basicConfig(level=logging.INFO if state.is_main_process else logging.ERROR, format="%(message)s")
+    start_log(state.is_main_process)
     check_output_dir(arguments.output_dir)
     with state.main_process_first():
         rows = load_images(arguments.images)
@@ -51,12 +55,17 @@ def _masker(arguments: MaskArguments, source: str, mask_options: Sequence[Any], 
 def _plan(
     arguments: MaskArguments,
     source: str,
-    image_ids: list[str],
+    rows: datasets.Dataset,
     mask_options: Sequence[Any],
     gate: QualityGate,
-    device: torch.device,
+    reading: MaskReading,
+    state: PartialState,
 ) -> str:
-    """What a run would download and make; it refuses what can be seen to fail without the download."""
+    """What a run would download and make; it refuses what can be seen to fail without the download.
+
+    Where nothing is to be downloaded, the masks of two batches are made, and not kept, to see what all would take.
+    """
+    image_ids, device, to_download = rows["image_id"][:], state.device, 0
     lines, networks = [], {} if source == BOXES else SOURCES[source].networks
     masker = None if networks else _masker(arguments, source, mask_options, device)
     missing = MaskFolder(arguments.output_dir, masker.settings if masker else {}, gate).missing(image_ids)
@@ -72,14 +81,46 @@ def _plan(
             size = weights_to_download(name, revision)
         except UserError as error:
             raise UserError(str(error).replace("--model:", f"--{flag}:", 1)) from error
+        to_download += size
         found = f"{size / 1e6:.1f} MB to download" if size else "on this machine"
         lines.append(f"--{flag} {name}: {found}.")
         if config.get("model_type") in OUTLINING:
             break
+    if missing and not to_download and state.num_processes == 1:
+        masker = masker or _masker(arguments, source, mask_options, device)
+        lines = [*_trial(rows, masker, gate, arguments.batch_size, reading, len(missing), device), *lines]
     lines.append(
         f"{len(missing)} of {len(image_ids)} masks would be made in {arguments.output_dir}. Nothing was made."
     )
     return "\n".join(lines)
+
+
+def _trial(
+    rows: datasets.Dataset,
+    masker: Masker,
+    gate: QualityGate,
+    batch_size: int,
+    reading: MaskReading,
+    count: int,
+    device: torch.device,
+) -> list[str]:
+    """Make the masks of the first two batches, and say what `count` of them would take."""
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as place:
+        folder, seconds = MaskFolder(place, masker.settings, gate), 0.0
+        for _ in range(2):  # the first also warms up
+            before = dict(folder.made)
+            records = folder.fill(rows, masker, batch_size, reading, limit=batch_size)
+            if made := folder.made["images"] - before["images"]:
+                seconds = (folder.made["seconds"] - before["seconds"]) / made
+    logging.disable(logging.NOTSET)
+    accepted = sum(record["accepted"] for record in records.values())
+    return [
+        f"images: {len(rows)} found",
+        f"masks: {accepted} of {len(records)} that were tried accepted",
+        f"a mask: {seconds:.2f} s on {device.type}, so {timedelta(seconds=round(count * seconds))} in all",
+        f"memory: {peak_bytes() / 1e9:.2f} GB at most",
+    ]
 
 
 def make_masks(
@@ -128,7 +169,7 @@ def make_masks(
         rows = rows.add_column("other", find_masks(rows["image_id"], arguments.agree_with))
         rows = rows.cast_column("other", datasets.Image(decode=False))
     if arguments.dry_run:
-        return _plan(arguments, source, rows["image_id"][:], mask_options, gate, state.device)
+        return _plan(arguments, source, rows, mask_options, gate, reading, state)
     masker = _masker(arguments, source, mask_options, state.device)
     folder = MaskFolder(arguments.output_dir, masker.settings, gate)
     records = folder.fill(rows, masker, arguments.batch_size, reading)
@@ -136,7 +177,7 @@ def make_masks(
     if state.is_main_process:
         contact_sheet(sheet, rows, records, arguments.output_dir)
     if any(record["accepted"] for record in records.values()):
-        place = f"The masks are in {folder.root / 'masks'}; look at {sheet} before training with them."
+        place = after_masks(arguments, "label" in rows.column_names)
     elif any("area" in record for record in records.values()):
         place = "No mask was accepted, so there is nothing to train with yet: do as the sentences above say."
     else:

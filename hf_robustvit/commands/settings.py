@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import sys
 import tempfile
 from argparse import SUPPRESS
@@ -16,13 +17,18 @@ import yaml
 from transformers import HfArgumentParser
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.terminal import has_terminal
 
 
 SETTINGS_FILES = (".yaml", ".yml", ".json")
 
 
 def parse_settings(
-    *dataclass_types: type, arguments: list[str] | None = None, prog: str | None = None, also: Mapping[str, str] = {}
+    *dataclass_types: type,
+    arguments: list[str] | None = None,
+    prog: str | None = None,
+    description: str | None = None,
+    also: Mapping[str, str] = {},
 ) -> tuple[Any, ...]:
     """Fill dataclasses from the command line, which may begin with a YAML or JSON file of flags.
 
@@ -32,6 +38,7 @@ def parse_settings(
         dataclass_types: The dataclasses, whose fields are the flags.
         arguments: What was written after the command's name; that of this process if left out.
         prog: What --help calls the command; the script's name if left out.
+        description: What --help says of it.
         also: Further flags that are known, with their help; what they are set to is not looked at.
 
     Raises:
@@ -40,12 +47,16 @@ def parse_settings(
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0].endswith(SETTINGS_FILES):
         arguments = _flags_of_file(Path(arguments[0])) + arguments[1:]
-    parser = HfArgumentParser(dataclass_types, prog=prog)
-    known = [f"--{field.name}" for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+    flags = [field for kind in dataclass_types for field in dataclasses.fields(kind) if field.init]
+    needed = [field.name for field in flags if field.default is field.default_factory is dataclasses.MISSING]
+    usage = " ".join(["%(prog)s [FLAGS.yaml]", *(f"--{name} {name.upper()}" for name in needed), "[FLAGS]"])
+    parser = HfArgumentParser(dataclass_types, prog=prog, usage=usage, description=description)
+    known = [f"--{field.name}" for field in flags]
     further = [f"--{name}" for name in also if f"--{name}" not in known]
+    group = parser.add_argument_group("more of transformers' TrainingArguments") if further else None
     for flag in further:
         names = dict.fromkeys((flag, "--" + flag[2:].replace("_", "-")))
-        parser.add_argument(*names, nargs="*", default=SUPPRESS, help=also[flag[2:]].replace("%", "%%"))
+        group.add_argument(*names, nargs="*", default=SUPPRESS, help=also[flag[2:]].replace("%", "%%"))
     try:
         *settings, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except ValueError as error:
@@ -109,6 +120,21 @@ def check_output_dir(output_dir: str | Path) -> None:
         raise UserError(
             f"--output_dir {output_dir} cannot be written to ({error.strerror}): name another folder."
         ) from error
+
+
+def start_log(speaks: bool = True) -> None:
+    """Log plain sentences, and without a terminal show no progress bars of other libraries.
+
+    Args:
+        speaks: Off in all processes but one, which log errors alone.
+    """
+    logging.basicConfig(level=logging.INFO if speaks else logging.ERROR, format="%(message)s")
+    if not has_terminal():
+        import datasets
+        import transformers
+
+        datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -34,10 +34,10 @@ class Command:
         """The settings that a command line asks for; see `parse_settings`."""
         arguments = self.before(sys.argv[1:] if arguments is None else arguments)
         if MethodSettings not in self.settings:
-            return parse_settings(*self.settings, arguments=arguments, prog=prog)
+            return parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help)
         # Here, because importing `TrainingArguments` takes seconds: --help and wrong flags are answered before that.
         known = flags_of_source("transformers.training_args", "TrainingArguments")
-        parse_settings(*self.settings, arguments=arguments, prog=prog, also=known)
+        parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help, also=known)
         from hf_robustvit.config import RobustViTConfig
 
         whole = (RobustViTConfig if kind is MethodSettings else kind for kind in self.settings)

@@ -247,6 +247,7 @@ def _examine_all(
     pictures = dataset.with_format(None).select_columns(
         [column for column in ("image", "mask", "image_id") if column in dataset.column_names]
     )
+    logger.info("Checking %d images%s.", len(pictures), " and their masks" if "mask" in pictures.column_names else "")
     return undecoded(pictures).map(
         _examine,
         fn_kwargs={"reading": reading},

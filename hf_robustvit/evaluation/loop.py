@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.images import BenchmarkImages
+from hf_robustvit.terminal import progress
 
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def run_over_images(
         )
     )
     gathered = []
-    for batch in tqdm(loader, desc=description, unit="batch", disable=not accelerator.is_main_process):
+    for batch in progress(loader, description, "batch", accelerator.is_main_process):
         for index in batch["index"][~batch["readable"]].tolist():
             _report_unreadable(images, index, options.skip_unreadable)
         with torch.no_grad(), torch.autocast(accelerator.device.type, torch.bfloat16, enabled=options.bf16):

@@ -12,7 +12,9 @@ class DemoArguments(TextHeadArguments):
     """The models that are compared, and where the page is."""
 
     model: str | None = HfArg(
-        default=None, help='Hub id, local folder, "timm/<name>" or "cutouts-vit". Default: what `make demo` has made.'
+        default=None,
+        help="Hub id, local folder, timm/<name> or cutouts-vit. "
+        "Default: outputs/demo/model, which `make demo` makes, or cutouts-vit alone.",
     )
     baseline: str | None = HfArg(
         default=None, help="The model to compare with. Default: what --model was fine-tuned from."

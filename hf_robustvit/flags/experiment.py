@@ -11,7 +11,7 @@ from hf_robustvit.flags.masks import MADE_MASKS
 # Of `experiments.catalogue`.
 EXPERIMENTS = (
     *("table1", "table2", "table3", "table4", "controls", "masks", "seeds", "classes", "frontier", "recipe"),
-    *("sensitivity", "lr-search", "per-class", "examples", "sis", "oracle"),
+    *("maps", "sensitivity", "lr-search", "per-class", "examples", "sis", "oracle"),
 )
 
 
@@ -42,7 +42,7 @@ class ExperimentArguments:
     mask_sources: list[str] = HfArg(
         default_factory=lambda: ["tokencut"],
         help=f"What makes masks in the experiment on masks: some of {', '.join(MADE_MASKS)}, whose flags are those of "
-        "run_masks.py.",
+        "`hf-robustvit masks`.",
     )
     processes: int = HfArg(default=1, help="Processes that share the runs on this machine.")
     print_jobs: bool = HfArg(

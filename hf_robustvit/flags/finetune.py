@@ -72,6 +72,8 @@ class FinetuneArguments(TextHeadArguments):
 class MethodSettings:
     """What `RobustViTConfig` adds to transformers' `TrainingArguments`, and where it has other defaults."""
 
+    _argument_group_name = "method and training"
+
     method: Literal[METHODS] = HfArg(
         default="robustvit", help="Loss to fine-tune with: robustvit (the paper's), gradmask, rrr or finetune."
     )

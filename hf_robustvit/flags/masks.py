@@ -45,6 +45,8 @@ class MaskArguments:
 class TokenCutOptions:
     """What decides how a mask comes out."""
 
+    _argument_group_name = "masks from TokenCut"
+
     backbone: str = HfArg(
         default="facebook/dino-vitb16",
         help="Self-supervised ViT whose features are cut: Hub id or folder (ViT, DeiT, MSN, DINOv2).",
@@ -70,6 +72,8 @@ class TokenCutOptions:
 class TextOptions:
     """What decides what is found, and how it is outlined."""
 
+    _argument_group_name = "masks from class names (text)"
+
     detector: str = HfArg(
         default="IDEA-Research/grounding-dino-tiny",
         help="Finds what the class's name says (for text): Hub id or folder of Grounding DINO or OWL; or of CLIPSeg, "
@@ -81,7 +85,7 @@ class TextOptions:
     )
     segmenter_revision: str | None = HfArg(default=None, help="Branch, tag or commit of the segmenter on the Hub.")
     prompts: str | None = HfArg(
-        default=None, help="YAML file with lines `class folder: what to look for in its images`; see docs/masks.md."
+        default=None, help="YAML file with lines `class folder: what to look for in its images`."
     )
     box_threshold: float = HfArg(
         default=0.35, help="Confidence that a box needs (CLIPSeg: a pixel). OWL's are lower: try 0.15."
@@ -100,6 +104,8 @@ class TextOptions:
 @dataclass(frozen=True)
 class SaliencyOptions:
     """The network, and what its input needs."""
+
+    _argument_group_name = "masks from a saliency network"
 
     saliency_model: str | None = HfArg(
         default=None, help="ONNX file of a network that finds the salient object (for saliency)."
@@ -136,6 +142,8 @@ class SaliencyOptions:
 @dataclass(frozen=True)
 class QualityGate:
     """The thresholds that a mask's scores must meet."""
+
+    _argument_group_name = "which of the masks that are made are accepted"
 
     min_area: float = HfArg(default=0.02, help="Smallest mask, as a share of the image.")
     max_area: float = HfArg(default=0.5, help="Largest mask, as a share of the image.")
@@ -197,6 +205,8 @@ class QualityGate:
 @dataclass(frozen=True)
 class MaskReading:
     """How masks of your own are read, where their files leave it open."""
+
+    _argument_group_name = "how masks of your own are read"
 
     mask_foreground: list[str] | None = HfArg(
         default=None,

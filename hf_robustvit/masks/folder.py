@@ -21,7 +21,6 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from PIL import Image, PngImagePlugin
-from tqdm.auto import tqdm
 
 from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_pair, read_row
 from hf_robustvit.data.mask_folder import mask_path
@@ -31,6 +30,7 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.files import replacing
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 from hf_robustvit.masks.tokencut import ObjectMask
+from hf_robustvit.terminal import progress
 
 
 ACCEPTED, REJECTED = "masks", "rejected"
@@ -89,6 +89,7 @@ class MaskFolder:
         masker: Masker,
         batch_size: int = 8,
         reading: MaskReading | None = NO_FLAGS,
+        limit: int | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Make the masks that are missing, judge all of them and write masks.json.
 
@@ -100,6 +101,7 @@ class MaskFolder:
             masker: Makes the masks.
             batch_size: Images given to it together.
             reading: How the annotated masks are read, as for `read_row`.
+            limit: How many are made at most; images that have none yet are left out of what is returned.
 
         Returns:
             By image_id: `accepted`, `reason` (None if accepted), the scores, and `iou` with the annotated mask.
@@ -109,24 +111,23 @@ class MaskFolder:
         image_ids = rows["image_id"][:]
         if hasattr(masker, "check"):
             masker.check(image_ids)
-        todo = self.missing(image_ids)
+        todo = self.missing(image_ids)[:limit]
         if state.is_main_process:
             self._write_report({})  # an interrupted folder knows its settings
         state.wait_for_everyone()  # nobody writes before everybody has looked
         unreadable, began = [], time.perf_counter()
         mine = todo[state.process_index :: state.num_processes]
-        with tqdm(total=len(mine), desc="Masks", unit="image", disable=not state.is_main_process) as progress:
-            for start in range(0, len(mine), batch_size):
-                batch = mine[start : start + batch_size]
-                unreadable += self._make([rows[row] for row in batch], masker)
-                progress.update(len(batch))
+        for start in progress(range(0, len(mine), batch_size), "Masks", "batch", state.is_main_process):
+            unreadable += self._make([rows[row] for row in mine[start : start + batch_size]], masker)
         if made := len(mine) - len(unreadable):
             seconds = time.perf_counter() - began
             self.made = {"images": self.made["images"] + made, "seconds": self.made["seconds"] + seconds}
         unreadable = dict(gather_object(unreadable))
         records = {}
         if state.is_main_process:
-            records = {row["image_id"]: self._record(row, unreadable, reading) for row in rows}
+            left = set(self.missing(image_ids)) - set(todo)
+            looked_at = rows.select([row for row in range(len(rows)) if row not in left]) if left else rows
+            records = {row["image_id"]: self._record(row, unreadable, reading) for row in looked_at}
             self._write_report(records)
         state.wait_for_everyone()
         return json.loads(self.report_path.read_text(encoding="utf-8"))["images"]

@@ -46,7 +46,7 @@ TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 # Every evaluation rewrites what is between these lines; the rest of a card may be edited by hand.
 BEGIN, END = "<!-- hf_robustvit: benchmarks -->", "<!-- hf_robustvit: end of benchmarks -->"
-NO_BENCHMARKS = "No benchmark has been run on this model yet; `run_eval.py` adds its results here."
+NO_BENCHMARKS = "No benchmark has been run on this model yet; `hf-robustvit eval --update_card` adds its results here."
 
 METHODS = {
     "robustvit": "so that its own relevance maps lie on the objects (RobustViT's loss)",
@@ -274,7 +274,7 @@ def _benchmarks(
     baseline: str | None,
     confusions: Mapping[str, Confusion],
 ) -> str:
-    """The part of the card that `run_eval.py` writes."""
+    """The part of the card that an evaluation writes."""
     results = [replace(result, dataset=as_text(result.dataset)) for result in results]
     differences = [replace(item, dataset=as_text(item.dataset)) for item in differences]
     overall = [item for item in differences if item.classes == "all"]

@@ -35,7 +35,8 @@ CHANGE_NOTE = (
     "too; and the map tells what the model decides by if `insertion` is high and `deletion` low (the mean probability "
     "of the class while its most relevant patches are put on an empty image, or taken from the whole one). Rules that "
     "it was not trained on should agree: `relevance_in_mask_rollout` and, with --faithfulness, "
-    "`relevance_in_mask_occlusion`. docs/evaluation.md explains every figure."
+    "`relevance_in_mask_occlusion`. Every figure is explained in "
+    "https://github.com/hf-robustvit/hf-robustvit/blob/main/docs/evaluation.md."
 )
 LOWEST_NOTE = "The classes with the lowest top-1 of the model, in percent, among those of ten images or more."
 CONFUSION_NOTE = (

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 
 from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -15,6 +14,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.integrations.integration_utils import default_logdir
 
 from hf_robustvit.data import AugmentedPairs
+from hf_robustvit.terminal import log_tenth
 
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,8 @@ class TenthsCallback(TrainerCallback):
         self.began, self.first_step = time.monotonic(), state.global_step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        step, steps = state.global_step, state.max_steps
-        if state.is_world_process_zero and 10 * step // steps > 10 * (step - 1) // steps:
-            seconds = (time.monotonic() - self.began) / (step - self.first_step) * (steps - step)
-            left = timedelta(seconds=round(seconds))
-            logger.info("Step %d of %d (%d %%), about %s left.", step, steps, 100 * step // steps, left)
+        if state.is_world_process_zero:
+            log_tenth("Step", state.global_step, state.max_steps, self.began, self.first_step)
 
 
 class Interruption(KeyboardInterrupt):

@@ -189,7 +189,7 @@ def test_mistakes_are_told(photos, backgrounds, tmp_path):
     ):
         load_composites(NAMES[0], str(one))
     shutil.rmtree(one / "masks")
-    with pytest.raises(UserError, match="one has no folder 'masks'.*run_masks.py makes masks"):
+    with pytest.raises(UserError, match="one has no folder 'masks'.*hf-robustvit masks makes them"):
         load_composites(NAMES[0], str(one))
 
 

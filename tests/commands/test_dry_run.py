@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 
 import pytest
 from photo_folder import finetune, save_model, save_photos
@@ -34,6 +35,8 @@ def test_a_dry_run_measures_and_saves_nothing(flags, tmp_path, monkeypatch, caps
     assert told["steps"] == "12 of 2 images"
     seconds, whole = re.match(r"([\d.]+) s on cpu, so 0:00:(\d\d) in all", told["a step"]).groups()
     assert abs(12 * float(seconds) - int(whole)) < 1
+    seconds, whole = re.match(r"([\d.]+) s, so 0:00:(\d\d) for all 6", told["an evaluation"]).groups()
+    assert abs(6 * float(seconds) - int(whole)) < 1
     assert 0.1 < float(told["memory"].split()[0]) < 10
     weights = (tmp_path / "model" / "model.safetensors").stat().st_size
     assert float(told["checkpoints"].split()[0]) == pytest.approx(3 * weights / 1e6, abs=0.1)
@@ -42,7 +45,9 @@ def test_a_dry_run_measures_and_saves_nothing(flags, tmp_path, monkeypatch, caps
     told = capsys.readouterr().out
     out = tmp_path / "out"
     assert f"The model is in {out}, its card is {out}/README.md" in told and (out / "README.md").is_file()
-    assert f"hf-robustvit eval --model {out} --baseline {tmp_path / 'model'} --dataset TEST_PHOTOS" in told
+    assert (
+        f"{sys.orig_argv[0]} run_eval.py --model {out} --baseline {tmp_path / 'model'} --dataset TEST_PHOTOS" in told
+    )
 
 
 def test_every_tenth_is_logged_with_the_time_left(monkeypatch, caplog):
@@ -79,5 +84,5 @@ def test_after_an_evaluation_the_next_command_is_named(tmp_path):
     assert after_evaluation(arguments).splitlines()[1:] == [
         "The report is out/report.html.",
         f"The model's card is {tmp_path}/README.md.",
-        f"Push the model with: hf-robustvit push {tmp_path} USER/{tmp_path.name}",
+        f"Push the model with: {sys.orig_argv[0]} -m hf_robustvit push {tmp_path} USER/{tmp_path.name}",
     ]

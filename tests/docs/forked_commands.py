@@ -1,4 +1,4 @@
-"""Runs shell commands one after the other, those of Python in copies of this process that has imported everything.
+"""Runs shell commands one after the other, those of Python and hf-robustvit in copies of a process with all imported.
 
     python forked_commands.py commands.json
 
@@ -8,13 +8,14 @@ The output of command i goes to the file i.out in the current folder; the first 
 import json
 import multiprocessing
 import os
-import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+from hf_robustvit.__main__ import entry
 from hf_robustvit.commands import evaluate, explain, finetune, masks
+from hf_robustvit.terminal import PROGRAM
 
 
 IMPORTED = (evaluate, explain, finetune, masks)  # which takes six seconds each time
@@ -26,17 +27,12 @@ def run(command: str, output: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     program, *arguments = shlex.split(command.replace("\\\n", ""))
+    if program == PROGRAM:
+        sys.argv = [program, *arguments]
+        return entry()
     if program != "python":
         sys.exit(subprocess.run(["bash", "-c", command]).returncode)
-    option = arguments.pop(0)
-    if option == "-c":
-        exec(arguments[0], {"__name__": "__main__"})
-    elif option == "-m":
-        sys.argv = arguments
-        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = [option, *arguments]
-        runpy.run_path(option, run_name="__main__")
+    exec(arguments[arguments.index("-c") + 1], {"__name__": "__main__"})
 
 
 if __name__ == "__main__":

@@ -23,10 +23,8 @@ CLASSES = ("n01531178", "n01534433")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the scripts and photos, after all commands; the Hub; and what each command printed."""
+    """A folder with photos, after all commands; the Hub; and what each command printed."""
     folder = tmp_path_factory.mktemp("quickstart")
-    for script in ("run_masks.py", "run_finetune.py", "run_eval.py"):
-        (folder / script).symlink_to(ROOT / script)
     for photos, count in (("photos", 4), ("test-photos", 3), ("snow-photos", 2)):
         for class_number, name in enumerate(CLASSES):
             (folder / photos / "images" / name).mkdir(parents=True)
