@@ -19,8 +19,8 @@ PROGRAM = "hf-robustvit"
 
 
 def has_terminal() -> bool:
-    """Whether what is reported goes to a terminal; in a file, a progress bar is of no use."""
-    return sys.stderr.isatty()
+    """Whether what is reported goes to a terminal or a notebook; in a file, a progress bar is of no use."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def log_tenth(what: str, done: int, total: int, began: float, first: int = 0) -> None:
