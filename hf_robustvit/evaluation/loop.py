@@ -58,22 +58,19 @@ def run_over_images(
     Raises:
         UserError: An image cannot be read and `skip_unreadable` is off, or none can be read.
     """
-    loader = DataLoader(
-        images,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )
+    pinned = accelerator.device.type == "cuda"
+    loader = DataLoader(images, batch_size=options.batch_size, num_workers=options.num_workers, pin_memory=pinned)
     # Batches stay on the CPU at first, where looking for unreadable images does not wait for the device.
     loader = accelerator.prepare_data_loader(loader, device_placement=False)
     outputs = []
     for batch in tqdm(loader, desc=description, unit="batch", disable=not accelerator.is_main_process):
         for index in batch["index"][~batch["readable"]].tolist():
             _report_unreadable(images, index, options.skip_unreadable)
-        batch = send_to_device(batch, accelerator.device, non_blocking=True)
+        batch = send_to_device(batch, accelerator.device, non_blocking=pinned)
         with torch.no_grad(), torch.autocast(accelerator.device.type, torch.bfloat16, enabled=options.bf16):
-            outputs.append(step(batch) | {"index": batch["index"], "readable": batch["readable"]})
-    # Only now does anything wait for the device.
+            # Copies: what a worker sent keeps a file open as long as it lives.
+            outputs.append(step(batch) | {name: batch[name].clone() for name in ("index", "readable")})
+    # Only here do all outputs leave the device: fetched after each batch, they would let it run out of work.
     gathered = accelerator.gather(concatenate(outputs))
     arrays = {name: values.cpu().numpy() for name, values in gathered.items()}
     # Sorted, and each once: to be given equally many images, processes repeat some.

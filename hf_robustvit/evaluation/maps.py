@@ -160,10 +160,10 @@ def perturbation_areas(
         return probability(pixel_values * pixels)
 
     counts = [round(step * num_patches / steps) for step in range(steps + 1)]
+    shares = torch.tensor(counts, device=pixel_values.device) / num_patches
     # All empty images are one.
     empty, whole = probability(torch.zeros_like(pixel_values[:1])), probability(pixel_values)
     inserted = [empty, *(shown(places < count) for count in counts[1:-1]), whole]
     deleted = [whole, *(shown(places >= count) for count in counts[1:-1]), empty]
-    shares = torch.tensor(counts).to(empty.device, non_blocking=True) / num_patches
     insertion, deletion = (torch.trapezoid(torch.stack(curve), shares, dim=0) for curve in (inserted, deleted))
     return insertion, deletion

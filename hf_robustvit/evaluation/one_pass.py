@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hf_robustvit.evaluation.images import BenchmarkImages, JointImages, makes_the_same
+from hf_robustvit.evaluation.images import BenchmarkImages, JointImages, are_preprocessed_alike
 from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.relevance import Explanation, explain
 
@@ -65,6 +65,14 @@ class Measurement:
     table: Callable[[Columns, np.ndarray], Columns] = lambda columns, index: columns
 
 
+def joint_images(*measurements: Measurement) -> JointImages:
+    """All kinds of images that measurements look at; the plain ones only where they are not the squashed ones."""
+    kinds = {name: images for measurement in measurements for name, images in measurement.images.items()}
+    if {PLAIN, SQUASHED} <= kinds.keys() and are_preprocessed_alike(kinds[PLAIN], kinds[SQUASHED]):
+        del kinds[PLAIN]
+    return JointImages(kinds)
+
+
 def measure(run: BenchmarkRun, *measurements: Measurement) -> pd.DataFrame:
     """Take measurements of all images in one pass.
 
@@ -74,10 +82,7 @@ def measure(run: BenchmarkRun, *measurements: Measurement) -> pd.DataFrame:
     Raises:
         UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off; or none can be read.
     """
-    kinds = {name: images for measurement in measurements for name, images in measurement.images.items()}
-    if {PLAIN, SQUASHED} <= kinds.keys():
-        if makes_the_same(*(kinds[name].image_processor for name in (PLAIN, SQUASHED))):
-            del kinds[PLAIN]
+    images = joint_images(*measurements)
 
     def step(tensors: dict[str, Any]) -> dict[tuple[int, str], torch.Tensor]:
         batch = Batch(run, tensors["index"], tensors)
@@ -85,7 +90,7 @@ def measure(run: BenchmarkRun, *measurements: Measurement) -> pd.DataFrame:
         return {(number, name): values for number, columns in outputs for name, values in columns.items()}
 
     # Lean attention gives the same maps as eager, and makes forward passes without maps as fast as SDPA.
-    found = run.over(JointImages(kinds), step, attention="lean" if SQUASHED in kinds else "sdpa")
+    found = run.over(images, step, attention="lean" if SQUASHED in images.kinds else "sdpa")
     frame = {"image_id": found.pop("image_id")}
     index = found.pop("index")
     for number, measurement in enumerate(measurements):
