@@ -88,8 +88,8 @@ def evaluate_benchmark(
         return stored
 
     checkpoint.model.to(accelerator.device).eval()
-    frame = _descriptions(data.rows)
-    frame = frame.merge(measure(run, *(each.measurement(run) for each in measurements)), validate="one_to_one")
+    measured = measure(run, *(each.measurement(run) for each in measurements))
+    frame = _descriptions(data.rows).merge(measured, on="image_id", validate="one_to_one")
     readable = set(frame["image_id"])
     unreadable = [image_id for image_id in data.rows["image_id"] if image_id not in readable]
     result = replace(planned, num_images=len(frame), unreadable=unreadable, **_figures(run, frame))

@@ -1,4 +1,4 @@
-"""Relevance maps against masks and against the model: the segmentation test, insertion and deletion, in one pass.
+"""Relevance maps against masks and against the model: the segmentation test, insertion and deletion.
 
 The segmentation test is the paper's Tab. 3. How much of a map, and of attention rollout's, is inside the mask, and
 insertion and deletion tell whether a map says what the model decides by.
