@@ -1,7 +1,9 @@
 """All measurements in one pass: files are opened once, and the numbers are those of a pass for each measurement."""
 
+import contextlib
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from planted_benchmarks import box_masks, dataset_of, photographs, vit
 from transformers import ViTImageProcessorPil
 
@@ -17,10 +20,10 @@ from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation import accuracy, maps
 from hf_robustvit.evaluation.benchmark import MEASUREMENTS, evaluate_benchmark
 from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.images import BenchmarkImages, are_preprocessed_alike
+from hf_robustvit.evaluation.images import BenchmarkImages, JointImages, are_preprocessed_alike
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
-from hf_robustvit.evaluation.one_pass import measure
+from hf_robustvit.evaluation.one_pass import Batch, measure
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 
 
@@ -128,3 +131,17 @@ def test_a_map_of_nan_is_named(photos):
         run.checkpoint.model.classifier.weight.fill_(torch.nan)
     with pytest.raises(UserError, match="toy: the relevance map of image '000.jpg' holds NaN"):
         taken(run, maps)
+
+
+def test_no_step_waits_for_the_device(photos, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # has no meta device
+    run = run_of(photos, CROPPING, oracle=True)
+    # Tensors without values, as they are on a GPU that has not come so far: to look at one is an error.
+    run = replace(run, accelerator=SimpleNamespace(device=torch.device("meta")))
+    run.checkpoint.model.to("meta").set_attn_implementation("lean")
+    for measurement in (each.measurement(run) for each in MEASUREMENTS if each.applies(run)):
+        items = torch.utils.data.default_collate([JointImages(measurement.images)[row] for row in range(4)])
+        inputs = send_to_device({name: items[name] for name in measurement.images}, "meta")
+        with torch.no_grad():
+            columns = measurement.step(Batch(run, items["index"].to("meta"), inputs))
+        assert columns and all(values.is_meta and len(values) == 4 for values in columns.values())
