@@ -183,7 +183,8 @@ def test_the_frontier_weighs_data_sets_alike(finished):
 def test_contestants_are_held_against_each_other_seed_by_seed(finished, name, one, other):
     workshop, _ = finished
     top1 = {
-        recipe.label: workshop.result(run, "turned").top1 for _, recipe, run in EXPERIMENTS[name].rows(workshop.suite)
+        recipe.label: workshop.result(run, "turned").top1
+        for _, recipe, run in EXPERIMENTS[name].rows(workshop.suite)
     }
     differences = [top1[f"{one}, seed {seed}"] - top1[f"{other}, seed {seed}"] for seed in SEEDS]
     page = (workshop.root / name / f"{name}.md").read_text().split("one row minus another")[1]
