@@ -5,6 +5,8 @@
 Both run the same ViT with random weights over the same images in alternation. The bare loop takes preprocessed tensors
 from memory, run_eval's reads, decodes, resizes and normalises the files and ranks the classes. Then the files are read
 without a model, by one worker and by several. On a machine that does other work too, take the best of several rounds.
+Last, what run_eval measures of photographs with masks is measured in one pass and in one pass for each measurement, by
+process time; with the preprocessing of the maps' images, and with one that crops.
 """
 
 import argparse
@@ -18,15 +20,16 @@ import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch.utils.data import DataLoader
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-from hf_robustvit.evaluation.accuracy import measure
+from hf_robustvit.evaluation import accuracy, backgrounds, maps
 from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.images import BenchmarkImages, benchmark_image_processor
+from hf_robustvit.evaluation.images import BenchmarkImages, Preprocessing, benchmark_image_processor
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.one_pass import Measurement, joint_images, measure
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 
 
@@ -34,14 +37,23 @@ SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # hidden size,
 
 
 def make_photographs(folder: Path, count: int) -> datasets.Dataset:
-    """Smooth random JPEG files of ImageNet's usual size, 500 x 375."""
+    """Smooth random JPEG files of ImageNet's usual size, 500 x 375, of two classes, with masks of an ellipse."""
     rng = np.random.default_rng(0)
     names = [f"{number:05d}.jpg" for number in range(count)]
     for name in names:
         coarse = Image.fromarray(rng.integers(0, 256, size=(24, 32, 3), dtype=np.uint8))
         coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / name, quality=90)
-    rows = {"image": [str(folder / name) for name in names], "image_id": names, "label": [0] * count}
-    return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    mask = Image.new("L", (500, 375))
+    ImageDraw.Draw(mask).ellipse((100, 100, 400, 300), fill=255)
+    mask.save(folder / "mask.png")
+    rows = {
+        "image": [str(folder / name) for name in names],
+        "mask": [str(folder / "mask.png")] * count,
+        "image_id": names,
+        "label": [number % 2 for number in range(count)],
+    }
+    rows = datasets.Dataset.from_dict(rows).cast_column("label", datasets.ClassLabel(names=["LABEL_0", "LABEL_1"]))
+    return rows.cast_column("image", datasets.Image()).cast_column("mask", datasets.Image())
 
 
 def images_per_second(run: Callable[[], object], count: int) -> float:
@@ -50,19 +62,25 @@ def images_per_second(run: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
+def run_of(
+    model: ViTForImageClassification, rows: datasets.Dataset, options: LoopOptions, preprocessing: Preprocessing
+) -> BenchmarkRun:
+    accelerator = Accelerator()
+    model.to(accelerator.device).eval()
+    space = match_classes("photographs", rows.features["label"].names, None, model.config)
+    data = BenchmarkData("run_eval", rows, space, tests_masks=True)
+    checkpoint = Checkpoint("random", None, model, ViTImageProcessorPil())
+    return BenchmarkRun(checkpoint, data, accelerator, options, preprocessing)
+
+
 def compare(model: ViTForImageClassification, rows: datasets.Dataset, options: LoopOptions, rounds: int) -> np.ndarray:
     """Time both loops in alternation and print the share of the bare loop's speed that run_eval keeps.
 
     Returns:
         (rounds, 2) images per second of the bare loop and of run_eval's.
     """
-    accelerator = Accelerator()
-    model.to(accelerator.device).eval()
-    names = [f"LABEL_{index}" for index in range(model.config.num_labels)]
-    data = BenchmarkData("run_eval", rows, match_classes("photographs", names, None, model.config))
-    checkpoint = Checkpoint("random", None, model, ViTImageProcessorPil())
-    run = BenchmarkRun(checkpoint, data, accelerator, options, preprocessing="paper")
-    images = run.images()
+    run = run_of(model, rows, options, preprocessing="paper")
+    accelerator, images = run.accelerator, run.images()
     batches = [
         torch.stack(
             [images[index]["pixel_values"] for index in range(start, min(start + options.batch_size, len(images)))]
@@ -76,7 +94,7 @@ def compare(model: ViTForImageClassification, rows: datasets.Dataset, options: L
             model(pixel_values=batch.to(accelerator.device)).logits.argmax(dim=1).cpu()
 
     def evaluation() -> None:
-        measure(run)
+        measure(run, accuracy.measurement(run))
 
     bare()  # warm-up
     speeds = np.array([[images_per_second(loop, len(images)) for loop in (bare, evaluation)] for _ in range(rounds)])
@@ -98,6 +116,40 @@ def feeding(images: BenchmarkImages, batch_size: int, workers: int) -> None:
     print(f"{workers} workers feed {rates[workers] / rates[1]:.2f} times what one does, on {os.cpu_count()} cores")
 
 
+def one_pass(model: ViTForImageClassification, rows: datasets.Dataset, batch_size: int, rounds: int) -> None:
+    """Print how long one pass of accuracy, maps and other backgrounds takes, as a share of a pass for each.
+
+    Without workers, whose time would not count; and once more for the images alone, as workers make them.
+    """
+    for preprocessing in ("checkpoint", "paper"):
+        run = run_of(model, rows, LoopOptions(batch_size), preprocessing)
+        measurements = [module.measurement(run) for module in (accuracy, maps, backgrounds)]
+
+        def take(*measurements: Measurement, run: BenchmarkRun = run) -> None:
+            measure(run, *measurements)
+
+        def feed(*measurements: Measurement) -> None:
+            images = joint_images(*measurements)
+            for row in range(len(images)):
+                images[row]
+
+        for what, do in (("model and images", take), ("images alone", feed)):
+            seconds = np.array([_one_and_each(do, measurements) for _ in range(rounds)])
+            one, each = np.median(seconds, axis=0)
+            print(f"{preprocessing} preprocessing, {what}: one pass {one:.2f} s, each its own {each:.2f} s", end=", ")
+            print(f"ratio {np.median(seconds[:, 0] / seconds[:, 1]):.2f}")
+
+
+def _one_and_each(do: Callable[..., None], measurements: list[Measurement]) -> tuple[float, float]:
+    """Seconds of the processor for all measurements at once, and one after the other."""
+    start = time.process_time()
+    do(*measurements)
+    middle = time.process_time()
+    for measurement in measurements:
+        do(measurement)
+    return middle - start, time.process_time() - middle
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", choices=SIZES, default="base")
@@ -117,6 +169,7 @@ def main() -> None:
         images = BenchmarkImages(rows, benchmark_image_processor("paper", ViTImageProcessorPil(), config))
         compare(model, rows, LoopOptions(arguments.batch_size, arguments.workers), arguments.rounds)
         feeding(images, arguments.batch_size, arguments.workers)
+        one_pass(model, rows, arguments.batch_size, arguments.rounds)
 
 
 if __name__ == "__main__":

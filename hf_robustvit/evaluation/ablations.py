@@ -1,11 +1,12 @@
 """Accuracy without the object, as Hard ImageNet's authors ablate it: where little is lost, the background decided."""
 
-from typing import Any
+from collections.abc import Mapping
 
-import pandas as pd
 import torch
+from PIL import Image
 
 from hf_robustvit.data.transforms import normalization
+from hf_robustvit.evaluation.one_pass import Measurement, hits
 from hf_robustvit.evaluation.oracle import ForegroundImages
 from hf_robustvit.evaluation.run import BenchmarkRun
 
@@ -13,11 +14,11 @@ from hf_robustvit.evaluation.run import BenchmarkRun
 class GreyObjects(ForegroundImages):
     """The images, resized and cropped, with the object's pixels grey (0.5); arguments as `ForegroundImages`."""
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = super().__getitem__(index)
+    def inputs(self, pictures: Mapping[str, Image.Image], index: int) -> dict[str, torch.Tensor]:
+        inputs = super().inputs(pictures, index)
         mean, std = (values.flatten()[:, None, None] for values in normalization(self.image_processor))
-        hidden = self._hidden(item["mask"] > 0)  # (H, W)
-        return item | {"pixel_values": torch.where(hidden, (0.5 - mean) / std, item["pixel_values"])}
+        hidden = self._hidden(inputs["mask"] > 0)  # (H, W)
+        return inputs | {"pixel_values": torch.where(hidden, (0.5 - mean) / std, inputs["pixel_values"])}
 
     def _hidden(self, mask: torch.Tensor) -> torch.Tensor:
         return mask
@@ -39,18 +40,10 @@ def applies(run: BenchmarkRun) -> bool:
     return run.data.ablates and run.data.has_masks and run.data.label_space is not None
 
 
-def measure(run: BenchmarkRun) -> pd.DataFrame:
+def measurement(run: BenchmarkRun) -> Measurement:
     """Classify every image with its object greyed, and with the object's box greyed.
 
-    Returns:
-        `image_id`, and bool columns `top1_grey_object` and `top1_grey_box`, over all the model's classes as `top1`;
-        one row for each readable image.
-
-    Raises:
-        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
+    Bool columns `top1_grey_object` and `top1_grey_box`, over all the model's classes as `top1`.
     """
-    grey, boxes = (
-        run.hits(run.images(kind, with_masks=True), f"top1_grey_{name}", f"{name} greyed")
-        for name, kind in (("object", GreyObjects), ("box", GreyBoxes))
-    )
-    return grey.merge(boxes, on="image_id", validate="one_to_one")  # the same images are readable both times
+    kinds = {"top1_grey_object": GreyObjects, "top1_grey_box": GreyBoxes}
+    return hits(run, {figure: run.images(kind, with_masks=True) for figure, kind in kinds.items()})

@@ -5,6 +5,7 @@ import pandas as pd
 import torch
 
 from hf_robustvit.evaluation.figures import figures_of_kind
+from hf_robustvit.evaluation.one_pass import PLAIN, Batch, Columns, Measurement
 from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.evaluation.statistics import accuracy_interval, object_groups
 
@@ -17,59 +18,52 @@ def applies(run: BenchmarkRun) -> bool:
     return run.data.label_space is not None
 
 
-def measure(run: BenchmarkRun) -> pd.DataFrame:
-    """Run the model over all images.
+def measurement(run: BenchmarkRun) -> Measurement:
+    """Classify every image.
 
-    Returns:
-        One row for each readable image. All class indices are the model's. Columns:
-        `image_id`; `class_name`; `label`, the class's first index; `labels`, all of them, only where some class has
-        several; `top5_indices` and `top5_probabilities`, over all the model's classes; `class_probability`, the
-        label's; `subset_top5_indices`, over the data set's classes, each by its first index, only where the model has
-        more classes; `training_class` (bool), only where the checkpoint records its training classes.
-        Where the first index does not decide (see `LabelSpace.guess`) the columns after `top5_probabilities` and
-        `labels` are replaced by `right_indices`, all of the class, and `predicted`, the class of the first guess,
-        missing where the data set has no such class.
-
-    Raises:
-        UserError: An image cannot be read, and `run.options.skip_unreadable` is off.
+    All class indices are the model's. Columns: `class_name`; `label`, the class's first index; `labels`, all of them,
+    only where some class has several; `top5_indices` and `top5_probabilities`, over all the model's classes;
+    `class_probability`, the label's; `subset_top5_indices`, over the data set's classes, each by its first index, only
+    where the model has more classes; `training_class` (bool), only where the checkpoint records its training classes.
+    Where the first index does not decide (see `LabelSpace.guess`) the columns after `top5_probabilities` and `labels`
+    are replaced by `right_indices`, all of the class, and `predicted`, the class of the first guess, missing where the
+    data set has no such class.
     """
     checkpoint, label_space = run.checkpoint, run.data.label_space
     first_indices = torch.tensor(label_space.first_indices, device=run.accelerator.device)
     labels = run.data.first_indices.to(run.accelerator.device)  # (images,)
 
-    def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        logits = checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()  # (batch, model classes)
+    def step(batch: Batch) -> dict[str, torch.Tensor]:
+        logits = batch.logits  # (batch, model classes)
         indices, probabilities = label_space.guess(logits, GUESSES)  # (batch, 5) each
         outputs = {"top5_indices": indices, "top5_probabilities": probabilities}
         if label_space.decision == "first":
-            outputs["class_probability"] = logits.softmax(dim=1).gather(1, labels[batch["index"], None])[:, 0]
+            outputs["class_probability"] = logits.softmax(dim=1).gather(1, labels[batch.index, None])[:, 0]
         if label_space.is_subset:
             restricted = label_space.restrict(logits)  # (batch, classes of the data set)
             best = restricted.topk(min(GUESSES, restricted.shape[1])).indices
             outputs["subset_top5_indices"] = first_indices[best]
         return outputs
 
-    columns = run.over(run.images(), step)
-    label = np.asarray(run.data.rows["label"][:])[columns.pop("index")]
-    frame = pd.DataFrame(
-        {
-            "image_id": columns.pop("image_id"),
+    def table(columns: Columns, index: np.ndarray) -> Columns:
+        label = np.asarray(run.data.rows["label"][:])[index]
+        columns = {
             "class_name": np.asarray(label_space.class_names, dtype=object)[label],
             "label": np.asarray(label_space.first_indices)[label],
-        }
-        | {name: list(values) for name, values in columns.items()}
-    )
-    if label_space.decision != "first":
-        frame["right_indices"] = [list(label_space.right_indices[position]) for position in label]
-        classes = zip(label_space.class_names, label_space.model_indices, strict=True)
-        class_of = {index: name for name, indices in classes for index in indices}
-        frame["predicted"] = [class_of.get(guesses[0]) for guesses in frame["top5_indices"]]
-        return frame
-    if label_space.has_several_indices:
-        frame["labels"] = [list(label_space.model_indices[position]) for position in label]
-    if checkpoint.training_classes is not None:
-        frame["training_class"] = frame["label"].map(checkpoint.was_trained_on)
-    return frame
+        } | {name: list(values) for name, values in columns.items()}
+        if label_space.decision != "first":
+            columns["right_indices"] = [list(label_space.right_indices[position]) for position in label]
+            classes = zip(label_space.class_names, label_space.model_indices, strict=True)
+            class_of = {index: name for name, indices in classes for index in indices}
+            columns["predicted"] = [class_of.get(guesses[0]) for guesses in columns["top5_indices"]]
+            return columns
+        if label_space.has_several_indices:
+            columns["labels"] = [list(label_space.model_indices[position]) for position in label]
+        if checkpoint.training_classes is not None:
+            columns["training_class"] = [checkpoint.was_trained_on(index) for index in columns["label"].tolist()]
+        return columns
+
+    return Measurement({PLAIN: run.images()}, step, table)
 
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:

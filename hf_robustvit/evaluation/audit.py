@@ -1,6 +1,6 @@
 """Does a model decide by the background? Its answers about each object elsewhere, and about each background alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,13 +47,12 @@ class ComposedImages(BenchmarkImages):
         super().__init__(*args, with_masks=True, **kwargs)
         self.compose = compose
 
-    def _read(self, index: int) -> dict[str, Image.Image]:
-        pictures = super()._read(index)
-        return pictures | {"image": self.compose(pictures["image"], pictures["mask"], index)}
+    def _changed(self, pictures: Mapping[str, Image.Image], index: int) -> Mapping[str, Image.Image]:
+        return {**pictures, "image": self.compose(pictures["image"], pictures["mask"], index)}
 
     def fault(self, index: int) -> str | None:
         """Why an object is not moved or shrunk, as `object_fault`."""
-        return object_fault(super()._read(index)["mask"])
+        return object_fault(self.read(index)["mask"])
 
 
 def background_alone(image: Image.Image, mask: Image.Image, _: int) -> Image.Image:
@@ -179,11 +178,11 @@ def ask(run: BenchmarkRun) -> pd.DataFrame:
 
 
 def _answers(run: BenchmarkRun, kind: Callable[..., BenchmarkImages], name: str) -> pd.DataFrame:
-    expected = run.data.first_indices
+    expected = run.data.first_indices.to(run.accelerator.device)
 
     def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         probabilities = run.checkpoint.model(pixel_values=batch["pixel_values"]).logits.float().softmax(dim=1)
-        wanted = expected[batch["index"].cpu()].to(probabilities.device)
+        wanted = expected[batch["index"]]
         return {"guess": probabilities.argmax(dim=1), "probability": probabilities.gather(1, wanted[:, None])[:, 0]}
 
     columns = run.over(run.images(kind), step, name)

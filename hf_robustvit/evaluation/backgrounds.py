@@ -1,15 +1,16 @@
 """Accuracy where the object is as it was and its background is not: greyed, or another image's."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import datasets
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from hf_robustvit.data.background import fill_object, grey_background, swap_background
 from hf_robustvit.data.controls import draw_others
 from hf_robustvit.evaluation.images import BenchmarkImages, UnreadableImage
+from hf_robustvit.evaluation.one_pass import Measurement, hits
 from hf_robustvit.evaluation.run import BenchmarkRun
 
 
@@ -19,9 +20,8 @@ class GreyBackgrounds(BenchmarkImages):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, with_masks=True, **kwargs)
 
-    def _read(self, index: int) -> dict[str, Image.Image]:
-        pictures = super()._read(index)
-        return pictures | {"image": grey_background(pictures["image"], pictures["mask"])}
+    def _changed(self, pictures: Mapping[str, Image.Image], index: int) -> Mapping[str, Image.Image]:
+        return {**pictures, "image": grey_background(pictures["image"], pictures["mask"])}
 
 
 class SwappedBackgrounds(BenchmarkImages):
@@ -36,17 +36,16 @@ class SwappedBackgrounds(BenchmarkImages):
         super().__init__(dataset, *args, with_masks=True, **kwargs)
         self.others = draw_others(dataset["label"][:], seed=0) if others is None else others
 
-    def _read(self, index: int) -> dict[str, Image.Image]:
-        pictures = super()._read(index)
+    def _changed(self, pictures: Mapping[str, Image.Image], index: int) -> Mapping[str, Image.Image]:
         other = int(self.others[index])
         # Others lead back to the image itself in the end, which can be read.
         while (background := self._background(other)) is None:
             other = int(self.others[other])
-        return pictures | {"image": swap_background(pictures["image"], pictures["mask"], background)}
+        return {**pictures, "image": swap_background(pictures["image"], pictures["mask"], background)}
 
     def _background(self, index: int) -> Image.Image | None:
         try:
-            pictures = super()._read(index)
+            pictures = self.read(index)
         except UnreadableImage:
             return None
         return fill_object(pictures["image"], pictures["mask"])
@@ -57,18 +56,10 @@ def applies(run: BenchmarkRun) -> bool:
     return run.data.tests_masks and run.data.has_masks and run.data.label_space is not None
 
 
-def measure(run: BenchmarkRun) -> pd.DataFrame:
+def measurement(run: BenchmarkRun) -> Measurement:
     """Classify every image with its background greyed, and with its background swapped.
 
-    Returns:
-        `image_id`, and bool columns `top1_grey_background` and `top1_swapped_background`, over all the model's classes
-        as `top1`; one row for each readable image.
-
-    Raises:
-        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
+    Bool columns `top1_grey_background` and `top1_swapped_background`, over all the model's classes as `top1`.
     """
-    grey, swapped = (
-        run.hits(run.images(kind), f"top1_{name}_background", f"{name} background")
-        for name, kind in (("grey", GreyBackgrounds), ("swapped", SwappedBackgrounds))
-    )
-    return grey.merge(swapped, on="image_id", validate="one_to_one")  # the same images are readable both times
+    kinds = {"top1_grey_background": GreyBackgrounds, "top1_swapped_background": SwappedBackgrounds}
+    return hits(run, {figure: run.images(kind) for figure, kind in kinds.items()})

@@ -18,6 +18,7 @@ from hf_robustvit.evaluation.figures import figures_of_kind
 from hf_robustvit.evaluation.images import Preprocessing
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.maps import map_figures
+from hf_robustvit.evaluation.one_pass import measure
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, write_result
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.evaluation.statistics import difference_interval, object_groups
@@ -40,7 +41,7 @@ DESCRIPTION = (
     "group",
     "group_weight",
 )
-#: Each tells whether it `applies` to a run, and gives a column for each of its figures when it is asked to `measure`.
+#: Each tells whether it `applies` to a run, and gives the `measurement` that makes a column for each of its figures.
 MEASUREMENTS = (accuracy, spurious, maps, faithfulness_test, backgrounds, ablations, oracle_test)
 
 
@@ -81,15 +82,14 @@ def evaluate_benchmark(
         weights=checkpoint.weights,
         data=data.content,
     )
-    measurements = [measurement for measurement in MEASUREMENTS if measurement.applies(run)]
+    measurements = [each for each in MEASUREMENTS if each.applies(run)]
     stored = _finished(output_dir, planned, run)
     if stored:
         return stored
 
     checkpoint.model.to(accelerator.device).eval()
-    frame = _descriptions(data.rows)
-    for measurement in measurements:
-        frame = frame.merge(measurement.measure(run), on="image_id", validate="one_to_one")
+    measured = measure(run, *(each.measurement(run) for each in measurements))
+    frame = _descriptions(data.rows).merge(measured, on="image_id", validate="one_to_one")
     readable = set(frame["image_id"])
     unreadable = [image_id for image_id in data.rows["image_id"] if image_id not in readable]
     result = replace(planned, num_images=len(frame), unreadable=unreadable, **_figures(run, frame))

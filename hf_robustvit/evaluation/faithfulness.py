@@ -3,13 +3,13 @@
 None of it uses the gradients that the maps come from. It costs some 70 forward passes an image, so a flag asks for it.
 """
 
-import pandas as pd
 import torch
 from torch import nn
 
 from hf_robustvit.data.transforms import normalization
 from hf_robustvit.evaluation import maps
 from hf_robustvit.evaluation.maps import relevance_in_mask
+from hf_robustvit.evaluation.one_pass import SQUASHED, Batch, Measurement
 from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.relevance import explain
 from hf_robustvit.relevance.occlusion import class_probability
@@ -27,39 +27,32 @@ def applies(run: BenchmarkRun) -> bool:
     return run.faithfulness and maps.applies(run)
 
 
-def measure(run: BenchmarkRun) -> pd.DataFrame:
+def measurement(run: BenchmarkRun) -> Measurement:
     """Explain every image by occlusion, test its usual map by SaCo, and put noise on its object and around it.
 
-    Returns:
-        One row for each readable image: `image_id`; `relevance_in_mask_occlusion`, of the predicted class's occlusion
-        map; `saco` in [-1, 1] of its usual map; and, where there are labels, `foreground_noise` and
-        `background_noise`, see `accuracy_under_noise`.
-
-    Raises:
-        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
+    Columns: `relevance_in_mask_occlusion`, of the predicted class's occlusion map; `saco` in [-1, 1] of its usual map;
+    and, where there are labels, `foreground_noise` and `background_noise`, see `accuracy_under_noise`.
     """
     model = run.checkpoint.model
     images = run.images(squashed=True, with_masks=True)
     mean, std = (values.to(run.accelerator.device) for values in normalization(images.image_processor))
     classes = run.data.first_indices.to(run.accelerator.device) if run.data.label_space else None  # (images,)
 
-    def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        pixels, mask = batch["pixel_values"], batch["mask"]
-        explanation = explain(model, pixels, method=run.relevance_method)
+    def step(batch: Batch) -> dict[str, torch.Tensor]:
+        pixels, mask = batch.inputs[SQUASHED]["pixel_values"], batch.inputs[SQUASHED]["mask"]
+        explanation = batch.explanation
         occluded = explain(model, pixels, explanation.target, method="occlusion")
         outputs = {
             "relevance_in_mask_occlusion": relevance_in_mask(occluded.relevance[:, 0], mask),
             "saco": saco(model, pixels, explanation.relevance[:, 0], explanation.target),
         }
         if classes is not None:
-            seeds, labels = batch["index"].tolist(), classes[batch["index"]]
+            seeds, labels = batch.index.tolist(), classes[batch.index]
             for name, part in (("foreground_noise", mask == 1), ("background_noise", mask == 0)):
                 outputs[name] = accuracy_under_noise(model, pixels, part, labels, mean, std, seeds)
         return outputs
 
-    columns = run.over(images, step, "faithfulness", attention="lean")
-    del columns["index"]
-    return pd.DataFrame(columns)
+    return Measurement({SQUASHED: images}, step)
 
 
 def saco(

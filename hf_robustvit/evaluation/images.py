@@ -1,5 +1,6 @@
 """From the rows of a data set to the model's input, one image at a time, so that a broken file can be told by name."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import datasets
@@ -54,8 +55,9 @@ class BenchmarkImages(torch.utils.data.Dataset):
         reading: MaskReading = NO_FLAGS,
         render: Render | None = None,
     ):
-        self.columns = ["image", "mask"] if with_masks else ["image"]
-        read = dataset.column_names if render else [*self.columns, "image_id"]
+        self.with_masks = with_masks
+        columns = ["image", "mask"] if with_masks else ["image"]
+        read = dataset.column_names if render else [*columns, "image_id"]
         self.rows = undecoded(dataset.with_format(None).select_columns(read))
         self.image_ids: list[str] = dataset["image_id"][:]
         self.image_processor = image_processor
@@ -65,33 +67,57 @@ class BenchmarkImages(torch.utils.data.Dataset):
         self.render = render
         resizes = image_processor.do_resize or image_processor.do_center_crop
         height, width = (256, 256) if resizes else processor_size(image_processor)
-        self.blank = torch.zeros_like(self._pixel_values(Image.new("RGB", (width, height))))
+        self.size = tuple(self._pixel_values(Image.new("RGB", (width, height))).shape[-2:])  # of the input
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        height, width = self.blank.shape[-2:]
         try:
-            pictures = self._read(index)
+            return {"index": index, "readable": True} | self.inputs(self.read(index), index)
         except UnreadableImage:
-            item = {"index": index, "pixel_values": self.blank, "readable": False}
-            return item | {column: self._mask(Image.new("L", (width, height))) for column in self.columns[1:]}
-        item = {"index": index, "pixel_values": self._pixel_values(pictures["image"]), "readable": True}
-        if "mask" in pictures:
-            item["mask"] = self._mask(**{name: pictures[name] for name in pictures if name != "image"})
-        return item
+            return {"index": index, "readable": False} | self.blank()
 
     def reason_unreadable(self, index: int) -> str | None:
         """Why an image cannot be read; None if it can."""
         try:
-            self._read(index)
+            self.inputs(self.read(index), index)
         except UnreadableImage as error:
             return str(error)
         return None
 
-    def _read(self, index: int) -> dict[str, Image.Image]:
-        """The pictures of a row by their names in `Pair`, without their borders."""
+    def inputs(self, pictures: Mapping[str, Image.Image], index: int) -> dict[str, torch.Tensor]:
+        """What an item holds of pictures as `read` gives them.
+
+        Raises:
+            UnreadableImage: They are no input of the model.
+        """
+        pictures = self._changed(pictures, index)
+        resizes = self.image_processor.do_resize or self.image_processor.do_center_crop
+        if not resizes and pictures["image"].size != self.size[::-1]:
+            width, height = (side + 2 * self.crop_border for side in pictures["image"].size)
+            raise UnreadableImage(
+                f"it is {width}x{height} pixels, the model takes {self.size[1]}x{self.size[0]}, and its image "
+                "processor does not resize: do_resize is off"
+            )
+        inputs = {"pixel_values": self._pixel_values(pictures["image"])}
+        if self.with_masks:
+            inputs["mask"] = self._mask(pictures["mask"], pictures.get("ignored"))
+        return inputs
+
+    def blank(self) -> dict[str, torch.Tensor]:
+        """What an item holds of an unreadable image."""
+        inputs = {"pixel_values": torch.zeros(3, *self.size)}
+        if self.with_masks:
+            inputs["mask"] = self._mask(Image.new("L", self.size[::-1]))
+        return inputs
+
+    def read(self, index: int) -> dict[str, Image.Image]:
+        """The pictures of a row by their names in `Pair`, without their borders.
+
+        Raises:
+            UnreadableImage: A file is broken, or the pictures do not fit.
+        """
         row, border = self.rows[index], self.crop_border
         if self.render:
             return self._rendered(row)
@@ -105,24 +131,21 @@ class BenchmarkImages(torch.utils.data.Dataset):
             raise UnreadableImage(f"its {width}x{height} pixels are nothing but a border of {border}")
         pictures = {name: getattr(pair, name) for name in ("image", "mask", "ignored")}
         box = (border, border, width - border, height - border)
-        if not (self.image_processor.do_resize or self.image_processor.do_center_crop):
-            expected = tuple(self.blank.shape[:0:-1])
-            if (box[2] - border, box[3] - border) != expected:
-                raise UnreadableImage(
-                    f"it is {width}x{height} pixels, the model takes {expected[0]}x{expected[1]}, and its image "
-                    "processor does not resize: do_resize is off"
-                )
         return {name: picture.crop(box) for name, picture in pictures.items() if picture is not None}
 
     def _rendered(self, row: dict[str, Any]) -> dict[str, Image.Image]:
         try:
-            pair = self.render(row, tuple(self.blank.shape[-2:]))
+            pair = self.render(row, self.size)
         except PairError as error:
             raise UnreadableImage(str(error)) from error
-        return {name: getattr(pair, name) for name in self.columns}
+        return {"image": pair.image, "mask": pair.mask}
+
+    def _changed(self, pictures: Mapping[str, Image.Image], index: int) -> Mapping[str, Image.Image]:
+        """The pictures that the model is shown in place of a row's own; here these."""
+        return pictures
 
     def _mask(self, mask: Image.Image, ignored: Image.Image | None = None) -> torch.Tensor:
-        height, width = self.blank.shape[-2:]
+        height, width = self.size
         squashed = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
         labels = (squashed > 127).astype(np.int8)
         if ignored is not None:
@@ -131,6 +154,40 @@ class BenchmarkImages(torch.utils.data.Dataset):
 
     def _pixel_values(self, image: Image.Image) -> torch.Tensor:
         return self.image_processor(image, return_tensors="pt")["pixel_values"][0].float()  # (3, H, W)
+
+
+class JointImages(BenchmarkImages):
+    """Several kinds of images made of the same rows, whose pictures are read once for all of them.
+
+    An item is a dict of `index` and `readable`, and by the name of each kind a dict of its `pixel_values` and, where
+    it has them, `mask`. An image is readable if all kinds can be made of it.
+
+    Args:
+        kinds: The kinds by their names.
+    """
+
+    def __init__(self, kinds: Mapping[str, BenchmarkImages]):
+        self.kinds = kinds
+        self.reader = max(kinds.values(), key=lambda images: images.with_masks)
+        self.rows, self.image_ids = self.reader.rows, self.reader.image_ids
+
+    def read(self, index: int) -> dict[str, Image.Image]:
+        """As `BenchmarkImages`; with masks if any kind needs them."""
+        return self.reader.read(index)
+
+    def inputs(self, pictures: Mapping[str, Image.Image], index: int) -> dict[str, dict[str, torch.Tensor]]:
+        """As `BenchmarkImages`, by the name of each kind."""
+        return {name: images.inputs(pictures, index) for name, images in self.kinds.items()}
+
+    def blank(self) -> dict[str, dict[str, torch.Tensor]]:
+        """As `BenchmarkImages`, by the name of each kind."""
+        return {name: images.blank() for name, images in self.kinds.items()}
+
+
+def are_preprocessed_alike(first: BenchmarkImages, second: BenchmarkImages) -> bool:
+    """Whether two kinds of images make the same `pixel_values` of a picture, to the bit; tried on one of noise."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, size=(600, 800, 3), dtype=np.uint8))
+    return torch.equal(*(images._pixel_values(noise) for images in (first, second)))
 
 
 def benchmark_image_processor(preprocessing: Preprocessing, image_processor, config: PretrainedConfig):

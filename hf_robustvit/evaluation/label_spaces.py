@@ -1,5 +1,6 @@
 """How the class names of a data set meet the classes of a model."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ class LabelSpace:
         Returns:
             (batch, classes of the data set).
         """
-        padded, _ = self._padded(logits.device)
+        padded, _ = _padded(self.model_indices, logits.device)
         return logits[:, padded].amax(dim=-1)
 
     def guess(self, logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,19 +86,21 @@ class LabelSpace:
             # Ranked by logits: small probabilities underflow to equal zeros.
             indices = logits.topk(min(count, logits.shape[1])).indices
             return indices, probabilities.gather(1, indices)
-        padded, is_real = self._padded(logits.device)  # (classes, most indices)
+        padded, is_real = _padded(self.model_indices, logits.device)  # (classes, most indices)
         means = (probabilities[:, padded] * is_real).sum(dim=-1) / is_real.sum(dim=-1)  # (batch, classes)
         best = (means / means.sum(dim=1, keepdim=True)).topk(min(count, means.shape[1]))
         likeliest = logits[:, padded].argmax(dim=-1)  # (batch, classes), a place among the class's indices
         indices = padded.expand(len(logits), -1, -1).gather(2, likeliest[..., None])[..., 0]
         return indices.gather(1, best.indices), best.values
 
-    def _padded(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """The indices of every class, filled up with its first one, and which of them are no filling."""
-        most = max(map(len, self.model_indices))
-        padded = [indices + indices[:1] * (most - len(indices)) for indices in self.model_indices]
-        lengths = torch.tensor([len(indices) for indices in self.model_indices], device=device)
-        return torch.tensor(padded, device=device), torch.arange(most, device=device) < lengths[:, None]
+
+@functools.lru_cache(maxsize=1)  # every batch asks, and a copy to a GPU would wait for what that is computing
+def _padded(model_indices: tuple[tuple[int, ...], ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The indices of every class, filled up with its first one, and which of them are no filling."""
+    most = max(map(len, model_indices))
+    padded = [indices + indices[:1] * (most - len(indices)) for indices in model_indices]
+    lengths = torch.tensor([len(indices) for indices in model_indices], device=device)
+    return torch.tensor(padded, device=device), torch.arange(most, device=device) < lengths[:, None]
 
 
 def match_classes(

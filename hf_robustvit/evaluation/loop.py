@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import concatenate, send_to_device
 from torch.utils.data import DataLoader
 
 from hf_robustvit.errors import UserError
@@ -57,25 +58,23 @@ def run_over_images(
     Raises:
         UserError: An image cannot be read and `skip_unreadable` is off, or none can be read.
     """
-    loader = accelerator.prepare_data_loader(
-        DataLoader(
-            images,
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            pin_memory=accelerator.device.type == "cuda",
-        )
-    )
-    gathered = []
+    pinned = accelerator.device.type == "cuda"
+    loader = DataLoader(images, batch_size=options.batch_size, num_workers=options.num_workers, pin_memory=pinned)
+    # Batches stay on the CPU at first, where looking for unreadable images does not wait for the device.
+    loader = accelerator.prepare_data_loader(loader, device_placement=False)
+    outputs = []
     for batch in progress(loader, description, "batch", accelerator.is_main_process):
         for index in batch["index"][~batch["readable"]].tolist():
             _report_unreadable(images, index, options.skip_unreadable)
+        batch = send_to_device(batch, accelerator.device, non_blocking=pinned)
         with torch.no_grad(), torch.autocast(accelerator.device.type, torch.bfloat16, enabled=options.bf16):
-            outputs = step(batch)
-        outputs |= {"index": batch["index"], "readable": batch["readable"]}
-        gathered.append({name: value.cpu() for name, value in accelerator.gather_for_metrics(outputs).items()})
-
-    arrays = {name: torch.cat([part[name] for part in gathered]).numpy() for name in gathered[0]}
-    kept = np.argsort(arrays["index"], kind="stable")
+            # Copies: what a worker sent keeps a file open as long as it lives.
+            outputs.append(step(batch) | {name: batch[name].clone() for name in ("index", "readable")})
+    # Only here do all outputs leave the device: fetched after each batch, they would let it run out of work.
+    gathered = accelerator.gather(concatenate(outputs))
+    arrays = {name: values.cpu().numpy() for name, values in gathered.items()}
+    # Sorted, and each once: to be given equally many images, processes repeat some.
+    kept = np.unique(arrays["index"], return_index=True)[1]
     kept = kept[arrays.pop("readable")[kept]]
     if not len(kept):
         raise UserError(f"{description}: none of the {len(images)} images can be read.")

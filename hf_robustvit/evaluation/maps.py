@@ -1,4 +1,4 @@
-"""Relevance maps against masks and against the model: the segmentation test, insertion and deletion, in one pass.
+"""Relevance maps against masks and against the model: the segmentation test, insertion and deletion.
 
 The segmentation test is the paper's Tab. 3. How much of a map, and of attention rollout's, is inside the mask, and
 insertion and deletion tell whether a map says what the model decides by.
@@ -11,12 +11,14 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.figures import SEGMENTATION_FIGURES
+from hf_robustvit.evaluation.one_pass import SQUASHED, Batch, Columns, Measurement
 from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.evaluation.statistics import bootstrap_interval, object_groups
 from hf_robustvit.lean.last_layer import last_layer_for_cls
-from hf_robustvit.metrics import segmentation_counts, segmentation_scores
-from hf_robustvit.metrics.relevance_segmentation import COUNTS
+from hf_robustvit.metrics import segmentation_scores
+from hf_robustvit.metrics.relevance_segmentation import COUNTS, batch_counts
 from hf_robustvit.models.families import head_reads, layers_of
 from hf_robustvit.relevance import explain
 
@@ -32,45 +34,44 @@ def applies(run: BenchmarkRun) -> bool:
     return run.data.tests_masks and run.data.has_masks
 
 
-def measure(run: BenchmarkRun) -> pd.DataFrame:
+def measurement(run: BenchmarkRun) -> Measurement:
     """Explain the predicted class of every image, hold the map against the mask, and take it at its word.
 
-    Returns:
-        One row for each readable image: `image_id`; the seven counts of `segmentation_counts`; `relevance_in_mask`,
-        see there, and `relevance_in_mask_rollout`, the same of attention rollout's map; `rank_accuracy`;
-        `pointing_game`; `insertion` and `deletion`, in [0, 1], see `perturbation_areas`.
-
-    Raises:
-        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
+    Columns: `relevance_in_mask`, see there, and `relevance_in_mask_rollout`, the same of attention rollout's map;
+    `rank_accuracy`; `pointing_game`; `insertion` and `deletion`, in [0, 1], see `perturbation_areas`; the seven counts
+    of `segmentation_counts`.
     """
     model = run.checkpoint.model
 
-    def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        explanation = explain(model, batch["pixel_values"], method=run.relevance_method)
+    def step(batch: Batch) -> dict[str, torch.Tensor]:
+        pixels, mask = batch.inputs[SQUASHED]["pixel_values"], batch.inputs[SQUASHED]["mask"]
+        explanation = batch.explanation
         maps = explanation.relevance[:, 0]  # (batch, height, width)
-        pairs = zip(maps.cpu(), batch["mask"].cpu(), strict=True)
-        counts = np.stack([segmentation_counts(relevance, mask) for relevance, mask in pairs])  # (batch, 7)
         with last_layer_for_cls(layers_of(model)[-1]) if head_reads(model) == "cls" else contextlib.nullcontext():
-            insertion, deletion = perturbation_areas(
-                model, batch["pixel_values"], explanation.patch_relevance, explanation.target
-            )
+            insertion, deletion = perturbation_areas(model, pixels, explanation.patch_relevance, explanation.target)
+        rollout = explain(model, pixels, method="rollout").relevance[:, 0]
         return {
-            "counts": torch.from_numpy(counts).to(maps.device),
-            "relevance_in_mask": relevance_in_mask(maps, batch["mask"]),
-            "relevance_in_mask_rollout": relevance_in_mask(
-                explain(model, batch["pixel_values"], method="rollout").relevance[:, 0], batch["mask"]
-            ),
-            "rank_accuracy": rank_accuracy(maps, batch["mask"]),
-            "pointing_game": pointing_game(maps, batch["mask"]),
+            "relevance_in_mask": relevance_in_mask(maps, mask),
+            "relevance_in_mask_rollout": relevance_in_mask(rollout, mask),
+            "rank_accuracy": rank_accuracy(maps, mask),
+            "pointing_game": pointing_game(maps, mask),
             "insertion": insertion,
             "deletion": deletion,
+            **dict(zip(COUNTS, batch_counts(maps, mask).unbind(dim=1), strict=True)),
         }
 
-    # Lean attention gives the same maps, and makes the many other forward passes as fast as SDPA.
-    columns = run.over(run.images(squashed=True, with_masks=True), step, "maps", attention="lean")
-    counts = dict(zip(COUNTS, columns.pop("counts").T, strict=True))
-    del columns["index"]
-    return pd.DataFrame(columns | counts)
+    images = run.images(squashed=True, with_masks=True)
+
+    def table(columns: Columns, index: np.ndarray) -> Columns:
+        broken = index[np.isnan(columns["average_precision"])]
+        if len(broken):
+            raise UserError(
+                f"{run.data.name}: the relevance map of image {images.image_ids[broken[0]]!r} holds NaN or infinite "
+                "values; check the model's weights."
+            )
+        return columns
+
+    return Measurement({SQUASHED: images}, step, table)
 
 
 def relevance_in_mask(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -159,10 +160,10 @@ def perturbation_areas(
         return probability(pixel_values * pixels)
 
     counts = [round(step * num_patches / steps) for step in range(steps + 1)]
+    shares = torch.tensor(counts, device=pixel_values.device) / num_patches
     # All empty images are one.
     empty, whole = probability(torch.zeros_like(pixel_values[:1])), probability(pixel_values)
     inserted = [empty, *(shown(places < count) for count in counts[1:-1]), whole]
     deleted = [whole, *(shown(places >= count) for count in counts[1:-1]), empty]
-    shares = torch.tensor(counts, device=empty.device) / num_patches
     insertion, deletion = (torch.trapezoid(torch.stack(curve), shares, dim=0) for curve in (inserted, deleted))
     return insertion, deletion

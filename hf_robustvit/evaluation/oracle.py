@@ -1,15 +1,15 @@
 """What a perfect map could gain: accuracy when what the head reads is forbidden to attend to the background."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers import PreTrainedModel
 
 from hf_robustvit.evaluation.images import BenchmarkImages
+from hf_robustvit.evaluation.one_pass import Measurement, hits
 from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.models.families import backbone_of, head_reads
 from hf_robustvit.models.loading import patch_layout
@@ -87,19 +87,14 @@ def applies(run: BenchmarkRun) -> bool:
     return run.oracle and run.data.has_masks and run.data.label_space is not None
 
 
-def measure(run: BenchmarkRun) -> pd.DataFrame:
+def measurement(run: BenchmarkRun) -> Measurement:
     """Classify every image under `attend_to_foreground`, with its own mask.
 
-    Returns:
-        `image_id` and the bool column `top1_oracle`, over all the model's classes as `top1`; one row for each readable
-        image.
-
-    Raises:
-        UserError: An image or mask cannot be read, and `run.options.skip_unreadable` is off.
+    The bool column `top1_oracle`, over all the model's classes as `top1`.
     """
     patch_size = patch_layout(run.checkpoint.model.config).patch_size
 
-    def forbid(batch: dict[str, torch.Tensor]) -> contextlib.AbstractContextManager:
-        return attend_to_foreground(run.checkpoint.model, foreground_patches(batch["mask"], patch_size))
+    def forbid(inputs: Mapping[str, torch.Tensor]) -> contextlib.AbstractContextManager:
+        return attend_to_foreground(run.checkpoint.model, foreground_patches(inputs["mask"], patch_size))
 
-    return run.hits(run.images(ForegroundImages, with_masks=True), "top1_oracle", "oracle", forbid)
+    return hits(run, {"top1_oracle": run.images(ForegroundImages, with_masks=True)}, forbid)

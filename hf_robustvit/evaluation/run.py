@@ -8,7 +8,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pandas as pd
 import torch
 from accelerate import Accelerator
 from transformers import PretrainedConfig, PreTrainedModel
@@ -173,38 +172,6 @@ class BenchmarkRun:
         description = f"{self.data.name}: {what}" if what else self.data.name
         with _attention(self.checkpoint.model, attention):
             return run_over_images(step, images, self.options, self.accelerator, description)
-
-    def hits(
-        self,
-        images: BenchmarkImages,
-        figure: str,
-        what: str,
-        around: Callable[[dict[str, torch.Tensor]], contextlib.AbstractContextManager] | None = None,
-    ) -> pd.DataFrame:
-        """Whether the model's first guess for each image, over all its classes, is the image's class.
-
-        Args:
-            images: The images.
-            figure: The name of the bool column.
-            what: What is measured, for the progress bar.
-            around: From a batch to a context that the model runs in.
-
-        Returns:
-            `image_id` and the column `figure`; one row for each readable image.
-        """
-
-        space = self.data.label_space
-
-        def step(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            with around(batch) if around else contextlib.nullcontext():
-                logits = self.checkpoint.model(pixel_values=batch["pixel_values"]).logits.float()
-            return {"guess": space.guess(logits, 1)[0][:, 0]}
-
-        columns = self.over(images, step, what)
-        labels = np.asarray(self.data.rows["label"][:])[columns["index"]]
-        pairs = zip(columns["guess"], labels, strict=True)
-        hits = [guess in space.right_indices[label] for guess, label in pairs]
-        return pd.DataFrame({"image_id": columns["image_id"], figure: hits})
 
 
 @contextlib.contextmanager

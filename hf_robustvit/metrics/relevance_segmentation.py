@@ -4,6 +4,7 @@ import datasets
 import evaluate
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 
 #: What is counted in one image, in the order of the columns of `segmentation_counts`.
@@ -101,24 +102,39 @@ def segmentation_counts(relevance, mask) -> np.ndarray:
     if not labelled.any():
         raise ValueError("the mask ignores every pixel")
 
-    spread = relevance.max() - relevance.min()
-    relevance = (relevance - relevance.min()) / spread if spread > 0 else torch.full_like(relevance, 0.5)
-    predicted = (relevance > relevance.mean())[labelled]
-    actual = (mask == 1)[labelled]
-    relevance = relevance[labelled]
+    return batch_counts(relevance[None], mask[None])[0].numpy()
 
-    return np.array(
-        [
-            actual.numel(),
-            (predicted == actual).sum(),
-            (~predicted & ~actual).sum(),
-            (predicted & actual).sum(),
-            (~predicted | ~actual).sum(),
-            (predicted | actual).sum(),
-            _average_precision(relevance, actual),
-        ],
-        dtype=np.float64,
+
+def batch_counts(relevance: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Count several images where they are, without waiting for their device.
+
+    Args:
+        relevance: (batch, H, W) floats, as for `segmentation_counts`.
+        masks: (batch, H, W) integers in {0, 1, -1 ignored}.
+
+    Returns:
+        (batch, 7) float64 as `segmentation_counts` gives them. Average precision is NaN where a map holds NaN or
+        infinity, or a mask ignores every pixel.
+    """
+    if relevance.device.type == "mps":  # Apple's GPUs know no float64
+        relevance, masks = relevance.cpu(), masks.cpu()
+    relevance = relevance.float()
+    lowest, highest = relevance.amin(dim=(1, 2), keepdim=True), relevance.amax(dim=(1, 2), keepdim=True)
+    relevance = torch.where(highest > lowest, (relevance - lowest) / (highest - lowest), 0.5)
+    predicted = relevance > relevance.mean(dim=(1, 2), keepdim=True)
+    labelled, actual = masks >= 0, masks == 1
+    counted = (
+        labelled,
+        predicted == actual,
+        ~predicted & ~actual,
+        predicted & actual,
+        ~predicted | ~actual,
+        predicted | actual,
     )
+    counts = [(pixels & labelled).sum(dim=(1, 2)).double() for pixels in counted]
+    precision = _average_precision(relevance, actual, labelled)
+    is_finite = (lowest - highest).isfinite()[:, 0, 0]
+    return torch.stack([*counts, precision.where(is_finite, torch.nan)], dim=1)
 
 
 def segmentation_scores(counts) -> dict[str, float]:
@@ -146,9 +162,26 @@ def segmentation_scores(counts) -> dict[str, float]:
     }
 
 
-def _average_precision(relevance: torch.Tensor, actual: torch.Tensor) -> float:
-    """Average precision over both classes' pixels at once: 1 - R scores the background, R the foreground."""
-    from sklearn.metrics import average_precision_score
+def _average_precision(relevance: torch.Tensor, actual: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
+    """Average precision over both classes' pixels at once: 1 - R scores the background, R the foreground.
 
-    scores = torch.cat([1 - relevance, relevance])
-    return float(average_precision_score(torch.cat([~actual, actual]).numpy(), scores.numpy()))
+    The recall that each score gains, times the precision down to that score, as scikit-learn's.
+
+    Args:
+        relevance: (batch, H, W) in [0, 1].
+        actual, labelled: (batch, H, W) bool.
+
+    Returns:
+        (batch,) float64.
+    """
+    scores, order = torch.cat([1 - relevance, relevance], dim=1).flatten(1).sort(dim=1, descending=True)
+    hits, pixels = (
+        torch.cat(halves, dim=1).flatten(1).gather(1, order).cumsum(dim=1)
+        for halves in ((~actual & labelled, actual & labelled), (labelled, labelled))
+    )
+    # Equal scores are reached together: at the last of them.
+    is_last = F.pad(scores[:, 1:] != scores[:, :-1], (0, 1), value=True)
+    reached = (hits * is_last).cummax(dim=1).values
+    gained = reached.diff(dim=1, prepend=torch.zeros_like(reached[:, :1]))
+    precision = hits.double() / pixels.clamp(min=1)
+    return (gained.double() / hits[:, -1:] * precision).sum(dim=1)

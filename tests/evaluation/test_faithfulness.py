@@ -11,9 +11,10 @@ from planted_benchmarks import box_masks, dataset_of, photographs, vit
 from torch.nn import functional
 
 from hf_robustvit.evaluation.checkpoint import Checkpoint
-from hf_robustvit.evaluation.faithfulness import NOISE, accuracy_under_noise, applies, measure, saco
+from hf_robustvit.evaluation.faithfulness import NOISE, accuracy_under_noise, applies, measurement, saco
 from hf_robustvit.evaluation.label_spaces import match_classes
 from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.one_pass import measure
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.relevance import explain
 
@@ -122,7 +123,7 @@ def test_every_image_of_a_benchmark(tmp_path, labelled):
     checkpoint = Checkpoint("tiny", None, model, processor)
     run = BenchmarkRun(checkpoint, data, Accelerator(cpu=True), LoopOptions(4), faithfulness=True)
     assert applies(run) and not applies(BenchmarkRun(checkpoint, data, run.accelerator, run.options))
-    images, frame = run.images(squashed=True, with_masks=True), measure(run)
+    images, frame = run.images(squashed=True, with_masks=True), measure(run, measurement(run))
     assert frame["image_id"].tolist() == [path.name for path in paths]
     assert ("foreground_noise" in frame) == ("background_noise" in frame) == labelled
 

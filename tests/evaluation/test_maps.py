@@ -13,12 +13,13 @@ from torch.nn import functional
 from hf_robustvit.evaluation.checkpoint import Checkpoint
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.maps import (
-    measure,
+    measurement,
     perturbation_areas,
     pointing_game,
     rank_accuracy,
     relevance_in_mask,
 )
+from hf_robustvit.evaluation.one_pass import measure
 from hf_robustvit.evaluation.run import BenchmarkData, BenchmarkRun
 from hf_robustvit.relevance import explain
 
@@ -103,7 +104,7 @@ def test_every_image_of_a_benchmark(tmp_path, method):
     data = BenchmarkData("toy", rows, None, tests_masks=True)
     checkpoint, accelerator = Checkpoint("tiny", None, model, processor), Accelerator(cpu=True)
     run = BenchmarkRun(checkpoint, data, accelerator, LoopOptions(4), relevance_method=method)
-    images, frame = run.images(squashed=True, with_masks=True), measure(run)
+    images, frame = run.images(squashed=True, with_masks=True), measure(run, measurement(run))
     assert frame["image_id"].tolist() == [path.name for path in paths]
 
     for number, row in enumerate(frame.itertuples()):

@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
 from hf_robustvit.metrics import RelevanceSegmentation, segmentation_counts
+from hf_robustvit.metrics.relevance_segmentation import batch_counts
 
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -80,6 +82,29 @@ def test_a_constant_map_is_finite_whatever_its_value():
 def test_ignored_pixels_count_nowhere():
     kept = segmentation_counts([[0.0, 0.2, 1.0, 0.4]], [[0, -1, 1, 0]])
     assert kept[0] == 3 and kept[1] == 3 and kept[6] == 1.0
+
+
+def test_a_batch_is_counted_as_scikit_learn_does():
+    rng = np.random.default_rng(0)
+    maps = torch.tensor(np.round(rng.random((6, 9, 14)) ** 2, 2), dtype=torch.float32)  # many equal values
+    masks = torch.tensor(rng.choice([-1, 0, 1], size=(6, 9, 14), p=[0.2, 0.5, 0.3]), dtype=torch.int8)
+    masks[4], masks[5], maps[3] = 0, -1, 0.7
+    counts = batch_counts(maps, masks)
+    for relevance, mask, found in zip(maps[:5], masks[:5], counts, strict=False):
+        np.testing.assert_array_equal(segmentation_counts(relevance, mask), found)
+        spread = relevance.max() - relevance.min()
+        scores = ((relevance - relevance.min()) / spread if spread else torch.full_like(relevance, 0.5)).numpy()
+        kept, actual = mask.numpy() >= 0, mask.numpy() == 1
+        targets = np.concatenate([~actual[kept], actual[kept]])
+        wanted = average_precision_score(targets, np.concatenate([1 - scores[kept], scores[kept]]))
+        assert float(found[6]) == pytest.approx(wanted, abs=1e-15)
+        predicted = scores > scores.mean()
+        assert found[:2].tolist() == [kept.sum(), (predicted == actual)[kept].sum()]
+    assert counts[5, :6].tolist() == [0] * 6 and counts[5, 6].isnan()
+    maps[0, 2, 3], maps[2, 0, 0] = torch.nan, torch.inf
+    after = batch_counts(maps, masks)
+    assert after[:, 6].isnan().tolist() == [True, False, True, False, False, True]
+    torch.testing.assert_close(after[[1, 3, 4]], counts[[1, 3, 4]], rtol=0, atol=0)
 
 
 def test_images_of_different_sizes():
