@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_robustvit.commands.settings import SETTINGS_FILES, exit_on_user_error, flags_of_source, parse_settings
+from hf_robustvit.errors import unknown_name
 from hf_robustvit.flags.app import DemoArguments
 from hf_robustvit.flags.evaluate import EvaluationArguments
-from hf_robustvit.flags.experiment import ExperimentArguments
+from hf_robustvit.flags.experiment import EXPERIMENTS, ExperimentArguments
 from hf_robustvit.flags.finetune import FinetuneArguments, MethodSettings
 from hf_robustvit.flags.masks import OPTIONS, MaskArguments, MaskReading, QualityGate
+from hf_robustvit.models.files import read_model_config
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,14 @@ class Command:
     def parse(self, arguments: list[str] | None = None, prog: str | None = None) -> tuple[Any, ...]:
         """The settings that a command line asks for; see `parse_settings`."""
         arguments = self.before(sys.argv[1:] if arguments is None else arguments)
+        further = {}
+        if MethodSettings in self.settings:
+            # Importing `TrainingArguments` takes seconds: --help, wrong flags and names are answered before that.
+            further = flags_of_source("transformers.training_args", "TrainingArguments")
+        settings = parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help, also=further)
+        _check_names(settings[0])
         if MethodSettings not in self.settings:
-            return parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help)
-        # Here, because importing `TrainingArguments` takes seconds: --help and wrong flags are answered before that.
-        known = flags_of_source("transformers.training_args", "TrainingArguments")
-        parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help, also=known)
+            return settings
         from hf_robustvit.config import RobustViTConfig
 
         whole = (RobustViTConfig if kind is MethodSettings else kind for kind in self.settings)
@@ -46,6 +51,16 @@ class Command:
     def run(self, *settings: Any) -> None:
         """Import the command and run it."""
         importlib.import_module(self.module).main(*settings)
+
+
+def _check_names(arguments: Any) -> None:
+    """Refuse models and experiments that there are not, before libraries are imported that take seconds."""
+    for flag, revision in (("model", "revision"), ("baseline", "baseline_revision")):
+        if name := getattr(arguments, flag, None):
+            read_model_config(name, getattr(arguments, revision, None))
+    for name in getattr(arguments, "names", ()):
+        if name not in ("all", *EXPERIMENTS):
+            raise unknown_name("experiment", name, ("all", *EXPERIMENTS))
 
 
 def as_flags(arguments: list[str]) -> list[str]:

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from hf_robustvit.data.labels import imagenet_classes
 from hf_robustvit.errors import UserError
-from hf_robustvit.models import load_classifier
 from hf_robustvit.models.files import commit_of, find_model_file
+from hf_robustvit.models.loading import load_classifier
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 
 

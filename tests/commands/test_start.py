@@ -42,6 +42,9 @@ def run(*arguments) -> subprocess.CompletedProcess:
         (["run_finetune.py", "--help"], "--per_device_train_batch_size"),
         (["run_finetune.py", "--model", "m", "--lerning_rate", "3"], "Did you mean --learning_rate"),
         (["run_eval.py", "--model", "m"], "the following arguments are required: --dataset"),
+        (["run_eval.py", "--model", "m", "--dataset", "cutouts", "--output_dir", "out"], "--model: there is no 'm'"),
+        (["run_finetune.py", "--model", "cutout-vit"], "Did you mean cutouts-vit?"),
+        (["run_experiment.py", "tabel1"], "experiment: there is no 'tabel1'. Did you mean table1"),
         (["hf_robustvit/__main__.py", "finetune", "--help"], "usage: hf-robustvit finetune"),
         (["hf_robustvit/__main__.py", "--help"], "Print the versions that belong in a bug report."),
     ],
@@ -68,9 +71,9 @@ def test_the_flags_name_what_there_is():
 
 
 def test_finetune_gets_the_whole_config(tmp_path):
-    flags = ["--model", "m", "--output_dir", str(tmp_path), "--learning-rate", "3e-6", "--bf16", "--seed", "7"]
+    flags = ["--model", "cutouts-vit", "--output_dir", str(tmp_path), "--learning-rate", "3e-6", "--bf16", "--seed", "7"]
     arguments, config, *_ = COMMANDS["finetune"].parse(flags)
-    assert arguments.model == "m" and type(config) is RobustViTConfig
+    assert arguments.model == "cutouts-vit" and type(config) is RobustViTConfig
     assert (config.learning_rate, config.bf16, config.seed, config.lr_decay) == (3e-6, True, 7, 0.85)
 
 
