@@ -84,7 +84,7 @@ def odd_tree(draw: Draw, tree: Any) -> Any:
 def odd_json(draw: Draw, content: bytes) -> bytes:
     try:
         return json.dumps(odd_tree(draw, json.loads(content))).encode()
-    except ValueError:  # no longer JSON
+    except (ValueError, RecursionError):  # no longer JSON
         return odd_text(draw, content)
 
 
@@ -93,7 +93,7 @@ def odd_yaml(draw: Draw, content: bytes) -> bytes:
         return yaml.safe_dump(odd_tree(draw, yaml.safe_load(content)), allow_unicode=True).encode(
             errors="surrogatepass"
         )
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         return odd_text(draw, content)
 
 
@@ -249,14 +249,28 @@ MUTATIONS = {
 }
 
 
-@st.composite
-def damaged(draw: Draw, files: dict[str, bytes]) -> tuple[str, bytes]:
-    """One of some files, by its name, with one to three kinds of damage."""
-    name = draw(st.sampled_from(sorted(files)))
-    content = files[name]
-    for _ in range(draw(st.integers(1, 3))):
-        content = draw(st.sampled_from(MUTATIONS.get(Path(name).suffix, [odd_bytes])))(draw, content)
-    return name, content
+class Damaged(NamedTuple):
+    """A file with its new content."""
+
+    name: str
+    content: bytes
+
+    def __repr__(self) -> str:  # hypothesis writes it often
+        return self.name
+
+
+def damaged(files: dict[str, bytes]) -> st.SearchStrategy[Damaged]:
+    """One of some files, with one to three kinds of damage."""
+
+    @st.composite
+    def damage(draw: Draw) -> Damaged:
+        name = draw(st.sampled_from(sorted(files)))
+        content = files[name]
+        for _ in range(draw(st.integers(1, 3))):
+            content = draw(st.sampled_from(MUTATIONS.get(Path(name).suffix, [odd_bytes])))(draw, content)
+        return Damaged(name, content)
+
+    return damage()
 
 
 class Target(NamedTuple):
@@ -682,8 +696,8 @@ def hunt(target: Target, number: int, known: set[str], seconds: float, connectio
         limit = pages * resource.getpagesize() + BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-        def check(damaged_file: tuple[str, bytes]) -> None:
-            name, content = damaged_file
+        def check(file: Damaged) -> None:
+            name, content = file
             connection.send(("input", (name, content)))
             shutil.copytree(valid, folder)
             (folder / name).write_bytes(content)
