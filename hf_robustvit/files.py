@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import reprlib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 
 # A fine-tuned model's card, the results of its evaluations, and those that the Hub's leaderboards read.
@@ -22,6 +24,38 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON in UTF-8.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def refuse_other_types(content: Any, kind: type) -> None:
+    """Refuse JSON that cannot be a dataclass; keys that are missing or that it does not know are left to the caller.
+
+    Raises:
+        ValueError: It is no object, or a value is not of its field's type.
+    """
+    from huggingface_hub.dataclasses import validate_typed_dict
+    from huggingface_hub.errors import StrictDataclassError
+
+    if not isinstance(content, dict):
+        raise ValueError(f"it is {reprlib.repr(content)}")
+    for field in fields(kind):
+        if field.name in content:
+            try:
+                validate_typed_dict(TypedDict("Field", {field.name: field.type}), {field.name: content[field.name]})
+            except StrictDataclassError as error:
+                raise ValueError(f"its {field.name} is {reprlib.repr(content[field.name])}") from error
 
 
 def write_text(path: Path, text: str) -> None:

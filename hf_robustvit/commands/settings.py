@@ -81,9 +81,13 @@ def flags_of_source(module: str, dataclass_name: str) -> dict[str, str]:
 def _flags_of_file(path: Path) -> list[str]:
     """The flags that a file of settings stands for; as flags, so that every value is converted in one way."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: the file of settings cannot be read: {error}") from error
+        text = path.read_text(encoding="utf-8")
+        aliases = [event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)]
+        settings = yaml.safe_load(text)  # JSON is YAML
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: the file of settings cannot be read: {' '.join(str(error).split())}") from error
+    if aliases:  # which let a small file stand for one without end
+        raise UserError(f"{path}: line {aliases[0].start_mark.line + 1} has an alias: write the value itself there.")
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a file of settings has lines `flag: value`, found {type(settings).__name__}.")
     flags = []

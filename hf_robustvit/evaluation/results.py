@@ -1,23 +1,29 @@
 """A benchmark's result on disk: a JSON file of figures, a Parquet file of predictions, written whole or not at all."""
 
-import json
 import logging
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.figures import FIGURES
-from hf_robustvit.files import replacing, write_json
+from hf_robustvit.files import read_json, refuse_other_types, replacing, write_json
 from hf_robustvit.record import package_versions
 
 
 logger = logging.getLogger(__name__)
 
 _FIELDS = [*FIGURES, *(f"{name}_ci95" for name, figure in FIGURES.items() if figure.has_interval)]
-_Figures = make_dataclass("_Figures", [(name, Any, field(default=None, kw_only=True)) for name in _FIELDS])
+_Number = float | int
+_Figures = make_dataclass(
+    "_Figures",
+    [
+        (name, (list[_Number] if name.endswith("_ci95") else _Number) | None, field(default=None, kw_only=True))
+        for name in _FIELDS
+    ],
+)
 
 
 @dataclass
@@ -68,11 +74,11 @@ class BenchmarkResult(_Figures):
     protocol: dict
     weights: str
     data: str
-    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    per_group: dict[str, dict[str, float]] = field(default_factory=dict)
-    train_classes: dict[str, float] | None = None
-    held_out_classes: dict[str, float] | None = None
-    oracle_headroom_ci95: list[float] | None = None
+    per_class: dict[str, dict[str, _Number]] = field(default_factory=dict)
+    per_group: dict[str, dict[str, _Number]] = field(default_factory=dict)
+    train_classes: dict[str, _Number] | None = None
+    held_out_classes: dict[str, _Number] | None = None
+    oracle_headroom_ci95: list[_Number] | None = None
     group: Literal["object"] | None = None
     interval: Literal["score", "bootstrap", "group bootstrap"] = "score"
     unreadable: list[str] = field(default_factory=list)
@@ -111,9 +117,10 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
     if not (json_path.is_file() and parquet_path.is_file()):
         return None
     try:
-        stored = json.loads(json_path.read_text(encoding="utf-8"))
+        stored = read_json(json_path)
+        refuse_other_types(stored, BenchmarkResult)
         return BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise UserError(
             f"{json_path} is not a result of this version; remove it, or give another --output_dir."
         ) from error

@@ -9,8 +9,8 @@ without folders:
 """
 
 import logging
-import math
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,7 @@ from hf_robustvit.imagenet_classes import LEMMAS, WNIDS
 
 logger = logging.getLogger(__name__)
 
+MOST = 1e6  # nor NaN, which no comparison holds for
 OBJECT_WEIGHT = 0.5  # a pixel is the object's where the weights of the concepts found there sum to this
 _ANY = "*"
 _WNID = re.compile(r"n\d{8}(?!\d)")
@@ -106,7 +107,7 @@ def read_overrides(path: str | None) -> dict[str, dict[str, float]]:
             f"--prompts {file} cannot be read as YAML (line {error.problem_mark.line + 1}: {error.problem}): correct "
             "it there or above."
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--prompts {file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"--prompts {file} needs lines `class folder: its name`, found {type(content).__name__}.")
@@ -131,13 +132,13 @@ def _weights(file: Path, folder: str, entry: Any) -> dict[str, float]:
     entry = [entry] if isinstance(entry, str) else entry
     entry = dict.fromkeys(entry, 1.0) if isinstance(entry, list) and all(isinstance(c, str) for c in entry) else entry
     valid = isinstance(entry, dict) and all(
-        isinstance(concept, str) and plain(concept) and type(weight) in (int, float) and math.isfinite(weight)
+        isinstance(concept, str) and plain(concept) and type(weight) in (int, float) and abs(weight) <= MOST
         for concept, weight in entry.items()
     )
     if not valid:
         raise UserError(
-            f"--prompts {file}: the entry of {folder!r} is {entry!r}; give a name, a list of names, or names with "
-            "weights, {name: weight}."
+            f"--prompts {file}: the entry of {folder!r} is {reprlib.repr(entry)}; give a name, a list of names, or "
+            "names with weights, {name: weight}."
         )
     if round(sum(weight for weight in entry.values() if weight > 0), 6) < OBJECT_WEIGHT:
         raise UserError(

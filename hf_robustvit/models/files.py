@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import json
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.files import read_json
 from hf_robustvit.paper import MODELS
 
 
@@ -107,7 +107,7 @@ def read_model_config(name: str, revision: str | None = None, known: Sequence[st
     if config_file is None:
         raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
     with reading_model(str(config_file)):
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = read_json(config_file)
         if not isinstance(config, dict):
             raise ValueError(f"it holds a {type(config).__name__}, not settings")
     return config

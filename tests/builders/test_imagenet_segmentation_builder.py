@@ -109,7 +109,7 @@ def test_missing_and_wrong_files(mat, load, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="gtsegs_ijcv.mat lacks value/img or value/gt; download it again"):
         load(mat)
     mat.write_text("not found")
-    with pytest.raises(UserError, match=r"gtsegs_ijcv.mat is not an HDF5 file \(.*; download it again"):
+    with pytest.raises(UserError, match=r"gtsegs_ijcv.mat is not its authors' HDF5 file \(.*; download it again"):
         load(mat)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UserError, match=r'needs h5py to read .*: pip install "hf-robustvit\[segmentation\]"'):
