@@ -686,7 +686,9 @@ def hunt(target: Target, number: int, known: set[str], seconds: float, connectio
     """Damage and read in a process of its own, and tell the parent of each input before, of each failure after."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    os.dup2(os.open(Path(os.environ["HF_HOME"], "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    log = os.open(Path(os.environ["HF_HOME"], "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     with tempfile.TemporaryDirectory() as place:
         valid, folder = Path(place, "valid"), Path(place, "read")
         valid.mkdir()

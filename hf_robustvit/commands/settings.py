@@ -85,7 +85,9 @@ def _flags_of_file(path: Path) -> list[str]:
         aliases = [event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)]
         settings = yaml.safe_load(text)  # JSON is YAML
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: the file of settings cannot be read: {' '.join(str(error).split())}") from error
+        mark = getattr(error, "problem_mark", None)
+        reason = f"line {mark.line + 1}: {error.problem}" if mark else " ".join(str(error).split())
+        raise UserError(f"{path}: the file of settings cannot be read: {reason}") from error
     if aliases:  # which let a small file stand for one without end
         raise UserError(f"{path}: line {aliases[0].start_mark.line + 1} has an alias: write the value itself there.")
     if not isinstance(settings, dict):

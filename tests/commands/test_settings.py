@@ -52,6 +52,15 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="has lines `flag: value`, found list"):
         parse(tmp_path / "list.yaml")
+    for text, sentence in {
+        "a: &a [x]\nb: [*a, *a]\n": "settings.yaml: line 2 has an alias: write the value itself there",
+        "[" * 2000 + "]" * 2000: "the file of settings cannot be read: maximum recursion",
+        "a: [\nb: 1": "cannot be read: line 2: expected ',' or ']', but got ':'$",
+        "a: \0": "cannot be read: unacceptable character #x0000: special characters are not allowed in",
+    }.items():
+        (tmp_path / "settings.yaml").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            parse(tmp_path / "settings.yaml")
 
 
 def test_settings_that_do_not_fit_together():

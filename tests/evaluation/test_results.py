@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
@@ -44,7 +45,15 @@ def test_replacing_keeps_the_old_file_when_interrupted(tmp_path):
     assert [(item.name, item.read_text()) for item in tmp_path.iterdir()] == [("file.txt", "old")]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"dataset": "set"})])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "[" * 5000),
+        *map(
+            json.dumps, ({"dataset": "set"}, asdict(RESULT) | {"top1": "50"}, asdict(RESULT) | {"per_class": {"a": 1}})
+        ),
+    ],
+)
 def test_a_foreign_json_is_named(tmp_path, text):
     write_result(tmp_path, RESULT, FRAME)
     (tmp_path / "set.json").write_text(text)

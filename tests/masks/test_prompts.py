@@ -62,6 +62,8 @@ def test_images_without_folders_need_one_name_for_all(tmp_path):
         ("cat: tabby\ndog: [1\n", r"cannot be read as YAML \(line 3: expected .*\): correct it there or above\.$"),
         ("cat: tabby\ndog: hound\ncat: lion", "has 2 lines for 'cat': keep one of them"),
         ("cat: {tail: .inf}", "the entry of 'cat' is"),
+        (f"cat: {{tail: 1{'0' * 400}}}", "the entry of 'cat' is"),
+        ("[" * 2000, "cannot be read"),
         ("1: cat", "the class folder 1 is not read as text: put it in quotes"),
         ("cat: 3", "the entry of 'cat' is 3; give a name, a list of names, or names with weights"),
         ("cat: ''", "the entry of 'cat' is"),
