@@ -1,5 +1,6 @@
 """A benchmark's result on disk: a JSON file of figures, a Parquet file of predictions, written whole or not at all."""
 
+import hashlib
 import logging
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFram
             predictions.to_parquet(path, index=False)
     content = asdict(result)
     content = {name: content[name] for name in (*BenchmarkResult.__annotations__, *content)}  # the figures come last
+    content["predictions"] = None if predictions is None else _digest(parquet_path)
     write_json(json_path, content)
 
 
@@ -111,7 +113,7 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
     """The finished result of a data set; None where there is none.
 
     Raises:
-        UserError: The file is not a result of this version.
+        UserError: The file is not a result of this version, or its predictions are not those it was written with.
     """
     json_path, parquet_path = _paths(folder, dataset)
     if not (json_path.is_file() and parquet_path.is_file()):
@@ -119,25 +121,32 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
     try:
         stored = read_json(json_path)
         refuse_other_types(stored, BenchmarkResult)
-        return BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
+        result = BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
     except (ValueError, KeyError) as error:
         raise UserError(
             f"{json_path} is not a result of this version; remove it, or give another --output_dir."
         ) from error
+    if stored.get("predictions") not in (None, _digest(parquet_path)):  # None: of an earlier version
+        raise UserError(f"{parquet_path} has changed since {json_path.name} was written: remove both.")
+    return result
 
 
 def finished_result(folder: Path, dataset: str) -> BenchmarkResult | None:
-    """`read_result` for those who can make a result again: where it is of another version, the log says so."""
+    """`read_result` for those who can make a result again: where it cannot be used, the log says so."""
     try:
         return read_result(folder, dataset)
-    except UserError:
-        logger.warning("%s in %s is not a result of this version and is made again", dataset, folder)
+    except UserError as error:
+        logger.warning("%s is made again: %s", dataset, error)
         return None
 
 
 def read_predictions(folder: Path, dataset: str) -> pd.DataFrame:
     """The predictions that belong to a finished result."""
     return pd.read_parquet(_paths(folder, dataset)[1])
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _paths(folder: Path, dataset: str) -> tuple[Path, Path]:

@@ -26,9 +26,7 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-    StrictDataclassError,
 )
-from safetensors import SafetensorError
 
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.files import read_json
@@ -182,8 +180,11 @@ def reading_model(name: str) -> Iterator[None]:
             f"--model: the weights of {name!r} are a pickle of more than tensors, which could run code and was not "
             "read: save the model as safetensors."
         ) from error
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise UserError(f"--model: {name!r} cannot be read: {_first_line(error)}") from error
+    except UserError:
+        raise
+    except Exception as error:  # on broken files transformers and tokenizers raise almost anything
+        kind = f"{type(error).__name__}: " if isinstance(error, (LookupError, TypeError, AttributeError)) else ""
+        raise UserError(f"--model: {name!r} cannot be read: {kind}{_first_line(error).rstrip(':')}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
+from PIL import Image
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -21,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import ModelOutput
 
-from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.errors import UserError, first_few, unknown_name
 from hf_robustvit.lean.attention import LEAN, Attentions
 from hf_robustvit.models.attention_choice import fastest_attention
 from hf_robustvit.models.families import check_model_type, family_of, image_config
@@ -232,18 +233,19 @@ def read_checkpoint(
         UserError: These files are unusable, as for `load_classifier`.
     """
     config_dict = read_model_config(name, revision, known)
-    if is_timm_config(config_dict):
-        config, weights, image_processor = read_timm_model(config_dict, name, revision)
-    else:
-        check_model_type(config_dict.get("model_type"), name, config_dict.get("architectures"))
-        if config_dict.get("quantization_config"):
-            raise UserError(
-                f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised weights "
-                "cannot be trained or explained: give the model that it was made from."
-            )
-        with reading_model(name):
+    with reading_model(name):
+        if is_timm_config(config_dict):
+            config, weights, image_processor = read_timm_model(config_dict, name, revision)
+        else:
+            check_model_type(config_dict.get("model_type"), name, config_dict.get("architectures"))
+            if config_dict.get("quantization_config"):
+                raise UserError(
+                    f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised "
+                    "weights cannot be trained or explained: give the model that it was made from."
+                )
             config, weights = CONFIG_MAPPING[config_dict["model_type"]].from_dict(config_dict), None
-        image_processor = _image_processor(name, config, revision)
+            image_processor = _image_processor(name, config, revision)
+        image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")  # which shows values that do not fit
     num_channels = image_config(config).num_channels
     if num_channels != 3:
         raise UserError(
@@ -277,11 +279,10 @@ def _made_size(image_processor: BaseImageProcessor) -> tuple[int, int] | None:
 
 def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) -> BaseImageProcessor:
     if find_model_file(name, "preprocessor_config.json", revision) is not None:
-        with reading_model(name):
-            # PIL on every machine: torchvision resizes slightly differently.
-            return AutoImageProcessor.from_pretrained(
-                model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
-            )
+        # PIL on every machine: torchvision resizes slightly differently.
+        return AutoImageProcessor.from_pretrained(
+            model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
+        )
     height, width = _pair(image_config(config).image_size)
     logger.warning(
         f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
@@ -346,8 +347,8 @@ def _load_zero_shot(
             model_source(name), config=config, revision=revision, output_loading_info=True, **from_pretrained
         )
         tokenizer = AutoTokenizer.from_pretrained(model_source(name), revision=revision, trust_remote_code=False)
-    _check_loaded(name, report, new_labels=False, may_lack_head=True)
-    model.set_classes(class_names, prompt_template, tokenizer)
+        _check_loaded(name, report, new_labels=False, may_lack_head=True)
+        model.set_classes(class_names, prompt_template, tokenizer)
     return model
 
 
@@ -376,7 +377,7 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
         left_over = {key for key in left_over if not is_head(key)}
         misfits = {key: misfit for key, misfit in misfits.items() if not is_head(key)}
     problems = {"missing": missing - missing_head, "left over": left_over, "of another shape": misfits.values()}
-    found = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
+    found = "; ".join(f"{problem}: {first_few(keys)}" for problem, keys in problems.items() if keys)
     if found:
         raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({found}).")
     if missing_head and not may_lack_head:

@@ -55,7 +55,7 @@ def test_files_that_cannot_be_read(tmp_path):
     for text, sentence in {
         "a: &a [x]\nb: [*a, *a]\n": "settings.yaml: line 2 has an alias: write the value itself there",
         "[" * 2000 + "]" * 2000: "the file of settings cannot be read: maximum recursion",
-        "a: [\nb: 1": "cannot be read: line 2: expected ',' or ']', but got ':'$",
+        "a: [\nb: 1": "cannot be read: line 2: expected ',' or ']', but got '<stream end>'$",
         "a: \0": "cannot be read: unacceptable character #x0000: special characters are not allowed in",
     }.items():
         (tmp_path / "settings.yaml").write_text(text)
