@@ -72,7 +72,7 @@ def odd_tree(draw: Draw, tree: Any) -> Any:
             case 1:
                 tree[draw(st.sampled_from(["", "a", "0", key.upper() if isinstance(key, str) else 1]))] = tree.pop(key)
             case 2:
-                tree[key] = draw(st.sampled_from(sorted(map(tree.__getitem__, keys), key=str)))
+                tree[key] = tree[draw(st.sampled_from(keys))]
             case _:
                 tree[key] = odd_tree(draw, tree[key])
         return tree
