@@ -26,16 +26,53 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "OMP_NUM_THREADS"):
-    os.environ[variable] = "1"
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf_robustvit-fuzz-")  # before any Hugging Face import
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # where valid files come from
 
-import numpy as np  # noqa: E402
-import yaml  # noqa: E402
-from PIL import Image  # noqa: E402
+import conftest  # noqa: F401 (offline, one thread, caches of its own)
+import datasets
+import h5py
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator, PartialState
+from photo_folder import save_model, save_photos
+from PIL import Image
+from tiny_clip import save_clip
+from tiny_models import tiny_model
+from tiny_onnx import save_saliency
+from tiny_timm import save_timm, timm_tensors
 
-from hf_robustvit.errors import UserError  # noqa: E402
+from hf_robustvit.builders import load_benchmark, load_benchmark_rows
+from hf_robustvit.builders.image_mask_folder import load_images
+from hf_robustvit.builders.objectnet import read_imagenet_indices
+from hf_robustvit.builders.suite_folder import keep_judged
+from hf_robustvit.commands.app import _base_of
+from hf_robustvit.commands.settings import parse_settings
+from hf_robustvit.config import RobustViTConfig
+from hf_robustvit.data.mask_folder import take_masks
+from hf_robustvit.data.masks import fills_border
+from hf_robustvit.data.pairs import read_plausible_row, read_row
+from hf_robustvit.errors import UserError
+from hf_robustvit.evaluation.benchmark import evaluate_benchmark
+from hf_robustvit.evaluation.checkpoint import Checkpoint
+from hf_robustvit.evaluation.loop import LoopOptions
+from hf_robustvit.evaluation.results import read_result
+from hf_robustvit.evaluation.run import BenchmarkData
+from hf_robustvit.flags.finetune import FinetuneArguments
+from hf_robustvit.flags.masks import NO_FLAGS, OPTIONS, MaskReading, QualityGate, SaliencyOptions
+from hf_robustvit.flags.text_head import read_class_names
+from hf_robustvit.masks.boxes import BoxMasks
+from hf_robustvit.masks.contact_sheet import contact_sheet
+from hf_robustvit.masks.folder import MaskFolder, summary
+from hf_robustvit.masks.prompts import Prompts, read_overrides
+from hf_robustvit.masks.quality import MaskScores
+from hf_robustvit.masks.saliency import SaliencyMasks
+from hf_robustvit.masks.tokencut import ObjectMask
+from hf_robustvit.models import load_classifier
+from hf_robustvit.record import TrainingRecord, package_versions
+from hf_robustvit.reporting.card import write_card
+from hf_robustvit.reporting.comparison import changed_confusions, write_comparison, write_report
+from hf_robustvit.trainer.repetition import refuse_another_run
 
 
 try:
@@ -188,8 +225,6 @@ def odd_safetensors(draw: Draw, content: bytes) -> bytes:
 
 def odd_mat(draw: Draw, content: bytes) -> bytes:
     """An HDF5 file with a data set, or what refers to it, of another type or shape."""
-    import h5py
-
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(content)
         copy.flush()
@@ -300,10 +335,6 @@ def save_images(folder: Path) -> None:
 
 
 def read_image(folder: Path, name: str) -> None:
-    from hf_robustvit.data.masks import fills_border
-    from hf_robustvit.data.pairs import read_plausible_row, read_row
-    from hf_robustvit.flags.masks import NO_FLAGS, MaskReading
-
     files = {"image": "image/rgb.png", "mask": "mask/grey.png"} | {name.partition("/")[0]: name}
     row = {kind: {"path": str(folder / file), "bytes": None} for kind, file in files.items()} | {"image_id": "a"}
     colours = MaskReading(["128,0,0", "1"], ["255", "224,224,192"], "stored")
@@ -326,16 +357,12 @@ def save_boxes(folder: Path) -> None:
 
 
 def read_boxes(folder: Path, name: str) -> None:
-    from hf_robustvit.masks.boxes import BoxMasks
-
     boxes = BoxMasks(folder / name)
     boxes.check(["a/0.jpg", "b/1.jpg"])
     boxes([(12, 10)], ["a/0.jpg"])
 
 
 def save_mat(folder: Path) -> None:
-    import h5py
-
     with h5py.File(folder / "gtsegs_ijcv.mat", "w") as file:
         reference = h5py.special_dtype(ref=h5py.Reference)
         image, mask = np.zeros((3, 5, 4), np.uint8), np.ones((5, 4), np.uint8)
@@ -374,12 +401,6 @@ def save_tables(folder: Path) -> None:
 
 
 def read_table(folder: Path, name: str) -> None:
-    import datasets
-
-    from hf_robustvit.builders import load_benchmark
-    from hf_robustvit.builders.objectnet import read_imagenet_indices
-    from hf_robustvit.builders.suite_folder import keep_judged
-
     kind, cache = name.partition("/")[0], str(folder / "cache")
     if kind == "judged":
         keep_judged(datasets.Dataset.from_dict({"image_id": ["a/1.png", "a/2.png"]}), str(folder / kind))
@@ -396,15 +417,11 @@ def read_table(folder: Path, name: str) -> None:
 
 
 def read_mat(folder: Path, name: str) -> None:
-    from hf_robustvit.builders import load_benchmark
-
     for row in load_benchmark("imagenet-segmentation", str(folder), str(folder / "cache")):
         assert row["image"].mode == "RGB" and row["image"].size == row["mask"].size
 
 
 def save_record(folder: Path) -> None:
-    from hf_robustvit.record import TrainingRecord, package_versions
-
     settings = {"learning_rate": 1e-4, "per_device_train_batch_size": 2, "lr_scheduler_type": "linear"}
     settings |= {"gradient_accumulation_steps": 1, "classification_target": "label", "warmup_steps": 0}
     record = TrainingRecord(
@@ -422,14 +439,6 @@ def save_record(folder: Path) -> None:
 
 def read_record(folder: Path, name: str) -> None:
     """As the card, an evaluation, the app and a resumed run read it."""
-    from tiny_models import tiny_model
-
-    from hf_robustvit.commands.app import _base_of
-    from hf_robustvit.evaluation.checkpoint import Checkpoint
-    from hf_robustvit.record import TrainingRecord
-    from hf_robustvit.reporting.card import write_card
-    from hf_robustvit.trainer.repetition import refuse_another_run
-
     save_record(folder / "now")
     now = TrainingRecord.read(folder / "now")
     uses = [
@@ -446,15 +455,6 @@ def read_record(folder: Path, name: str) -> None:
 
 
 def save_results(folder: Path) -> None:
-    from accelerate import Accelerator
-    from photo_folder import save_model, save_photos
-
-    from hf_robustvit.builders import load_benchmark_rows
-    from hf_robustvit.evaluation.benchmark import evaluate_benchmark
-    from hf_robustvit.evaluation.checkpoint import Checkpoint
-    from hf_robustvit.evaluation.loop import LoopOptions
-    from hf_robustvit.evaluation.run import BenchmarkData
-
     with tempfile.TemporaryDirectory() as place:
         photos = save_photos(Path(place, "photos"))
         checkpoint = Checkpoint.load(str(save_model(Path(place, "model"), ("ant", "bee", "cow"))))
@@ -465,9 +465,6 @@ def save_results(folder: Path) -> None:
 
 def read_results(folder: Path, name: str) -> None:
     """As a second run_eval.py with a baseline reads what the first one left."""
-    from hf_robustvit.evaluation.results import read_result
-    from hf_robustvit.reporting.comparison import changed_confusions, write_comparison, write_report
-
     results = [read_result(place, "photos") for place in (folder, folder / "baseline")]
     differences = write_comparison(folder, results[:1], results[1:])
     write_report(folder, results[:1], differences)
@@ -490,11 +487,6 @@ def save_settings(folder: Path) -> None:
 
 
 def read_settings(folder: Path, name: str) -> None:
-    from hf_robustvit.commands.settings import parse_settings
-    from hf_robustvit.config import RobustViTConfig
-    from hf_robustvit.flags.finetune import FinetuneArguments
-    from hf_robustvit.flags.masks import OPTIONS, MaskReading, QualityGate
-
     types = (FinetuneArguments, RobustViTConfig, QualityGate, MaskReading, *OPTIONS)
     try:
         parse_settings(*types, arguments=[str(folder / name)])
@@ -503,10 +495,6 @@ def read_settings(folder: Path, name: str) -> None:
 
 
 def save_models(folder: Path) -> None:
-    from photo_folder import save_model
-    from tiny_clip import save_clip
-    from tiny_timm import save_timm, timm_tensors
-
     save_model(folder / "vit", ("ant", "bee"))
     save_clip(folder / "clip")
     save_timm(folder / "timm", timm_tensors(width=64, layers=1))
@@ -514,10 +502,6 @@ def save_models(folder: Path) -> None:
 
 def read_model(folder: Path, name: str) -> None:
     """Load a model and explain a picture, as every command does."""
-    import torch
-
-    from hf_robustvit.models import load_classifier
-
     kind = name.partition("/")[0]
     names = ["ant", "bee"] if kind == "clip" else None
     model, image_processor = load_classifier(folder / kind, class_names=names)
@@ -535,9 +519,6 @@ class WholeImages:
         return image.size
 
     def __call__(self, sizes: list[tuple[int, int]], image_ids: list[str]) -> list[Any]:
-        from hf_robustvit.masks.quality import MaskScores
-        from hf_robustvit.masks.tokencut import ObjectMask
-
         return [ObjectMask(np.ones(size[::-1], dtype=bool), size, MaskScores(0.3, 1)) for size in sizes]
 
 
@@ -549,14 +530,6 @@ def save_masks(folder: Path) -> None:
 
 
 def read_masks(folder: Path, name: str) -> None:
-    from accelerate import PartialState
-
-    from hf_robustvit.builders.image_mask_folder import load_images
-    from hf_robustvit.data.mask_folder import take_masks
-    from hf_robustvit.flags.masks import QualityGate
-    from hf_robustvit.masks.contact_sheet import contact_sheet
-    from hf_robustvit.masks.folder import MaskFolder, summary
-
     PartialState(cpu=True)
     masker, rows = WholeImages(), load_images(folder / "images")
     records = MaskFolder(folder / "out", masker.settings, QualityGate()).fill(rows, masker)
@@ -566,16 +539,11 @@ def read_masks(folder: Path, name: str) -> None:
 
 
 def save_network(folder: Path) -> None:
-    from tiny_onnx import save_saliency
-
     save_saliency(folder / "fixed.onnx")
     save_saliency(folder / "free.onnx", batch="n", channels_last=True)
 
 
 def read_network(folder: Path, name: str) -> None:
-    from hf_robustvit.flags.masks import SaliencyOptions
-    from hf_robustvit.masks.saliency import SaliencyMasks
-
     masks = SaliencyMasks(SaliencyOptions(str(folder / name)))
     masks([masks.prepare(Image.new("RGB", (12, 10)))], ["a"])
 
@@ -587,9 +555,6 @@ def save_names(folder: Path) -> None:
 
 
 def read_names(folder: Path, name: str) -> None:
-    from hf_robustvit.flags.text_head import read_class_names
-    from hf_robustvit.masks.prompts import Prompts, read_overrides
-
     if name == "names.txt":
         read_class_names(folder / name)
     else:
@@ -663,11 +628,10 @@ class Tally:
     findings: dict[str, Finding] = field(default_factory=dict)
 
 
-def hunt(target: Target, number: int, known: set[str], seconds: float, connection: Any) -> None:
+def hunt(target: Target, number: int, known: set[str], seconds: float, connection: Any, log: int) -> None:
     """Damage and read in a process of its own, and tell the parent of each input before, of each failure after."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    log = os.open(Path(os.environ["HF_HOME"], "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     with tempfile.TemporaryDirectory() as place:
@@ -712,10 +676,11 @@ def hunt(target: Target, number: int, known: set[str], seconds: float, connectio
 
 def fuzz(target: Target, seconds: float) -> Tally:
     """Hunt for a number of seconds of processor time; a process that dies or hangs is followed by another one."""
-    tally, known, last, number = Tally(), set(), ("", b""), 0
+    tally, known, last, number, log = Tally(), set(), ("", b""), 0, tempfile.TemporaryFile("w+")
     while tally.seconds < seconds:
         ours, theirs = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.Process(target=hunt, args=(target, number, known, seconds - tally.seconds, theirs))
+        how = number, known, seconds - tally.seconds, theirs, log.fileno()
+        process = multiprocessing.get_context("fork").Process(target=hunt, args=(target, *how))
         process.start()
         theirs.close()
         ending, used = "hangs", 1.0
@@ -733,7 +698,8 @@ def fuzz(target: Target, seconds: float) -> Tally:
         except EOFError:
             process.join()
             if process.exitcode == 1:
-                raise SystemExit(Path(os.environ["HF_HOME"], "log").read_text()[-3000:]) from None
+                log.seek(0)
+                raise SystemExit(log.read()[-3000:]) from None
             ending = process.exitcode and f"ends with {process.exitcode}"
         if ending:
             tally.findings.setdefault(ending, Finding(ending, *last))
@@ -749,11 +715,9 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS), help="Default: all.")
     parser.add_argument("--keep", type=Path, help="Folder for the inputs that failed.")
     arguments = parser.parse_args()
-    rows = []
     for name in arguments.targets:
         tally = fuzz(TARGETS[name], arguments.seconds / len(arguments.targets))
-        rows.append(f"| {name} | {tally.seconds:.0f} | {tally.inputs} | {len(tally.findings)} |")
-        print(rows[-1])
+        print(f"| {name} | {tally.seconds:.0f} | {tally.inputs} | {len(tally.findings)} |")
         for number, (place, found) in enumerate(tally.findings.items()):
             print(
                 f"  {place}, {found.name} of {len(found.content)} bytes: {found.said}\n    {found.content[:300]!r}",
@@ -762,7 +726,6 @@ def main() -> None:
             if arguments.keep:
                 arguments.keep.mkdir(parents=True, exist_ok=True)
                 (arguments.keep / f"{name}-{number}-{Path(found.name).name}").write_bytes(found.content)
-    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-import conftest  # noqa: E402, F401 (caches of its own, offline, one thread)
-from kill_points import KillTest, experiments_command, masks_command  # noqa: E402
+import conftest  # noqa: F401 (offline, one thread, caches of its own)
+from kill_points import KillTest, experiments_command, masks_command
 
-from benchmarks.common import write_section  # noqa: E402
+from benchmarks.common import write_section
 
 
 def main() -> None:
