@@ -70,7 +70,6 @@ from hf_robustvit.masks.saliency import SaliencyMasks
 from hf_robustvit.masks.tokencut import ObjectMask
 from hf_robustvit.models import load_classifier
 from hf_robustvit.record import TrainingRecord, package_versions
-from hf_robustvit.reporting.card import write_card
 from hf_robustvit.reporting.comparison import changed_confusions, write_comparison, write_report
 from hf_robustvit.trainer.repetition import refuse_another_run
 
@@ -438,12 +437,11 @@ def save_record(folder: Path) -> None:
 
 
 def read_record(folder: Path, name: str) -> None:
-    """As the card, an evaluation, the app and a resumed run read it."""
+    """As an evaluation, the app and a resumed run read it."""
     save_record(folder / "now")
     now = TrainingRecord.read(folder / "now")
     uses = [
-        lambda: Checkpoint.of(str(folder), None, tiny_model("vit"), None).was_trained_on(0),
-        lambda: write_card(folder, "model"),
+        lambda: Checkpoint.of(str(folder), None, tiny_model("vit"), None),
         lambda: _base_of(str(folder)),
         lambda: refuse_another_run(folder, now),
     ]

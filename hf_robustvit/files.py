@@ -9,6 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict
 
+import yaml
+
 
 # A fine-tuned model's card, the results of its evaluations, and those that the Hub's leaderboards read.
 CARD, RESULTS, EVAL_RESULTS = "README.md", "results", ".eval_results"
@@ -37,6 +39,25 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def read_yaml(path: str | os.PathLike) -> tuple[Any, yaml.Node | None]:
+    """The content of a YAML file, and the nodes it was made of.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not YAML in UTF-8, or has aliases, which let a small file stand for one without end.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        for event in yaml.parse(text):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"line {event.start_mark.line + 1}: write the value itself instead of an alias")
+        return yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"line {error.problem_mark.line + 1}: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def refuse_other_types(content: Any, kind: type) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import HfArgumentParser
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.files import read_yaml
 
 
 SETTINGS_FILES = (".yaml", ".yml", ".json")
@@ -49,7 +49,7 @@ def parse_settings(
     try:
         *settings, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except ValueError as error:
-        raise UserError(f"The settings do not go together: {error}") from error
+        raise UserError(f"The settings do not go together: {' '.join(str(error).split())}") from error
     if rest:
         raise unknown_name("flags", rest[0], known + further)
     return tuple(settings[: len(dataclass_types)])
@@ -81,15 +81,9 @@ def flags_of_source(module: str, dataclass_name: str) -> dict[str, str]:
 def _flags_of_file(path: Path) -> list[str]:
     """The flags that a file of settings stands for; as flags, so that every value is converted in one way."""
     try:
-        text = path.read_text(encoding="utf-8")
-        aliases = [event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)]
-        settings = yaml.safe_load(text)  # JSON is YAML
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = f"line {mark.line + 1}: {error.problem}" if mark else " ".join(str(error).split())
-        raise UserError(f"{path}: the file of settings cannot be read: {reason}") from error
-    if aliases:  # which let a small file stand for one without end
-        raise UserError(f"{path}: line {aliases[0].start_mark.line + 1} has an alias: write the value itself there.")
+        settings, _ = read_yaml(path)  # JSON is YAML
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: the file of settings cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a file of settings has lines `flag: value`, found {type(settings).__name__}.")
     flags = []

@@ -10,15 +10,13 @@ without folders:
 
 import logging
 import re
-import reprlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import read_yaml
 from hf_robustvit.imagenet_classes import LEMMAS, WNIDS
 
 
@@ -100,15 +98,11 @@ def read_overrides(path: str | None) -> dict[str, dict[str, float]]:
         return {}
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-        content, lines = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        raise UserError(
-            f"--prompts {file} cannot be read as YAML (line {error.problem_mark.line + 1}: {error.problem}): correct "
-            "it there or above."
-        ) from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"--prompts {file} cannot be read: {str(error).splitlines()[0]}") from error
+        content, lines = read_yaml(file)
+    except ValueError as error:
+        raise UserError(f"--prompts {file} cannot be read as YAML ({error}): correct it there or above.") from error
+    except OSError as error:
+        raise UserError(f"--prompts {file} cannot be read: {error}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"--prompts {file} needs lines `class folder: its name`, found {type(content).__name__}.")
     times = Counter(folder.value for folder, _ in lines.value)
@@ -137,8 +131,8 @@ def _weights(file: Path, folder: str, entry: Any) -> dict[str, float]:
     )
     if not valid:
         raise UserError(
-            f"--prompts {file}: the entry of {folder!r} is {reprlib.repr(entry)}; give a name, a list of names, or "
-            "names with weights, {name: weight}."
+            f"--prompts {file}: the entry of {folder!r} is {entry!r}; give a name, a list of names, or names with "
+            "weights, {name: weight}."
         )
     if round(sum(weight for weight in entry.values() if weight > 0), 6) < OBJECT_WEIGHT:
         raise UserError(

@@ -140,3 +140,12 @@ def test_nothing_that_differs_from_the_defaults_is_forgotten(tmp_path):
     record = training_record(config, "no", {})
     assert record.hyper_parameters.items() >= {"adam_epsilon": 1e-6, "data_seed": 0}.items()
     assert record.hyper_parameters.keys().isdisjoint({"lr_decay", "accelerator_config", "output_dir", "lora_alpha"})
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"hyper_parameters": {"per_device_train_batch_size": "2"}, "num_processes": 1}]
+)
+def test_a_record_that_does_not_say_how_a_checkpoint_was_made_is_told(tmp_path, content):
+    (tmp_path / "robustvit.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="robustvit.json does not say how the checkpoint was made .KeyError: .*: name"):
+        refuse_another_run(tmp_path, TrainingRecord())
