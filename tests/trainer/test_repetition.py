@@ -11,7 +11,8 @@ from tiny_pairs import make_trainer
 
 import run_finetune
 from hf_robustvit.errors import UserError
-from hf_robustvit.trainer.repetition import training_record
+from hf_robustvit.record import TrainingRecord
+from hf_robustvit.trainer.repetition import refuse_another_run, training_record
 
 
 def finetune(monkeypatch, *arguments):
@@ -142,10 +143,8 @@ def test_nothing_that_differs_from_the_defaults_is_forgotten(tmp_path):
     assert record.hyper_parameters.keys().isdisjoint({"lr_decay", "accelerator_config", "output_dir", "lora_alpha"})
 
 
-@pytest.mark.parametrize(
-    "content", [{}, {"hyper_parameters": {"per_device_train_batch_size": "2"}, "num_processes": 1}]
-)
-def test_a_record_that_does_not_say_how_a_checkpoint_was_made_is_told(tmp_path, content):
-    (tmp_path / "robustvit.json").write_text(json.dumps(content))
+@pytest.mark.parametrize("batch_size", [{}, {"per_device_train_batch_size": "2"}])
+def test_a_record_that_does_not_say_how_a_checkpoint_was_made_is_told(tmp_path, batch_size):
+    TrainingRecord(hyper_parameters={"gradient_accumulation_steps": 1, **batch_size}).write(tmp_path)
     with pytest.raises(UserError, match="robustvit.json does not say how the checkpoint was made .KeyError: .*: name"):
         refuse_another_run(tmp_path, TrainingRecord())
