@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and names that several rooms know."""
 
 import contextlib
+import functools
 import json
 import os
 import reprlib
@@ -71,12 +72,18 @@ def refuse_other_types(content: Any, kind: type) -> None:
 
     if not isinstance(content, dict):
         raise ValueError(f"it is {reprlib.repr(content)}")
-    for field in fields(kind):
-        if field.name in content:
+    for name, schema in _schemas(kind).items():
+        if name in content:
             try:
-                validate_typed_dict(TypedDict("Field", {field.name: field.type}), {field.name: content[field.name]})
+                validate_typed_dict(schema, {name: content[name]})
             except StrictDataclassError as error:
-                raise ValueError(f"its {field.name} is {reprlib.repr(content[field.name])}") from error
+                raise ValueError(f"its {name} is {reprlib.repr(content[name])}") from error
+
+
+@functools.cache
+def _schemas(kind: type) -> dict[str, type]:
+    """A TypedDict for each field of a dataclass."""
+    return {field.name: TypedDict("Field", {field.name: field.type}) for field in fields(kind)}
 
 
 def write_text(path: Path, text: str) -> None:

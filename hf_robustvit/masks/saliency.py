@@ -82,7 +82,8 @@ class SaliencyMasks:
             pixels = pixels.transpose(0, 3, 1, 2)
         pixels = np.ascontiguousarray(pixels, dtype=self.dtype)
         try:
-            output = np.asarray(self.session.run(None, {self.input_name: pixels})[0])
+            first = self.session.get_outputs()[0].name
+            output = np.asarray(self.session.run([first], {self.input_name: pixels})[0])
             shares = output.reshape(len(images), *(side for side in output.shape[1:] if side != 1)).astype(np.float32)
         except Exception as error:  # onnxruntime's have no class in common
             raise UserError(f"{self.origin} fails ({' '.join(str(error).split())}): export it again.") from error
