@@ -331,8 +331,7 @@ def _read(picture: Any, name: str, problem: str, convert: Callable, turned: bool
 
 
 def _turn(picture: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
-    if orientation == UPRIGHT:  # its EXIF may be broken
-        return picture
+    picture.info = {}  # its EXIF may be broken, and another than that which the orientation is from
     picture.getexif()[PIL.ExifTags.Base.Orientation] = orientation
     return PIL.ImageOps.exif_transpose(picture)
 

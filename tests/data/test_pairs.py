@@ -206,6 +206,19 @@ def test_a_broken_orientation_is_not_read_where_images_stay_as_stored():
         read_row(row)
 
 
+def test_the_first_of_two_orientations_counts():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 2)).save(buffer, "png", exif=exif)
+    content = buffer.getvalue()
+    row = {
+        "image": {"path": None, "bytes": content[:-12] + chunk(b"eXIf", b"?" * 12) + content[-12:]},
+        "image_id": "a",
+    }
+    assert read_row(row).image.size == (2, 4)
+
+
 def test_a_reason_without_words_is_told_by_its_kind(monkeypatch):
     def fail(file):
         raise AssertionError
