@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +45,7 @@ class BenchmarkResult(_Figures):
         oracle_headroom_ci95: Paired interval of top1_oracle minus top1.
         unreadable: Names of the images left out because they could not be read.
         versions: Package versions.
+        predictions: Digest of the file of predictions; None in results of earlier versions, or without one.
         top1, top5: Over all classes the model knows, the first ImageNet index of each class counting (the paper), or
             as the data set's authors decide, see `LabelSpace.guess`; `protocol` tells which.
         top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
@@ -84,6 +85,7 @@ class BenchmarkResult(_Figures):
     interval: Literal["score", "bootstrap", "group bootstrap"] = "score"
     unreadable: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=package_versions)
+    predictions: str | None = field(default=None, compare=False)
 
     def same_run(self, other: "BenchmarkResult") -> bool:
         """Whether both come from the same model, data and protocol, so that one need not be made again."""
@@ -91,10 +93,13 @@ class BenchmarkResult(_Figures):
         return all(getattr(self, name) == getattr(other, name) for name in made_by)
 
 
-def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFrame | None) -> None:
+def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFrame | None) -> BenchmarkResult:
     """Write `<dataset>.predictions.parquet`, then `<dataset>.json`, which marks the data set as finished.
 
     Predictions are None where a result is of several data sets together.
+
+    Returns:
+        The result with the digest of its predictions.
     """
     folder.mkdir(parents=True, exist_ok=True)
     json_path, parquet_path = _paths(folder, result.dataset)
@@ -103,10 +108,11 @@ def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFram
     if predictions is not None:
         with replacing(parquet_path) as path:
             predictions.to_parquet(path, index=False)
+        result = replace(result, predictions=_digest(parquet_path))
     content = asdict(result)
     content = {name: content[name] for name in (*BenchmarkResult.__annotations__, *content)}  # the figures come last
-    content["predictions"] = None if predictions is None else _digest(parquet_path)
     write_json(json_path, content)
+    return result
 
 
 def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
@@ -121,12 +127,13 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
     try:
         stored = read_json(json_path)
         refuse_other_types(stored, BenchmarkResult)
+        stored.setdefault("predictions")
         result = BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
     except (ValueError, KeyError) as error:
         raise UserError(
             f"{json_path} is not a result of this version; remove it, or give another --output_dir."
         ) from error
-    if stored.get("predictions") not in (None, _digest(parquet_path)):  # None: of an earlier version
+    if result.predictions not in (None, _digest(parquet_path)):
         raise UserError(f"{parquet_path} has changed since {json_path.name} was written: remove both.")
     return result
 
