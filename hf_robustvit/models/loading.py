@@ -246,8 +246,7 @@ def read_checkpoint(
             config, weights = CONFIG_MAPPING[config_dict["model_type"]].from_dict(config_dict), None
             image_processor = _image_processor(name, config, revision)
         for key in ("image_size", "patch_size"):
-            size = getattr(image_config(config), key)
-            if type(size) is not int and [*map(type, size or ())] != [int, int]:
+            if type(size := getattr(image_config(config), key)) is not int and [*map(type, size or ())] != [int, int]:
                 raise UserError(f"--model: the config.json of {name!r} says {key} {size!r}: give one or two numbers.")
         image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")  # which shows values that do not fit
     num_channels = image_config(config).num_channels
