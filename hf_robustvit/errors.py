@@ -12,6 +12,13 @@ class UserError(Exception):
     """Something the user gave does not fit: its message names the flag or file, what was found and what to do."""
 
 
+def first_few(names: Iterable[str]) -> str:
+    """The first names in alphabetical order, and how many more there are."""
+    names = sorted(names)
+    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return ", ".join(names[:EXAMPLES]) + more
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a list, with the nearest names that are.
 

@@ -1,11 +1,16 @@
 """Files that are written whole or not at all, and names that several rooms know."""
 
 import contextlib
+import functools
 import json
 import os
+import reprlib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+import yaml
 
 
 # A fine-tuned model's card, the results of its evaluations, and those that the Hub's leaderboards read.
@@ -22,6 +27,63 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON in UTF-8.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_yaml(path: str | os.PathLike) -> tuple[Any, yaml.Node | None]:
+    """The content of a YAML file, and the nodes it was made of.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not YAML in UTF-8, or has aliases, which let a small file stand for one without end.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        for event in yaml.parse(text):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"line {event.start_mark.line + 1}: write the value itself instead of an alias")
+        return yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"line {error.problem_mark.line + 1}: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def refuse_other_types(content: Any, kind: type) -> None:
+    """Refuse JSON that cannot be a dataclass; keys that are missing or that it does not know are left to the caller.
+
+    Raises:
+        ValueError: It is no object, or a value is not of its field's type.
+    """
+    from huggingface_hub.dataclasses import validate_typed_dict
+    from huggingface_hub.errors import StrictDataclassError
+
+    if not isinstance(content, dict):
+        raise ValueError(f"it is {reprlib.repr(content)}")
+    for name, schema in _schemas(kind).items():
+        if name in content:
+            try:
+                validate_typed_dict(schema, {name: content[name]})
+            except StrictDataclassError as error:
+                raise ValueError(f"its {name} is {reprlib.repr(content[name])}") from error
+
+
+@functools.cache
+def _schemas(kind: type) -> dict[str, type]:
+    """A TypedDict for each field of a dataclass."""
+    return {field.name: TypedDict("Field", {field.name: field.type}) for field in fields(kind)}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.files import replacing
+from hf_robustvit.files import read_json, refuse_other_types, replacing
 
 
 TRAINING_RECORD = "robustvit.json"
@@ -76,7 +76,7 @@ class TrainingRecord:
     mask_ignore: list[str] | None = None
     mask_orientation: str | None = None
     versions: dict[str, str] | None = None
-    validation: dict[str, dict[str, float]] | None = None
+    validation: dict[str, dict[str, float | int]] | None = None
     best_checkpoint: bool | None = None
     others: dict[str, Any] = field(default_factory=dict)
 
@@ -99,9 +99,11 @@ class TrainingRecord:
         """
         path = Path(path, TRAINING_RECORD) if os.path.isdir(path) else Path(path)
         try:
-            return cls.of(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            content = read_json(path)
+            refuse_other_types(content, cls)
+        except ValueError as error:
             raise UserError(f"{path} is not the record of a fine-tuning run ({error}): remove it.") from error
+        return cls.of(content)
 
     def content(self) -> dict[str, Any]:
         """The JSON object."""

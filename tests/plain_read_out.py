@@ -5,7 +5,7 @@ import contextlib
 import torch
 
 from hf_robustvit.models.families import backbone_of, head_reads
-from hf_robustvit.models.loading import patch_layout
+from hf_robustvit.models.patches import patch_layout
 
 
 @contextlib.contextmanager

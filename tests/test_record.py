@@ -31,7 +31,10 @@ def test_a_record_of_an_earlier_version_lacks_what_it_did_not_tell(tmp_path):
     assert (record.training_classes, record.training_class_indices, record.versions) == (["c1"], None, None)
 
 
-@pytest.mark.parametrize("text", ["{", "5"])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "5", "[" * 5000, '{"training_classes": 5}', '{"validation": {"before": null}}', '{"num_processes": "2"}'],
+)
 def test_what_is_no_record_is_told(text, tmp_path):
     (tmp_path / "robustvit.json").write_text(text)
     with pytest.raises(UserError, match=r"robustvit.json is not the record of a fine-tuning run \(.*\): remove it"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 from mask_images import colour_features, photograph, save_backbone
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tiny_onnx import save_saliency
 from tiny_text_models import save_text_model
 
@@ -130,6 +130,25 @@ def test_other_settings_do_not_mix_with_what_is_there(photos, backbone, tmp_path
     network = save_saliency(tmp_path / "net.onnx")
     with pytest.raises(UserError, match="made with source 'tokencut', now it is 'saliency': name another output"):
         make_masks(photos, tmp_path / "out", "--saliency_model", network)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 5000, '{"made": null}', '{"settings": [1]}'])
+def test_a_broken_masks_json_is_told(photos, backbone, tmp_path, text):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/masks.json").write_text(text)
+    with pytest.raises(UserError, match="masks.json does not say how the masks beside it were made .*: name another"):
+        make_masks(photos, tmp_path / "out", "--backbone", backbone)
+
+
+@pytest.mark.parametrize("text", ["1", '{"scores": {"area": "x"}}', '{"scores": {"area": 0.1}}', '{"problem": 3}'])
+def test_scores_that_are_none_are_told(photos, backbone, tmp_path, by_colour, text):
+    out = tmp_path / "out"
+    make_masks(photos, out, "--backbone", backbone)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("hf_robustvit", text)
+    Image.new("L", (80, 60)).save(out / "masks/cat/0.png", pnginfo=info)
+    with pytest.raises(UserError, match="cat/0.png: the mask cannot be read .*: delete it, and it will be made again"):
+        make_masks(photos, out, "--backbone", backbone)
 
 
 def test_two_images_that_would_share_a_mask(photos, backbone, tmp_path, by_colour):

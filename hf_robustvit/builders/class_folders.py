@@ -98,11 +98,16 @@ class ClassFolderConfig(datasets.BuilderConfig):
                 self.images_root,
                 empty[0],
             )
-        return [
+        images = [
             LabelledImage(f"{folder}/{file_name(image)}", class_name, image, self.extra(folder, image))
             for folder, class_name in self.classes.items()
             for image in self.folders.get(folder, [])
         ]
+        if not images:
+            raise UserError(
+                f"--dataset {self.name}: {self.images_root} has no image of its classes. Expected {self.expected}."
+            )
+        return images
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name the cache after every file's path, size and time, so that a changed folder is read again."""

@@ -1,16 +1,22 @@
 """The ImageNet segmentation test set of Guillaumin, Kuettel and Ferrari: 4,276 photographs with the object's mask."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
+from PIL import Image
 
 from hf_robustvit.builders.listing import File, content_id, file_at, find_folder
 from hf_robustvit.errors import UserError
 
+
+if TYPE_CHECKING:
+    import h5py
 
 FILE_NAME = "gtsegs_ijcv.mat"
 
@@ -61,20 +67,25 @@ class ImageNetSegmentation(datasets.GeneratorBasedBuilder):
         path = self.config.file.path
         with _open(path) as file:
             numbers = list(range(len(file["value/img"])))
+            if not numbers:
+                raise ValueError("it has no image")
         return [datasets.SplitGenerator(datasets.Split.TEST, gen_kwargs={"path": path, "numbers": numbers})]
 
     def _generate_examples(self, path: str, numbers: list[int]) -> Iterator[tuple[str, dict]]:
         with _open(path) as file:  # here, not earlier: an open file cannot be sent to another process
             for number in numbers:
                 # MATLAB's cells are references, and its arrays are stored with the axes in reverse.
-                image = np.array(file[file["value/img"][number, 0]]).T  # (height, width, 3)
-                first_annotator = file[file["value/gt"][number, 0]][0, 0]
-                mask = np.array(file[first_annotator]).T > 0  # (height, width)
+                image = file[file["value/img"][number, 0]]  # (3, width, height)
+                mask = file[file[file["value/gt"][number, 0]][0, 0]]  # (width, height), of the first annotator
+                if image.dtype != np.uint8 or image.shape != (3, *mask.shape) or mask.size > Image.MAX_IMAGE_PIXELS:
+                    raise ValueError(f"image {number} has the shape {image.shape}, its mask {mask.shape}")
+                foreground = (mask[()].T > 0).astype(np.uint8) * 255
                 image_id = f"{number:05d}"
-                yield image_id, {"image": image, "mask": mask.astype(np.uint8) * 255, "image_id": image_id}
+                yield image_id, {"image": image[()].T, "mask": foreground, "image_id": image_id}
 
 
-def _open(path: str):
+@contextlib.contextmanager
+def _open(path: str) -> Iterator["h5py.File"]:
     """The file, open for reading; MATLAB 7.3 writes HDF5."""
     try:
         import h5py
@@ -83,11 +94,15 @@ def _open(path: str):
             f'--dataset imagenet-segmentation needs h5py to read {path}: pip install "hf-robustvit[segmentation]".'
         ) from error
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            if "value/img" not in file or "value/gt" not in file:
+                raise UserError(
+                    f"--dataset imagenet-segmentation: {path} lacks value/img or value/gt; download it again."
+                )
+            yield file
+    except UserError:
+        raise
+    except Exception as error:  # on broken files h5py raises almost anything
         raise UserError(
-            f"--dataset imagenet-segmentation: {path} is not an HDF5 file ({error}); download it again."
+            f"--dataset imagenet-segmentation: {path} is not its authors' HDF5 file ({error}); download it again."
         ) from error
-    if "value/img" not in file or "value/gt" not in file:
-        raise UserError(f"--dataset imagenet-segmentation: {path} lacks value/img or value/gt; download it again.")
-    return file

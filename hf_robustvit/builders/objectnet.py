@@ -5,7 +5,6 @@ The border is in the images here; `run_eval.py --crop_border 2` cuts it off, as 
 """
 
 import functools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 from hf_robustvit.builders.class_folders import ClassFolderConfig, ClassFolders
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import read_json
 
 
 @dataclass
@@ -41,18 +41,19 @@ class ObjectNetConfig(ClassFolderConfig):
         imagenet_labels = self._read("objectnet_to_imagenet_1k.json")
         # The lines of the last table are in a different order, which this one translates.
         positions = self._read("pytorch_to_imagenet_2012_id.json")
-        index_of_position = {position: int(index) for index, position in positions.items()}
         lines = self._read("imagenet_to_label_2012_v2")
         try:
+            index_of_position = {position: int(index) for index, position in positions.items()}
             index_of_label = {line.strip(): index_of_position[position] for position, line in enumerate(lines)}
             return {
                 folder: tuple(index_of_label[name] for name in imagenet_labels[label].split("; "))
                 for folder, label in sorted(label_of_folder.items())
                 if label in imagenet_labels
             }
-        except KeyError as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            problem = f"one lacks {error}" if isinstance(error, KeyError) else error
             raise UserError(
-                f"--dataset objectnet: the tables in {self.root}/mappings do not match: one lacks {error}; "
+                f"--dataset objectnet: the tables in {self.root}/mappings do not match: {problem}; "
                 "unpack objectnet-1.0.zip again."
             ) from error
 
@@ -68,9 +69,11 @@ class ObjectNetConfig(ClassFolderConfig):
         """One of the tables: the JSON ones as such, the other as its lines."""
         path = os.path.join(self.root, "mappings", name)
         try:
+            if name.endswith(".json"):
+                return dict(read_json(path))
             with open(path, encoding="utf-8") as file:
-                return json.load(file) if name.endswith(".json") else file.readlines()
-        except (OSError, ValueError) as error:
+                return file.readlines()
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"--dataset objectnet: {path} cannot be read ({error}). Expected {self.expected}, with its mappings."
             ) from error

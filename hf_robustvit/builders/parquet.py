@@ -22,7 +22,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from hf_robustvit.data import MaskReading, read_row
 from hf_robustvit.data.pairs import turn_back, undecoded
 from hf_robustvit.errors import UserError
-from hf_robustvit.files import replacing
+from hf_robustvit.files import read_json, replacing
 
 
 ORIGIN = "origin.json"
@@ -58,7 +58,7 @@ def origin(name: str) -> dict[str, Any]:
     path = Path(name, ORIGIN)
     try:
         path = path if Path(name).is_dir() else Path(hf_hub_download(name, ORIGIN, repo_type="dataset"))
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (EntryNotFoundError, FileNotFoundError):
         return {}
     except (OSError, ValueError) as error:

@@ -52,7 +52,7 @@ class SIScoreConfig(ClassFolderConfig):
                     | ({"object": "/".join(map(row.get, FOREGROUND))} if all(map(row.get, FOREGROUND)) else {})
                     for row in csv.DictReader(file)
                 }
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, csv.Error) as error:
             raise UserError(
                 f"--dataset {self.name}: {path} cannot be read ({error}). Expected the columns image_id and "
                 f"{', '.join(FACTORS.values())}: download it again, or remove it to do without."

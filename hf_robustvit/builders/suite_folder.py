@@ -132,7 +132,7 @@ def _judged_good(folder: str) -> set[str]:
         kept = set(table["image"][table["kept"].astype(int) == 1])
     except (KeyError, ValueError, OSError) as error:
         raise UserError(
-            f"{path} cannot be read ({type(error).__name__}: {error}): expected the columns image, as "
+            f"{path} cannot be read ({type(error).__name__}: {str(error).strip()}): expected the columns image, as "
             "<class>/<file>, and kept, 1 or 0."
         ) from error
     if not kept:

@@ -41,7 +41,7 @@ class WaterbirdsConfig(ClassFolderConfig):
             with open(path, encoding="utf-8", newline="") as file:
                 table = [row for row in csv.DictReader(file) if row["split"] == TEST_SPLIT]
             images = [self._image(row["img_filename"], row["y"], row["place"]) for row in table]
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, csv.Error) as error:
             raise UserError(
                 f"--dataset {self.name}: {path} or an image in it cannot be read ({type(error).__name__}: {error}). "
                 f"Expected {self.expected}; --data_dir names this folder or the one that holds it."

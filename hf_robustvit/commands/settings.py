@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import HfArgumentParser
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.files import read_yaml
 from hf_robustvit.terminal import has_terminal
 
 
@@ -60,7 +60,7 @@ def parse_settings(
     try:
         *settings, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except ValueError as error:
-        raise UserError(f"The settings do not go together: {error}") from error
+        raise UserError(f"The settings do not go together: {' '.join(str(error).split())}") from error
     if rest:
         raise unknown_name("flags", rest[0], known + further)
     return tuple(settings[: len(dataclass_types)])
@@ -92,8 +92,8 @@ def flags_of_source(module: str, dataclass_name: str) -> dict[str, str]:
 def _flags_of_file(path: Path) -> list[str]:
     """The flags that a file of settings stands for; as flags, so that every value is converted in one way."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        settings, _ = read_yaml(path)  # JSON is YAML
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: the file of settings cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a file of settings has lines `flag: value`, found {type(settings).__name__}.")

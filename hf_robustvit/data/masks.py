@@ -117,11 +117,12 @@ def _values(mask: PIL.Image.Image) -> tuple[np.ndarray, bool, set[int], set[int]
             return np.asarray(mask), False, black, void
     if not is_grey(mask):
         mask = mask.convert("RGB")
-        red, green, blue = np.moveaxis(np.asarray(mask, dtype=np.int64), -1, 0)
+        red, green, blue = map(np.asarray, mask.split())
         if not ((red == green) & (green == blue)).all():
             if mask.getcolors(256) is None:
                 raise ValueError("it has more than 256 colours, so it is not a mask")
-            return colour(red, green, blue), False, {colour(0, 0, 0)}, {colour(*VOC_VOID)}
+            colours = colour(*(channel.astype(np.int32) for channel in (red, green, blue)))
+            return colours, False, {colour(0, 0, 0)}, {colour(*VOC_VOID)}
         mask = mask.getchannel(0)
     return grey_values(mask), True, {0}, set()
 

@@ -327,10 +327,12 @@ def _read(picture: Any, name: str, problem: str, convert: Callable, turned: bool
         raise PairError(name, " is not a picture", problem) from error
     # On broken files, decoders raise almost anything: OSError, SyntaxError, DecompressionBombError and others.
     except Exception as error:
-        raise PairError(name, f": {getattr(error, 'strerror', None) or error}", problem) from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise PairError(name, f": {reason}", problem) from error
 
 
 def _turn(picture: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
+    picture.info = {}  # its EXIF may be broken, and another than that which the orientation is from
     picture.getexif()[PIL.ExifTags.Base.Orientation] = orientation
     return PIL.ImageOps.exif_transpose(picture)
 

@@ -94,7 +94,7 @@ def evaluate_benchmark(
     unreadable = [image_id for image_id in data.rows["image_id"] if image_id not in readable]
     result = replace(planned, num_images=len(frame), unreadable=unreadable, **_figures(run, frame))
     if accelerator.is_main_process:
-        write_result(output_dir, result, frame)
+        result = write_result(output_dir, result, frame)
     accelerator.wait_for_everyone()
     return result
 

@@ -13,6 +13,7 @@ from hf_robustvit.data import NO_FLAGS, MaskReading, PairError, read_row
 from hf_robustvit.data.benchmark_rows import Render
 from hf_robustvit.data.pairs import read_plausible_row, undecoded
 from hf_robustvit.data.transforms import normalization, processor_size
+from hf_robustvit.errors import UserError
 from hf_robustvit.models.families import image_config
 
 
@@ -68,6 +69,11 @@ class BenchmarkImages(torch.utils.data.Dataset):
         resizes = image_processor.do_resize or image_processor.do_center_crop
         height, width = (256, 256) if resizes else processor_size(image_processor)
         self.size = tuple(self._pixel_values(Image.new("RGB", (width, height))).shape[-2:])  # of the input
+        if resizes and tuple(self._pixel_values(Image.new("RGB", (2 * width, height))).shape[-2:]) != self.size:
+            raise UserError(
+                "--model: its preprocessor_config.json makes wide images of wide photos, which no batch can hold: "
+                "switch do_center_crop on there, or give size a height and a width."
+            )
 
     def __len__(self) -> int:
         return len(self.rows)

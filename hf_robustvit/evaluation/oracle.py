@@ -12,7 +12,7 @@ from hf_robustvit.evaluation.images import BenchmarkImages
 from hf_robustvit.evaluation.one_pass import Measurement, hits
 from hf_robustvit.evaluation.run import BenchmarkRun
 from hf_robustvit.models.families import backbone_of, head_reads
-from hf_robustvit.models.loading import patch_layout
+from hf_robustvit.models.patches import patch_layout
 
 
 FOREGROUND_SHARE = 0.03

@@ -1,23 +1,30 @@
 """A benchmark's result on disk: a JSON file of figures, a Parquet file of predictions, written whole or not at all."""
 
-import json
+import hashlib
 import logging
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.figures import FIGURES
-from hf_robustvit.files import replacing, write_json
+from hf_robustvit.files import read_json, refuse_other_types, replacing, write_json
 from hf_robustvit.record import package_versions
 
 
 logger = logging.getLogger(__name__)
 
 _FIELDS = [*FIGURES, *(f"{name}_ci95" for name, figure in FIGURES.items() if figure.has_interval)]
-_Figures = make_dataclass("_Figures", [(name, Any, field(default=None, kw_only=True)) for name in _FIELDS])
+_Number = float | int
+_Figures = make_dataclass(
+    "_Figures",
+    [
+        (name, (list[_Number] if name.endswith("_ci95") else _Number) | None, field(default=None, kw_only=True))
+        for name in _FIELDS
+    ],
+)
 
 
 @dataclass
@@ -38,6 +45,7 @@ class BenchmarkResult(_Figures):
         oracle_headroom_ci95: Paired interval of top1_oracle minus top1.
         unreadable: Names of the images left out because they could not be read.
         versions: Package versions.
+        predictions: Digest of the file of predictions; None in results of earlier versions, or without one.
         top1, top5: Over all classes the model knows, the first ImageNet index of each class counting (the paper), or
             as the data set's authors decide, see `LabelSpace.guess`; `protocol` tells which.
         top1_subset, top5_subset: Logits restricted to the benchmark's classes (the benchmark authors' protocol).
@@ -68,15 +76,16 @@ class BenchmarkResult(_Figures):
     protocol: dict
     weights: str
     data: str
-    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    per_group: dict[str, dict[str, float]] = field(default_factory=dict)
-    train_classes: dict[str, float] | None = None
-    held_out_classes: dict[str, float] | None = None
-    oracle_headroom_ci95: list[float] | None = None
+    per_class: dict[str, dict[str, _Number]] = field(default_factory=dict)
+    per_group: dict[str, dict[str, _Number]] = field(default_factory=dict)
+    train_classes: dict[str, _Number] | None = None
+    held_out_classes: dict[str, _Number] | None = None
+    oracle_headroom_ci95: list[_Number] | None = None
     group: Literal["object"] | None = None
     interval: Literal["score", "bootstrap", "group bootstrap"] = "score"
     unreadable: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=package_versions)
+    predictions: str | None = field(default=None, compare=False)
 
     def same_run(self, other: "BenchmarkResult") -> bool:
         """Whether both come from the same model, data and protocol, so that one need not be made again."""
@@ -84,10 +93,13 @@ class BenchmarkResult(_Figures):
         return all(getattr(self, name) == getattr(other, name) for name in made_by)
 
 
-def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFrame | None) -> None:
+def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFrame | None) -> BenchmarkResult:
     """Write `<dataset>.predictions.parquet`, then `<dataset>.json`, which marks the data set as finished.
 
     Predictions are None where a result is of several data sets together.
+
+    Returns:
+        The result with the digest of its predictions.
     """
     folder.mkdir(parents=True, exist_ok=True)
     json_path, parquet_path = _paths(folder, result.dataset)
@@ -96,41 +108,52 @@ def write_result(folder: Path, result: BenchmarkResult, predictions: pd.DataFram
     if predictions is not None:
         with replacing(parquet_path) as path:
             predictions.to_parquet(path, index=False)
+        result = replace(result, predictions=_digest(parquet_path))
     content = asdict(result)
     content = {name: content[name] for name in (*BenchmarkResult.__annotations__, *content)}  # the figures come last
     write_json(json_path, content)
+    return result
 
 
 def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
     """The finished result of a data set; None where there is none.
 
     Raises:
-        UserError: The file is not a result of this version.
+        UserError: The file is not a result of this version, or its predictions are not those it was written with.
     """
     json_path, parquet_path = _paths(folder, dataset)
     if not (json_path.is_file() and parquet_path.is_file()):
         return None
     try:
-        stored = json.loads(json_path.read_text(encoding="utf-8"))
-        return BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
-    except (ValueError, TypeError, KeyError) as error:
+        stored = read_json(json_path)
+        refuse_other_types(stored, BenchmarkResult)
+        stored.setdefault("predictions")
+        result = BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
+    except (ValueError, KeyError) as error:
         raise UserError(
             f"{json_path} is not a result of this version; remove it, or give another --output_dir."
         ) from error
+    if result.predictions not in (None, _digest(parquet_path)):
+        raise UserError(f"{parquet_path} has changed since {json_path.name} was written: remove both.")
+    return result
 
 
 def finished_result(folder: Path, dataset: str) -> BenchmarkResult | None:
-    """`read_result` for those who can make a result again: where it is of another version, the log says so."""
+    """`read_result` for those who can make a result again: where it cannot be used, the log says so."""
     try:
         return read_result(folder, dataset)
-    except UserError:
-        logger.warning("%s in %s is not a result of this version and is made again", dataset, folder)
+    except UserError as error:
+        logger.warning("%s is made again: %s", dataset, error)
         return None
 
 
 def read_predictions(folder: Path, dataset: str) -> pd.DataFrame:
     """The predictions that belong to a finished result."""
     return pd.read_parquet(_paths(folder, dataset)[1])
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _paths(folder: Path, dataset: str) -> tuple[Path, Path]:

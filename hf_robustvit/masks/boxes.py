@@ -1,6 +1,5 @@
 """Bounding boxes in COCO JSON or Pascal VOC XML files as rectangular masks."""
 
-import json
 import os
 import unicodedata
 import xml.etree.ElementTree as ElementTree
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import read_json
 from hf_robustvit.masks.tokencut import ObjectMask
 
 
@@ -88,7 +88,7 @@ class BoxMasks:
         elif found.size != size:
             problem = "its boxes are for {}x{} pixels, it has {}x{}".format(*found.size, *size)
         else:
-            for left, top, right, bottom in np.round(found.corners).astype(int).clip(min=0):
+            for left, top, right, bottom in np.round(found.corners).clip(0, max(size)).astype(int):
                 mask[top:bottom, left:right] = True
             problem = None if mask.any() else "its boxes contain none of its pixels"
         return ObjectMask(mask, size, problem=problem)
@@ -125,7 +125,7 @@ def read_boxes(source: Path) -> dict[str, Boxes]:
             else:
                 parts = file.relative_to(source).parts[-2:] if source.is_dir() else [file.name]
                 found = {_plain("/".join(parts)): _read_voc(file)}
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(
                 f"--boxes {file} cannot be read as {'COCO JSON' if file.suffix == '.json' else 'Pascal VOC XML'} "
                 f"({type(error).__name__}: {error})."
@@ -140,7 +140,7 @@ def read_boxes(source: Path) -> dict[str, Boxes]:
 
 
 def _read_coco(file: Path) -> dict[str, Boxes]:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     corners = defaultdict(list)
     for annotation in content["annotations"]:
         left, top, width, height = _finite(annotation["bbox"])

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,13 +27,29 @@ from hf_robustvit.data.mask_folder import mask_path
 from hf_robustvit.data.pairs import undecoded
 from hf_robustvit.data.regions import intersection_over_union
 from hf_robustvit.errors import UserError
-from hf_robustvit.files import replacing
+from hf_robustvit.files import read_json, refuse_other_types, replacing
 from hf_robustvit.masks.quality import MaskScores, QualityGate
 from hf_robustvit.masks.tokencut import ObjectMask
 from hf_robustvit.terminal import progress
 
 
 ACCEPTED, REJECTED = "masks", "rejected"
+
+
+@dataclass
+class _Report:
+    """What is read of masks.json."""
+
+    settings: dict[str, Any]
+    made: dict[str, float | int]
+
+
+@dataclass
+class _Stored:
+    """What a mask's PNG file says of it."""
+
+    scores: dict[str, float | int] | None
+    problem: str | None
 
 
 class Masker(Protocol):
@@ -73,8 +89,15 @@ class MaskFolder:
         self.report_path = self.root / "masks.json"
         self.made = {"images": 0, "seconds": 0.0}  # by the main process, over all runs
         if self.report_path.exists():
-            report = json.loads(self.report_path.read_text(encoding="utf-8"))
-            self.made, earlier = report.get("made", self.made), report.get("settings", {})
+            try:
+                report = read_json(self.report_path)
+                refuse_other_types(report, _Report)
+            except ValueError as error:
+                raise UserError(
+                    f"{self.report_path} does not say how the masks beside it were made ({error}): name another "
+                    "output folder, or delete this one."
+                ) from error
+            self.made, earlier = self.made | report.get("made", {}), report.get("settings", {})
             changed = [key for key, value in settings.items() if earlier.get(key) != value]
             changed.sort(key=lambda key: (key != "source", key))
             if changed:
@@ -170,11 +193,15 @@ class MaskFolder:
             with Image.open(path) as picture:
                 stored = json.loads(picture.info.get("hf_robustvit", "{}"))
                 mask = np.asarray(picture.convert("L")) > 127
+            refuse_other_types(stored, _Stored)
+            scores = stored.get("scores")
+            if scores:
+                refuse_other_types(scores, MaskScores)
+                MaskScores(**scores)
         except Exception as error:  # Pillow's decoders raise almost anything on broken files
             raise UserError(
                 f"{path}: the mask cannot be read ({error}): delete it, and it will be made again."
             ) from error
-        scores = stored.get("scores")
         if scores and "other" in row:
             scores["shared"] = (row["other"] and _iou(mask, row | {"mask": row["other"]}, None)) or 0.0
         reason = self._reason(scores, stored.get("problem"))

@@ -9,21 +9,20 @@ without folders:
 """
 
 import logging
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import read_yaml
 from hf_robustvit.imagenet_classes import LEMMAS, WNIDS
 
 
 logger = logging.getLogger(__name__)
 
+MOST = 1e6  # nor NaN, which no comparison holds for
 OBJECT_WEIGHT = 0.5  # a pixel is the object's where the weights of the concepts found there sum to this
 _ANY = "*"
 _WNID = re.compile(r"n\d{8}(?!\d)")
@@ -99,15 +98,11 @@ def read_overrides(path: str | None) -> dict[str, dict[str, float]]:
         return {}
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-        content, lines = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        raise UserError(
-            f"--prompts {file} cannot be read as YAML (line {error.problem_mark.line + 1}: {error.problem}): correct "
-            "it there or above."
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--prompts {file} cannot be read: {str(error).splitlines()[0]}") from error
+        content, lines = read_yaml(file)
+    except ValueError as error:
+        raise UserError(f"--prompts {file} cannot be read as YAML ({error}): correct it there or above.") from error
+    except OSError as error:
+        raise UserError(f"--prompts {file} cannot be read: {error}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"--prompts {file} needs lines `class folder: its name`, found {type(content).__name__}.")
     times = Counter(folder.value for folder, _ in lines.value)
@@ -131,7 +126,7 @@ def _weights(file: Path, folder: str, entry: Any) -> dict[str, float]:
     entry = [entry] if isinstance(entry, str) else entry
     entry = dict.fromkeys(entry, 1.0) if isinstance(entry, list) and all(isinstance(c, str) for c in entry) else entry
     valid = isinstance(entry, dict) and all(
-        isinstance(concept, str) and plain(concept) and type(weight) in (int, float) and math.isfinite(weight)
+        isinstance(concept, str) and plain(concept) and type(weight) in (int, float) and abs(weight) <= MOST
         for concept, weight in entry.items()
     )
     if not valid:

@@ -44,9 +44,9 @@ class SaliencyMasks:
         first, *others = self.session.get_inputs()
         self.input_name, self.dtype = first.name, None if others else DTYPES.get(first.type)
         match first.shape:
-            case [1 | str() | None as batch, 3, int(height), int(width)] if self.dtype:
+            case [1 | str() | None as batch, 3, int(height), int(width)] if self.dtype and min(height, width) > 0:
                 self.channels_first = True
-            case [1 | str() | None as batch, int(height), int(width), 3] if self.dtype:
+            case [1 | str() | None as batch, int(height), int(width), 3] if self.dtype and min(height, width) > 0:
                 self.channels_first = False
             case _:
                 found = " and ".join(f"{one.type} of shape {one.shape}" for one in (first, *others))
@@ -81,9 +81,13 @@ class SaliencyMasks:
         if self.channels_first:
             pixels = pixels.transpose(0, 3, 1, 2)
         pixels = np.ascontiguousarray(pixels, dtype=self.dtype)
-        (output,) = self.session.run([self.session.get_outputs()[0].name], {self.input_name: pixels})
-        shares = output.reshape(len(images), *(side for side in output.shape[1:] if side != 1)).astype(np.float32)
-        if shares.ndim != 3:
+        try:
+            first = self.session.get_outputs()[0].name
+            output = np.asarray(self.session.run([first], {self.input_name: pixels})[0])
+            shares = output.reshape(len(images), *(side for side in output.shape[1:] if side != 1)).astype(np.float32)
+        except Exception as error:  # onnxruntime's have no class in common
+            raise UserError(f"{self.origin} fails ({' '.join(str(error).split())}): export it again.") from error
+        if shares.ndim != 3 or not shares.size:
             raise UserError(f"{self.origin}: its first output has shape {output.shape}, and is no map of each image.")
         if not (shares.min() >= 0 and shares.max() <= 1):
             raise UserError(
@@ -118,5 +122,6 @@ def open_session(path: str, device: torch.device) -> "InferenceSession":
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # onnxruntime's have no class in common
-        raise UserError(f"--saliency_model {path} is no ONNX file that onnxruntime can run ({error}).") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--saliency_model {path} is no ONNX file that onnxruntime can run ({reason}).") from error

@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import json
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,11 +26,10 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-    StrictDataclassError,
 )
-from safetensors import SafetensorError
 
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.files import read_json
 from hf_robustvit.paper import MODELS
 
 
@@ -107,7 +105,7 @@ def read_model_config(name: str, revision: str | None = None, known: Sequence[st
     if config_file is None:
         raise UserError(f"--model: {name!r} holds no config.json, so it is not a saved model.")
     with reading_model(str(config_file)):
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = read_json(config_file)
         if not isinstance(config, dict):
             raise ValueError(f"it holds a {type(config).__name__}, not settings")
     return config
@@ -182,11 +180,14 @@ def reading_model(name: str) -> Iterator[None]:
             f"--model: the weights of {name!r} are a pickle of more than tensors, which could run code and was not "
             "read: save the model as safetensors."
         ) from error
+    except UserError:
+        raise
     except ImportError as error:  # SigLIP's tokenizer: "SiglipTokenizer requires the SentencePiece library but ..."
         wanted = _first_line(error).partition(".")[0]
         raise UserError(f"--model: {name!r} needs a package that is missing here: {wanted}.") from error
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise UserError(f"--model: {name!r} cannot be read: {_first_line(error)}") from error
+    except Exception as error:  # on broken files transformers and tokenizers raise almost anything
+        kind = f"{type(error).__name__}: " if isinstance(error, (LookupError, TypeError, AttributeError)) else ""
+        raise UserError(f"--model: {name!r} cannot be read: {kind}{_first_line(error).rstrip(':')}") from error
 
 
 def _first_line(error: BaseException) -> str:

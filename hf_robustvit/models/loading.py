@@ -1,14 +1,14 @@
-"""Loading a classifier whose relevance map can be trained, and where the image patches sit among its tokens."""
+"""Loading a classifier whose relevance map can be trained."""
 
 import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
+from PIL import Image
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -21,11 +21,12 @@ from transformers import (
 )
 from transformers.utils import ModelOutput
 
-from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.errors import UserError, first_few, unknown_name
 from hf_robustvit.lean.attention import LEAN, Attentions
 from hf_robustvit.models.attention_choice import fastest_attention
 from hf_robustvit.models.families import check_model_type, family_of, image_config
 from hf_robustvit.models.files import KNOWN_MODELS, find_model_file, model_source, read_model_config, reading_model
+from hf_robustvit.models.patches import pair_of, patch_layout
 from hf_robustvit.models.resizing import check_image_size, resize_classifier
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
 from hf_robustvit.models.zero_shot import PROMPT_TEMPLATE, saved_class_names
@@ -35,55 +36,6 @@ logger = logging.getLogger(__name__)
 
 ATTENTIONS = ("eager", LEAN, "auto")
 _HEAD_NEEDED = "choose a checkpoint that was trained to classify, or fine-tune it on data with labels of your own"
-
-
-@dataclass(frozen=True)
-class PatchLayout:
-    """Where a model's image patches are among its tokens.
-
-    Tokens are ordered: prefix tokens (CLS first, then distillation or register tokens), then the patches row by row.
-
-    Attributes:
-        patch_size: Height and width of a patch in pixels.
-        num_prefix_tokens: Number of tokens before the first patch, CLS included.
-    """
-
-    patch_size: tuple[int, int]
-    num_prefix_tokens: int
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """The number of patch rows and columns of an image.
-
-        Args:
-            height: Image height in pixels.
-            width: Image width in pixels.
-
-        Raises:
-            UserError: If the image is not a whole number of patches high and wide.
-        """
-        patch_height, patch_width = self.patch_size
-        if height % patch_height or width % patch_width or not height or not width:
-            raise UserError(
-                f"An image of {height}x{width} pixels cannot be cut into patches of {patch_height}x{patch_width}: "
-                "resize or crop it to a multiple of the patch size."
-            )
-        return height // patch_height, width // patch_width
-
-
-def patch_layout(config: PreTrainedConfig) -> PatchLayout:
-    """The patch layout of a supported model.
-
-    Args:
-        config: The configuration of a classifier of a supported family.
-
-    Raises:
-        UserError: If the model is of another type.
-    """
-    return PatchLayout(_pair(image_config(config).patch_size), family_of(config).num_prefix_tokens(config))
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def attentions_of(outputs: ModelOutput, config: PreTrainedConfig) -> Attentions:
@@ -179,7 +131,7 @@ def load_classifier(
         check_image_size(image_size, layout.patch_size)
     if attention == "auto":
         size = image_size or _made_size(image_processor) or image_config(config).image_size
-        num_tokens = layout.num_prefix_tokens + math.prod(layout.grid(*_pair(size)))
+        num_tokens = layout.num_prefix_tokens + math.prod(layout.grid(*pair_of(size)))
         attention, reason = fastest_attention(image_config(config), num_tokens, dtype)
         logger.info(f"{name} gets the attention {attention!r}: {reason}.")
     how = {"revision": revision, "attn_implementation": attention, "dtype": dtype or torch.float32}
@@ -233,18 +185,22 @@ def read_checkpoint(
         UserError: These files are unusable, as for `load_classifier`.
     """
     config_dict = read_model_config(name, revision, known)
-    if is_timm_config(config_dict):
-        config, weights, image_processor = read_timm_model(config_dict, name, revision)
-    else:
-        check_model_type(config_dict.get("model_type"), name, config_dict.get("architectures"))
-        if config_dict.get("quantization_config"):
-            raise UserError(
-                f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised weights "
-                "cannot be trained or explained: give the model that it was made from."
-            )
-        with reading_model(name):
+    with reading_model(name):
+        if is_timm_config(config_dict):
+            config, weights, image_processor = read_timm_model(config_dict, name, revision)
+        else:
+            check_model_type(config_dict.get("model_type"), name, config_dict.get("architectures"))
+            if config_dict.get("quantization_config"):
+                raise UserError(
+                    f"--model: {name!r} is quantised (its config.json has a quantization_config), and quantised "
+                    "weights cannot be trained or explained: give the model that it was made from."
+                )
             config, weights = CONFIG_MAPPING[config_dict["model_type"]].from_dict(config_dict), None
-        image_processor = _image_processor(name, config, revision)
+            image_processor = _image_processor(name, config, revision)
+        for key in ("image_size", "patch_size"):
+            if type(size := getattr(image_config(config), key)) is not int and [*map(type, size or ())] != [int, int]:
+                raise UserError(f"--model: the config.json of {name!r} says {key} {size!r}: give one or two numbers.")
+        image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")  # which shows values that do not fit
     num_channels = image_config(config).num_channels
     if num_channels != 3:
         raise UserError(
@@ -258,7 +214,7 @@ def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, n
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
     if family_of(config).takes_any_size:
         return
-    made, needed = _made_size(image_processor), _pair(image_config(config).image_size)
+    made, needed = _made_size(image_processor), pair_of(image_config(config).image_size)
     if made and made != needed:
         raise UserError(
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
@@ -278,12 +234,11 @@ def _made_size(image_processor: BaseImageProcessor) -> tuple[int, int] | None:
 
 def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) -> BaseImageProcessor:
     if find_model_file(name, "preprocessor_config.json", revision) is not None:
-        with reading_model(name):
-            # PIL on every machine: torchvision resizes slightly differently.
-            return AutoImageProcessor.from_pretrained(
-                model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
-            )
-    height, width = _pair(image_config(config).image_size)
+        # PIL on every machine: torchvision resizes slightly differently.
+        return AutoImageProcessor.from_pretrained(
+            model_source(name), revision=revision, config=config, backend="pil", trust_remote_code=False
+        )
+    height, width = pair_of(image_config(config).image_size)
     logger.warning(
         f"{name} holds no preprocessor_config.json: images are resized to {height}x{width} pixels and normalised with "
         "mean and standard deviation 0.5, which is right only for a model that was trained that way."
@@ -347,8 +302,8 @@ def _load_zero_shot(
             model_source(name), config=config, revision=revision, output_loading_info=True, **from_pretrained
         )
         tokenizer = AutoTokenizer.from_pretrained(model_source(name), revision=revision, trust_remote_code=False)
-    _check_loaded(name, report, new_labels=False, may_lack_head=True)
-    model.set_classes(class_names, prompt_template, tokenizer)
+        _check_loaded(name, report, new_labels=False, may_lack_head=True)
+        model.set_classes(class_names, prompt_template, tokenizer)
     return model
 
 
@@ -377,7 +332,7 @@ def _check_loaded(name: str, report: dict[str, Any], new_labels: bool, may_lack_
         left_over = {key for key in left_over if not is_head(key)}
         misfits = {key: misfit for key, misfit in misfits.items() if not is_head(key)}
     problems = {"missing": missing - missing_head, "left over": left_over, "of another shape": misfits.values()}
-    found = "; ".join(f"{problem}: {', '.join(sorted(keys))}" for problem, keys in problems.items() if keys)
+    found = "; ".join(f"{problem}: {first_few(keys)}" for problem, keys in problems.items() if keys)
     if found:
         raise UserError(f"--model: the weights of {name!r} do not fit its config.json ({found}).")
     if missing_head and not may_lack_head:

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import BaseImageProcessor, BeitConfig, DeiTConfig, PreTrainedConfig, ViTConfig, ViTImageProcessorPil
 
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, first_few
 from hf_robustvit.imagenet_classes import NAMES as IMAGENET_NAMES
 from hf_robustvit.models.files import find_model_file, reading_model
 
@@ -138,11 +138,10 @@ def convert_timm_weights(
     if transformers_config.model_type == "beit":  # its keys have no bias, which softmax does not see
         tensors = {key: tensor for key, tensor in tensors.items() if not key.endswith("attn.k.bias")}
     names = _transformers_names(transformers_config)
-    unknown = sorted(set(tensors) - set(names))
+    unknown = set(tensors) - set(names)
     if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise UserError(
-            f"--model: {name!r} is not a plain ViT or DeiT of timm: its weights hold {', '.join(unknown[:5])}{more}, "
+            f"--model: {name!r} is not a plain ViT or DeiT of timm: its weights hold {first_few(unknown)}, "
             "which transformers' model does not have."
         )
     return transformers_config, {names[key]: tensor for key, tensor in tensors.items()}

@@ -17,7 +17,8 @@ from hf_robustvit.lean.activations import Recomputation, recompute_cheap_activat
 from hf_robustvit.lean.attention import Attentions, LeanAttention, is_lean, require_second_derivatives
 from hf_robustvit.lean.last_layer import last_layer_for_cls
 from hf_robustvit.models.families import backbone_of, head_reads, image_config, layers_of
-from hf_robustvit.models.loading import attentions_of, bare_classifier, patch_layout
+from hf_robustvit.models.loading import attentions_of, bare_classifier
+from hf_robustvit.models.patches import patch_layout
 from hf_robustvit.relevance.attention_pooling import pooling_attention
 from hf_robustvit.relevance.gae import cls_relevance, pooled_relevance
 from hf_robustvit.relevance.libra import libra_rules

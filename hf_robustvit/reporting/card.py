@@ -22,7 +22,7 @@ from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.evaluation.per_class import Confusion
 from hf_robustvit.evaluation.results import BenchmarkResult
 from hf_robustvit.evaluation.statistics import accuracy_interval
-from hf_robustvit.files import CARD, RESULTS, write_json, write_text
+from hf_robustvit.files import CARD, RESULTS, read_json, write_json, write_text
 from hf_robustvit.models.files import find_model_file
 from hf_robustvit.record import TrainingRecord, package_versions
 from hf_robustvit.reporting.comparison import CONFUSION_NOTE, LOWEST_NOTE, readable
@@ -361,7 +361,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise UserError(
             f"{path} is not a JSON file ({error}): remove it, on the Hub if it came from there."

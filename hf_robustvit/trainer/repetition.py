@@ -111,7 +111,13 @@ def refuse_another_run(checkpoint: str | os.PathLike, record: TrainingRecord) ->
     if not os.path.isfile(os.path.join(checkpoint, TRAINING_RECORD)):
         return
     stored = TrainingRecord.read(checkpoint)
-    then, now = _decisive(stored), _decisive(record)
+    try:
+        then, now = _decisive(stored), _decisive(record)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{os.path.join(checkpoint, TRAINING_RECORD)} does not say how the checkpoint was made "
+            f"({type(error).__name__}: {error}): name another --output_dir."
+        ) from error
     # Before records had versions they left out much, and "constant" was decayed.
     names = [name for name in now | then if stored.versions or name in then.keys() & now.keys()]
     if not stored.versions and then.get("lr_scheduler_type") == "constant":

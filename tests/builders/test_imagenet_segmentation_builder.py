@@ -101,6 +101,37 @@ def test_a_changed_file_is_read_anew(mat, load):
     assert len(load(mat)) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "put", "sentence"),
+    [
+        ("value/img", {"shape": (0, 1), "dtype": "u1"}, "it has no image"),
+        ("value/img", {"data": 1}, "scalar dataset"),
+        ("value/gt", {"shape": (5, 1), "dtype": "u1"}, ""),
+        ("#refs#/i2", {"shape": (3, 4, 5), "dtype": "u1"}, r"image 2 has the shape \(3, 4, 5\), its mask"),
+        ("#refs#/g2_0", {"shape": (), "dtype": "u1"}, r"its mask \(\)"),
+    ],
+)
+def test_a_file_of_another_build_is_told(mat, load, name, put, sentence):
+    with h5py.File(mat, "r+") as file:
+        del file[name]
+        file.create_dataset(name, **put)
+    with pytest.raises(
+        UserError, match=rf"gtsegs_ijcv.mat is not its authors' HDF5 file \(.*{sentence}.*; download it"
+    ):
+        load(mat)
+
+
+def test_a_few_bytes_that_claim_to_be_30_gigabytes_are_not_read(mat, load):
+    with h5py.File(mat, "r+") as file:
+        for name, shape in (("i0", (3, 100_000, 100_000)), ("g0_0", (100_000, 100_000))):
+            del file[f"#refs#/{name}"]
+            file.create_dataset(f"#refs#/{name}", shape, "u1", chunks=(*shape[:-2], 100, 100))
+        file["value/img"][0, 0], file["value/gt"][0, 0] = file["#refs#/i0"].ref, file["#refs#/g0"].ref
+        file["#refs#/g0"][0, 0] = file["#refs#/g0_0"].ref
+    with pytest.raises(UserError, match="is not its authors' HDF5 file .image 0 has the shape"):
+        load(mat)
+
+
 def test_missing_and_wrong_files(mat, load, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"{tmp_path} has no file gtsegs_ijcv.mat; name its folder with --data_dir"):
         load(tmp_path)
@@ -109,7 +140,7 @@ def test_missing_and_wrong_files(mat, load, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="gtsegs_ijcv.mat lacks value/img or value/gt; download it again"):
         load(mat)
     mat.write_text("not found")
-    with pytest.raises(UserError, match=r"gtsegs_ijcv.mat is not an HDF5 file \(.*; download it again"):
+    with pytest.raises(UserError, match=r"gtsegs_ijcv.mat is not its authors' HDF5 file \(.*; download it again"):
         load(mat)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UserError, match=r'needs h5py to read .*: pip install "hf-robustvit\[segmentation\]"'):

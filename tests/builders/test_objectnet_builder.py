@@ -84,6 +84,15 @@ def test_tables_that_cannot_be_read_or_do_not_fit(root, load):
     save_json(path, {"Mug": "a class that ImageNet has not"})
     with pytest.raises(UserError, match="do not match: one lacks 'a class that ImageNet has not'"):
         load(root)
+    save_json(path, {"Mag": "class 504"})
+    with pytest.raises(UserError, match="images has no image of its classes. Expected objectnet-1.0/images/"):
+        load(root)
+    path.write_text('{"Mug": null}')
+    with pytest.raises(UserError, match="do not match: 'NoneType' object has no attribute 'split'; unpack"):
+        load(root)
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"objectnet_to_imagenet_1k.json cannot be read \(cannot convert dictionary"):
+        load(root)
     path.write_text("{")
     with pytest.raises(UserError, match=r"objectnet_to_imagenet_1k.json cannot be read \(Expecting"):
         load(root)

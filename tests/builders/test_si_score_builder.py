@@ -66,7 +66,7 @@ def test_a_changed_table_is_read_anew(root, load):
     assert load("si-score-location", root)["rotation"][1] == 77
 
 
-@pytest.mark.parametrize("text", ["image_id,area\n0,large\n", "id,area\n0,0.2\n"])
+@pytest.mark.parametrize("text", ["image_id,area\n0,large\n", "id,area\n0,0.2\n", f"image_id\n{'x' * 200_000}\n"])
 def test_a_broken_table_is_named(root, load, text):
     (root / "metadata.csv").write_text(text)
     with pytest.raises(

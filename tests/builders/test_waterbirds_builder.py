@@ -90,6 +90,12 @@ def test_tables_that_do_not_fit(root, tmp_path, rows, sentence):
         load_benchmark("waterbirds", str(root), str(tmp_path / "cache"))
 
 
+def test_a_field_without_end_is_told(root, tmp_path):
+    (root / "metadata.csv").write_text(f"img_filename,y,split,place\n{'x' * 200_000},1,2,0\n")
+    with pytest.raises(UserError, match=r"metadata.csv or an image in it cannot be read \(Error: field larger than"):
+        load_benchmark("waterbirds", str(root), str(tmp_path / "cache"))
+
+
 def test_a_folder_without_table_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"metadata.csv .*No such file.* Expected waterbird_complete95"):
         load_benchmark("waterbirds", str(tmp_path), str(tmp_path / "cache"))

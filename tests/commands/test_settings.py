@@ -52,11 +52,22 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="has lines `flag: value`, found list"):
         parse(tmp_path / "list.yaml")
+    for text, sentence in {
+        "a: &a [x]\nb: [*a, *a]\n": "cannot be read: line 2: write the value itself instead of an alias",
+        "[" * 2000 + "]" * 2000: "the file of settings cannot be read: maximum recursion",
+        "a: [\nb: 1": "cannot be read: line 2: expected ',' or ']', but got '<stream end>'$",
+        "a: \0": "cannot be read: unacceptable character #x0000: special characters are not allowed in",
+    }.items():
+        (tmp_path / "settings.yaml").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            parse(tmp_path / "settings.yaml")
 
 
 def test_settings_that_do_not_fit_together():
     with pytest.raises(UserError, match="do not go together: .*load_best_model_at_end"):
         parse_settings(RobustViTConfig, arguments=["--output_dir", "out", "--eval_strategy", "no"])
+    with pytest.raises(UserError, match="do not go together: a b is not a valid IntervalStrategy"):
+        parse_settings(RobustViTConfig, arguments=["--output_dir", "out", "--eval_strategy", "a\nb"])
 
 
 def test_a_mistake_becomes_a_sentence_and_status_2(capsys):

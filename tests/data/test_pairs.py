@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_robustvit.data import PairError, check_pairs, foreground_mask, read_pair
+from hf_robustvit.data import PairError, check_pairs, foreground_mask, pairs, read_pair, read_row
 from hf_robustvit.errors import UserError
 
 
@@ -124,12 +124,15 @@ def png_bytes(array):
     return buffer.getvalue()
 
 
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def bomb():
     """A PNG whose header promises 30000 x 30000 pixels."""
     header = struct.pack(">IIBBBBB", 30000, 30000, 8, 0, 0, 0, 0)
-    chunks = [b"IHDR" + header, b"IDAT" + zlib.compress(bytes(100)), b"IEND"]
-    packed = [struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 @pytest.fixture
@@ -193,6 +196,36 @@ def test_an_embedded_picture_is_named_by_its_row():
     row = {"image": Image.new("RGB", (4, 4)), "mask": {"path": "x.png", "bytes": b"no"}, "image_id": "cat/1.jpg"}
     with pytest.raises(PairError, match="^the mask of cat/1.jpg is not a picture$"):
         read_pair(row)
+
+
+def test_a_broken_orientation_is_not_read_where_images_stay_as_stored():
+    content = png_bytes(np.full((4, 4, 3), 9, dtype=np.uint8))
+    row = {"image": {"path": None, "bytes": content[:8] + chunk(b"eXIf", b"?" * 12) + content[8:]}, "image_id": "a"}
+    assert np.asarray(read_row(row, turned=False).image).max() == 9
+    with pytest.raises(PairError, match="^a: not a TIFF file"):
+        read_row(row)
+
+
+def test_the_first_of_two_orientations_counts():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 2)).save(buffer, "png", exif=exif)
+    content = buffer.getvalue()
+    row = {
+        "image": {"path": None, "bytes": content[:-12] + chunk(b"eXIf", b"?" * 12) + content[-12:]},
+        "image_id": "a",
+    }
+    assert read_row(row).image.size == (2, 4)
+
+
+def test_a_reason_without_words_is_told_by_its_kind(monkeypatch):
+    def fail(file):
+        raise AssertionError
+
+    monkeypatch.setattr(pairs, "open_picture", fail)
+    with pytest.raises(PairError, match="^a: AssertionError$"):
+        read_pair({"image": {"path": None, "bytes": b""}, "image_id": "a"})
 
 
 @pytest.mark.parametrize("num_proc", [None, 2])

@@ -57,6 +57,12 @@ def evaluated_on(data, reading):
     return images[0]["pixel_values"][:, 2:30, 2:30], images[0]["mask"][2:30, 2:30]
 
 
+def test_a_processor_that_makes_wide_images_of_wide_photos_is_refused(tmp_path):
+    data = rows(Image.fromarray(GREY), Image.fromarray(OBJECT), tmp_path)
+    with pytest.raises(UserError, match="^--model: its preprocessor_config.json makes wide images of wide photos"):
+        BenchmarkImages(data, ViTImageProcessorPil(size={"shortest_edge": 32}))
+
+
 USES = pytest.mark.parametrize("use", [trained_on, evaluated_on])
 NO_FLAGS = MaskReading()
 

@@ -17,7 +17,7 @@ from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.oracle import ForegroundImages, attend_to_foreground, foreground_patches
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.models.families import head_reads
-from hf_robustvit.models.loading import patch_layout
+from hf_robustvit.models.patches import patch_layout
 
 
 def plain_vit_logits(model, pixels, allowed):

@@ -1,10 +1,17 @@
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, read_result, write_result
+from hf_robustvit.evaluation.results import (
+    BenchmarkResult,
+    finished_result,
+    read_predictions,
+    read_result,
+    write_result,
+)
 from hf_robustvit.files import replacing
 
 
@@ -26,6 +33,15 @@ def test_predictions_without_their_json_are_unfinished(tmp_path):
     assert read_result(tmp_path, "set") is None
 
 
+def test_predictions_that_are_no_longer_those_of_the_result_are_told(tmp_path):
+    write_result(tmp_path, RESULT, FRAME)
+    path = tmp_path / "set.predictions.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="set.predictions.parquet has changed since set.json was written"):
+        read_result(tmp_path, "set")
+    assert finished_result(tmp_path, "set") is None
+
+
 def test_a_write_that_fails_leaves_neither_half_a_file_nor_an_old_result_beside_new_predictions(tmp_path):
     write_result(tmp_path, RESULT, FRAME)
     cannot_be_stored = FRAME.assign(broken=[object(), object()])
@@ -44,7 +60,15 @@ def test_replacing_keeps_the_old_file_when_interrupted(tmp_path):
     assert [(item.name, item.read_text()) for item in tmp_path.iterdir()] == [("file.txt", "old")]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"dataset": "set"})])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "[" * 5000),
+        *map(
+            json.dumps, ({"dataset": "set"}, asdict(RESULT) | {"top1": "50"}, asdict(RESULT) | {"per_class": {"a": 1}})
+        ),
+    ],
+)
 def test_a_foreign_json_is_named(tmp_path, text):
     write_result(tmp_path, RESULT, FRAME)
     (tmp_path / "set.json").write_text(text)

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from mask_images import photograph
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, load, save
 from PIL import Image, ImageOps
 from tiny_onnx import save_model, save_saliency
 
@@ -163,12 +163,26 @@ def test_a_network_for_something_else(tmp_path, shape, axes, sentence):
         masker([masker.prepare(photograph()[0])], ["a"])
 
 
+def test_a_network_without_output_or_of_no_size(tmp_path):
+    model = load(save_saliency(tmp_path / "net.onnx"))
+    del model.graph.output[:]
+    save(model, tmp_path / "net.onnx")
+    masker = SaliencyMasks(SaliencyOptions(str(tmp_path / "net.onnx")))
+    with pytest.raises(UserError, match=r"--saliency_model .*net.onnx fails \(.*\): export it again"):
+        masker([masker.prepare(photograph()[0])], ["a"])
+    with pytest.raises(UserError, match=r"of shape \[1, 3, 0, 32\]: it must take one batch"):
+        SaliencyMasks(SaliencyOptions(str(save_saliency(tmp_path / "net.onnx", size=(0, 32)))))
+
+
 def test_files_that_are_no_network(tmp_path):
     with pytest.raises(UserError, match="--saliency_model: there is no file .*none.onnx"):
         SaliencyMasks(SaliencyOptions(str(tmp_path / "none.onnx")))
-    (tmp_path / "text.onnx").write_text("no network")
-    with pytest.raises(UserError, match="--saliency_model .*text.onnx is no ONNX file that onnxruntime can run"):
-        SaliencyMasks(SaliencyOptions(str(tmp_path / "text.onnx")))
+    for content in (b"no network", b""):
+        (tmp_path / "text.onnx").write_bytes(content)
+        with pytest.raises(
+            UserError, match="--saliency_model .*text.onnx is no ONNX file that onnxruntime can run[^\n]*$"
+        ):
+            SaliencyMasks(SaliencyOptions(str(tmp_path / "text.onnx")))
 
 
 def test_without_onnxruntime(network, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny_clip import save_clip
 from tiny_models import FAMILIES, tiny_model
 from transformers import ViTImageProcessorPil, ViTModel
 
@@ -255,6 +256,18 @@ def test_a_config_with_impossible_values(folder):
     change_config(folder, hidden_size="wide")
     with pytest.raises(UserError, match=f"'{folder}' cannot be read"):
         load_classifier(folder)
+
+
+@pytest.mark.parametrize("size", [None, [], [32]])
+def test_a_size_that_is_none(tmp_path, size):
+    folder = save_clip(tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["image_size"] = size
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match=r"--model: (the config.json of .* says image_size .*numbers|.* cannot be read: )"
+    ):
+        load_classifier(folder, class_names=["ant"])
 
 
 def test_without_preprocessor_the_images_are_resized_to_the_models_size(folder, caplog):

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,9 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from loopback_hub import MAIN, LoopbackHub
+from tiny_clip import save_clip
 from tiny_models import tiny_model
-from tiny_timm import save_timm, timm_tensors
+from tiny_timm import PREPROCESSING, save_timm, timm_tensors
 from transformers import ViTImageProcessorPil
 
 from hf_robustvit.errors import UserError
@@ -108,6 +111,45 @@ def test_folders_without_and_with_broken_weights(tmp_path):
     weights.unlink()
     with pytest.raises(UserError, match=f"'{folder}' cannot be read: .*no file named model.safetensors"):
         load_classifier(folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    save_timm(folder / "timm", timm_tensors(width=64, layers=1))
+    save_clip(folder / "clip")
+    save(folder / "vit")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vit/config.json", {"architectures": 1.0}),
+        ("vit/config.json", {"hidden_act": ""}),
+        ("vit/config.json", {"dtype": "5"}),
+        ("vit/preprocessor_config.json", True),
+        ("vit/preprocessor_config.json", {"image_mean": [0.5, 0.5, []]}),
+        ("vit/preprocessor_config.json", {"resample": 7}),
+        ("vit/preprocessor_config.json", {"rescale_factor": "x"}),
+        ("clip/config.json", {"projection_dim": 1.0}),
+        ("clip/tokenizer.json", None),
+        ("clip/tokenizer.json", {"model": None}),
+        ("clip/tokenizer_config.json", {"bos_token": " "}),
+        ("timm/config.json", {"architecture": 128}),
+        ("timm/config.json", {"pretrained_cfg": 128}),
+        ("timm/config.json", {"pretrained_cfg": PREPROCESSING | {"crop_pct": 0}}),
+    ],
+)
+def test_settings_that_break_transformers_are_told(models, tmp_path, name, changes):
+    shutil.copytree(models, tmp_path / "models")
+    path = tmp_path / "models" / name
+    changed = json.loads(path.read_text()) | changes if isinstance(changes, dict) else changes
+    path.write_text(json.dumps(changed))
+    class_names = ["ant"] if name.startswith("clip") else None
+    with pytest.raises(UserError) as caught:  # in transformers' words, which change
+        load_classifier(path.parent, class_names=class_names)
+    assert re.fullmatch(rf"--model: '{path.parent}' cannot be read: .*[^:\s]", str(caught.value))
 
 
 class _Malicious:

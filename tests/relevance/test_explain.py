@@ -10,7 +10,7 @@ from plain_read_out import pooling_maps, read_rows
 from tiny_models import FAMILIES, SQUARE, tiny_model
 
 from hf_robustvit.errors import UserError
-from hf_robustvit.models.loading import patch_layout
+from hf_robustvit.models.patches import patch_layout
 from hf_robustvit.relevance import explain, explanation, min_max_normalize, upscale
 
 

@@ -14,7 +14,7 @@ from hf_robustvit import load_classifier
 from hf_robustvit.errors import UserError
 from hf_robustvit.losses import RobustViTLoss
 from hf_robustvit.models.families import head_reads, image_config
-from hf_robustvit.models.loading import patch_layout
+from hf_robustvit.models.patches import patch_layout
 from hf_robustvit.relevance import explain
 from hf_robustvit.relevance.libra import libra_rules
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from hf_robustvit.errors import UserError
 from hf_robustvit.models.families import head_reads
-from hf_robustvit.models.loading import patch_layout
+from hf_robustvit.models.patches import patch_layout
 from hf_robustvit.relevance import explain
 from hf_robustvit.relevance.occlusion import occlusion
 

@@ -11,7 +11,8 @@ from tiny_pairs import make_trainer
 
 import run_finetune
 from hf_robustvit.errors import UserError
-from hf_robustvit.trainer.repetition import training_record
+from hf_robustvit.record import TrainingRecord
+from hf_robustvit.trainer.repetition import refuse_another_run, training_record
 
 
 def finetune(monkeypatch, *arguments):
@@ -140,3 +141,10 @@ def test_nothing_that_differs_from_the_defaults_is_forgotten(tmp_path):
     record = training_record(config, "no", {})
     assert record.hyper_parameters.items() >= {"adam_epsilon": 1e-6, "data_seed": 0}.items()
     assert record.hyper_parameters.keys().isdisjoint({"lr_decay", "accelerator_config", "output_dir", "lora_alpha"})
+
+
+@pytest.mark.parametrize("batch_size", [{}, {"per_device_train_batch_size": "2"}])
+def test_a_record_that_does_not_say_how_a_checkpoint_was_made_is_told(tmp_path, batch_size):
+    TrainingRecord(hyper_parameters={"gradient_accumulation_steps": 1, **batch_size}).write(tmp_path)
+    with pytest.raises(UserError, match="robustvit.json does not say how the checkpoint was made .KeyError: .*: name"):
+        refuse_another_run(tmp_path, TrainingRecord())
