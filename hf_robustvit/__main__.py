@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if command := COMMANDS.get(next(iter(arguments), "")):
-        command.run(*command.parse(arguments[1:], f"{PROGRAM} {arguments[0]}"))
+        command.start(arguments[1:], f"{PROGRAM} {arguments[0]}")
         return
     chosen = vars(parser().parse_args(arguments or ["--help"]))
     tool = {"explain": explain, "push": push, "env": env}[chosen.pop("command")]

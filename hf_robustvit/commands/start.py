@@ -34,19 +34,26 @@ class Command:
 
     def parse(self, arguments: list[str] | None = None, prog: str | None = None) -> tuple[Any, ...]:
         """The settings that a command line asks for; see `parse_settings`."""
-        arguments = self.before(sys.argv[1:] if arguments is None else arguments)
-        further = {}
-        if MethodSettings in self.settings:
-            # Importing `TrainingArguments` takes seconds: --help, wrong flags and names are answered before that.
-            further = flags_of_source("transformers.training_args", "TrainingArguments")
-        settings = parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help, also=further)
-        _check_names(settings[0])
+        settings = self._parse_at_once(arguments, prog)
         if MethodSettings not in self.settings:
             return settings
         from hf_robustvit.config import RobustViTConfig
 
         whole = (RobustViTConfig if kind is MethodSettings else kind for kind in self.settings)
         return parse_settings(*whole, arguments=arguments, prog=prog)
+
+    def start(self, arguments: list[str] | None = None, prog: str | None = None) -> None:
+        """Run the command by a command line; models and experiments that there are not are refused at once."""
+        _check_names(self._parse_at_once(arguments, prog)[0])
+        self.run(*self.parse(arguments, prog))
+
+    def _parse_at_once(self, arguments: list[str] | None, prog: str | None) -> tuple[Any, ...]:
+        """What `parse` gives, but for `TrainingArguments`, whose import takes seconds: those flags are known alone."""
+        arguments = self.before(sys.argv[1:] if arguments is None else arguments)
+        known = {}
+        if MethodSettings in self.settings:
+            known = flags_of_source("transformers.training_args", "TrainingArguments")
+        return parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help, also=known)
 
     def run(self, *settings: Any) -> None:
         """Import the command and run it."""
@@ -100,4 +107,4 @@ COMMANDS = {
 def start(name: str) -> None:
     """Run a command by the command line of this process; a mistake is told in a sentence."""
     with exit_on_user_error():
-        COMMANDS[name].run(*COMMANDS[name].parse())
+        COMMANDS[name].start()

@@ -48,7 +48,7 @@ class Backbone:
     def patch_size(self) -> int:
         return self.model.config.patch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: BEiT keeps a tensor of its first forward pass, for training too
     def key_features(self, images: list[Image.Image]) -> torch.Tensor:
         """Keys of the last layer, heads side by side, of the patch tokens.
 

@@ -38,6 +38,7 @@ def test_keys_of_the_patches_without_prefix_tokens(family, size, tmp_path):
     prefix = wanted.shape[0] - patches
     assert prefix == {"deit": 2, "dinov2_with_registers": 5, "ijepa": 0, "siglip": 0}.get(family, 1)
     torch.testing.assert_close(features[0], wanted[prefix:].T, rtol=1e-4, atol=1e-5)
+    assert not features.is_inference(), "what a BEiT keeps of this pass would spoil its training"
 
 
 def test_a_classifier_folder_serves_as_well_as_its_headless_model(tmp_path):

@@ -10,17 +10,19 @@ from torch import nn
 
 from hf_robustvit.config import RobustViTConfig
 from hf_robustvit.errors import UserError
+from hf_robustvit.models.families import head_reads
 from hf_robustvit.models.loading import is_head
 from hf_robustvit.relevance import explain
 from hf_robustvit.trainer.parameters import add_lora, merge_lora
 
 
 def linear_layers(model) -> set[str]:
-    """Without CLIP's frozen text tower, and SigLIP's pooling, which a head that reads the mean does not use."""
+    """Without CLIP's frozen text tower, and SigLIP's head, which a classifier that reads the mean does not use."""
+    unused = () if head_reads(model) == "attention pooling" else ("vision_model.head",)
     return {
         f"{name}.weight"
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(("text_", "vision_model.head"))
+        if type(module) is nn.Linear and not name.startswith(("text_", *unused))
     }
 
 
