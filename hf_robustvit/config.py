@@ -160,6 +160,11 @@ class RobustViTConfig(MethodSettings, TrainingArguments):
                 f"--relevance_method is {self.relevance_method}, but --method {self.method} looks at no map: leave "
                 "one of the two out."
             )
+        if self.relevance_method == "libra" and (self.activation_checkpointing or self.gradient_checkpointing):
+            raise UserError(
+                "--relevance_method is libra, which needs the activations that --activation_checkpointing throws "
+                "away: leave one of the two out."
+            )
         if self.attention_only and self.lora_rank is not None:
             raise UserError(
                 "--lora_rank trains the head too, and --attention_only does not: leave one of the two out."

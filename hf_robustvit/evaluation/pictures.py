@@ -39,6 +39,7 @@ class ExplainedBatch:
         confidences: Their probabilities.
         probabilities: (batch, classes) float32, of all classes.
         is_right: Whether each is the image's class; `None` where that is told by the name.
+        images: (batch, height, width, 3) in [0, 1], as this model saw them; `None` where all models see the same.
     """
 
     maps: np.ndarray
@@ -46,6 +47,7 @@ class ExplainedBatch:
     confidences: list[float]
     probabilities: torch.Tensor
     is_right: list[bool] | None = None
+    images: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ExplainedImages:
     """Images, with what each of several models says of them.
 
     Attributes:
-        images: (batch, height, width, 3) in [0, 1], as the models saw them.
+        images: (batch, height, width, 3) in [0, 1], as the last model saw them.
         labels: Their classes, empty where there are none.
         explained: The model's title -> what it says.
         masks: (batch, height, width) in [0, 1], or `None` where there are none.
@@ -192,7 +194,8 @@ def explain_rows(
         if not shown:
             return None
         pixel_values = torch.stack([item["pixel_values"] for item in shown])
-        explained[title] = explain_batch(checkpoint.model, pixel_values, method=method)
+        colours = denormalize(pixel_values, images.image_processor)
+        explained[title] = replace(explain_batch(checkpoint.model, pixel_values, method=method), images=colours)
         labels = [""] * len(shown)
         if data.label_space:
             names, all_labels = distinct_class_names(checkpoint.model.config), data.rows["label"][:]
@@ -205,7 +208,7 @@ def explain_rows(
             is_right = [guess in each for guess, each in zip(explained[title].predictions, right, strict=True)]
             explained[title] = replace(explained[title], is_right=is_right)
     return ExplainedImages(
-        denormalize(pixel_values, images.image_processor),
+        colours,
         labels,
         explained,
         np.stack([item["mask"] for item in shown]).clip(min=0).astype(np.float32) if data.has_masks else None,

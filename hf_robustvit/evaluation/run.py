@@ -176,10 +176,10 @@ class BenchmarkRun:
 
 @contextlib.contextmanager
 def _attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
-    """Another attention function for a while."""
+    """Another attention function for a while; a text tower, which may be a configuration alone, keeps its own."""
     loaded_with = model.config._attn_implementation
-    model.set_attn_implementation(implementation)
+    model.set_attn_implementation({"": implementation, "vision_config": implementation})
     try:
         yield
     finally:
-        model.set_attn_implementation(loaded_with)
+        model.set_attn_implementation({"": loaded_with, "vision_config": loaded_with})

@@ -25,7 +25,8 @@ class Recomputation:
         """A context for backward passes that ask for no weight's gradient: nothing is computed again in them.
 
         Autograd hands a linear layer its input in any case, but only the gradient of its weight depends on it. NaN
-        stands for it, so that nobody else could read it unnoticed.
+        stands for it. Other operations may need what they kept, and some would hide a NaN: clipping makes its gradient
+        0. A linear layer's input is told from theirs by its shape, that of a matrix.
         """
         self._are_read = False
         try:
@@ -35,7 +36,7 @@ class Recomputation:
 
     def unpack(self, packed: "torch.Tensor | _Recipe") -> torch.Tensor:
         """The tensor behind what was kept of it."""
-        if self._are_read or isinstance(packed, torch.Tensor):
+        if self._are_read or isinstance(packed, torch.Tensor) or len(packed.size) != 2:
             return _unpack(packed)
         return torch.full((), torch.nan, dtype=packed.dtype, device=packed.device).expand(packed.size)
 

@@ -31,7 +31,8 @@ def overlay_grid(shown: ExplainedImages, *paths: str | Path) -> None:
             is_right = batch.predictions[row] == label if batch.is_right is None else batch.is_right[row]
             verdict = "\N{CHECK MARK} " if is_right else "\N{MULTIPLICATION X} "
             caption = f"{verdict if label else ''}{batch.predictions[row]} {batch.confidences[row]:.0%}"
-            pictures.append((heat_overlay(image, batch.maps[row]), caption))
+            seen = image if batch.images is None else batch.images[row]
+            pictures.append((heat_overlay(seen, batch.maps[row]), caption))
         rows.append([(picture, wrapped(caption)) for picture, caption in pictures])
     height = sum(2.2 + 0.15 * max(1 + caption.count("\n") for _, caption in pictures) for pictures in rows)
     figure = Figure(figsize=(2.1 * len(titles), height + 0.35), layout="constrained")

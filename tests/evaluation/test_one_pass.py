@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from planted_benchmarks import box_masks, dataset_of, photographs, vit
-from transformers import ViTImageProcessorPil
+from tiny_models import tiny_model
+from transformers import ViTImageProcessorPil, modeling_utils
 
 from hf_robustvit.data import pairs
 from hf_robustvit.errors import UserError
@@ -145,3 +146,18 @@ def test_no_step_waits_for_the_device(photos, monkeypatch):
         with torch.no_grad():
             columns = measurement.step(Batch(run, items["index"].to("meta"), inputs))
         assert columns and all(values.is_meta and len(values) == 4 for values in columns.values())
+
+
+def test_a_text_tower_that_is_not_there_is_left_alone(photos, monkeypatch):
+    model = tiny_model("siglip")
+    run = replace(run_of(photos), checkpoint=Checkpoint("toy", None, model, vit(12)[1]))
+    warned = []
+    monkeypatch.setattr(modeling_utils.logger, "warning", warned.append)
+    asked = []
+
+    def step(tensors):
+        asked.append((model.config._attn_implementation, model.vision_model.config._attn_implementation))
+        return {}
+
+    run.over(BenchmarkImages(photos, vit(12)[1]), step, attention="lean")
+    assert asked[0] == ("lean", "lean") and model.vision_model.config._attn_implementation == "eager" and not warned

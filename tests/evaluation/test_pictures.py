@@ -12,6 +12,7 @@ from hf_robustvit.evaluation.label_spaces import LabelSpace, match_classes
 from hf_robustvit.evaluation.pictures import denormalize, explain_batch, explain_rows, spread
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.relevance import explain
+from hf_robustvit.reporting.pictures import overlay_grid
 
 
 def test_explain_batch_tells_the_predicted_class_and_keeps_the_models_mode():
@@ -52,6 +53,23 @@ def test_a_guess_is_right_by_its_class_whatever_each_model_calls_it(tmp_path):
         data = BenchmarkData("some", rows, LabelSpace("some", ("meerkat",), ((guess,),), 5))
         models[title] = Checkpoint.of("tiny", None, model, processor), data
     assert [batch.is_right for batch in explain_rows(models).explained.values()] == [[True], [True]]
+
+
+def test_each_map_is_drawn_on_the_image_as_its_model_saw_it(tmp_path):
+    Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint32).astype(np.uint8).reshape(32, 32, 3)).save(
+        tmp_path / "a.png"
+    )
+    columns = {"image": [str(tmp_path / "a.png")], "image_id": ["a"], "label": [0]}
+    rows, models = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image()), {}
+    data = BenchmarkData("some", rows, LabelSpace("some", ("some",), ((0,),), 5))
+    for title, size in (("before", 16), ("after", 32)):
+        processor = ViTImageProcessorPil(size={"height": size, "width": size})
+        models[title] = Checkpoint.of("tiny", None, tiny_model("vit", image_size=size), processor), data
+    shown = explain_rows(models)
+    before, after = shown.explained.values()
+    assert before.images.shape == (1, 16, 16, 3) and (after.images == shown.images).all()
+    overlay_grid(shown, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").exists()
 
 
 def test_denormalize_undoes_the_normalisation():

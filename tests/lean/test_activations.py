@@ -8,6 +8,7 @@ import pytest
 import torch
 from golden_numbers import relative_error
 from torch import nn
+from transformers.activations import ACT2FN
 
 from hf_robustvit.lean import activations
 from hf_robustvit.lean.activations import recompute_cheap_activations
@@ -102,6 +103,23 @@ def test_the_results_of_gelu_and_layer_norm_are_not_kept(context, kept):
         output = model(torch.randn(2, 3, 8, dtype=torch.float64))
     gc.collect()
     assert output.requires_grad and [result() is not None for result in results] == [kept, kept]
+
+
+def test_a_backward_pass_that_asks_for_no_weights():
+    model = perceptron()
+    model[2] = ACT2FN["gelu_10"]  # clips what GELU gives, and so reads it in its backward pass
+    inputs = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
+    with recompute_cheap_activations() as recomputation:
+        output = model(inputs).square().sum()
+    weights = [inputs, *model.parameters()]
+    with recomputation.left_out():
+        (found,) = torch.autograd.grad(output, inputs, retain_graph=True)
+        in_weight = torch.autograd.grad(output, model[1].weight, retain_graph=True)[0]
+    wanted = torch.autograd.grad(model(inputs).square().sum(), weights)
+    torch.testing.assert_close(found, wanted[0])
+    assert in_weight.isnan().all()  # nobody asks for it there: its input was not computed again
+    for one, other in zip(torch.autograd.grad(output, weights), wanted, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def wrong_recipe(node):
