@@ -129,6 +129,9 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
         refuse_other_types(stored, BenchmarkResult)
         stored.setdefault("predictions")
         result = BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
+        bounds = [value for name, value in stored.items() if name.endswith("_ci95") and value is not None]
+        if result.dataset != dataset or any(len(pair) != 2 for pair in bounds):
+            raise ValueError("it is another data set's, or an interval has not two ends")
     except (ValueError, KeyError) as error:
         raise UserError(
             f"{json_path} is not a result of this version; remove it, or give another --output_dir."

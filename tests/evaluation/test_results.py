@@ -65,7 +65,12 @@ def test_replacing_keeps_the_old_file_when_interrupted(tmp_path):
     [
         *("{", "[]", "[" * 5000),
         *map(
-            json.dumps, ({"dataset": "set"}, asdict(RESULT) | {"top1": "50"}, asdict(RESULT) | {"per_class": {"a": 1}})
+            json.dumps,
+            (
+                {"dataset": "set"},
+                *(asdict(RESULT) | wrong for wrong in ({"top1": "50"}, {"per_class": {"a": 1}}, {"dataset": ""})),
+                asdict(RESULT) | {"top1_ci95": [50.0]},
+            ),
         ),
     ],
 )

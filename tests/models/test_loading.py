@@ -323,3 +323,12 @@ def test_code_from_a_repository_is_never_run(folder):
     with pytest.raises(UserError, match="model type evil"):
         load_classifier(folder)
     assert not (folder / "ran").exists()
+
+
+def test_a_model_type_of_two_lines_is_told_in_one(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "a\nb"}))
+    with pytest.raises(UserError, match=r"\(model type a b\): it is not known"):
+        load_classifier(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "a\nb", "num_classes": 5, "pretrained_cfg": {}}))
+    with pytest.raises(UserError, match="is timm's a b, and only"):
+        load_classifier(tmp_path)
