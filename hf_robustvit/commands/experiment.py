@@ -71,10 +71,7 @@ def experiment(
     Returns:
         The pages; none where only a part of the runs was made.
     """
-    names = list(EXPERIMENTS) if arguments.names == ["all"] else arguments.names
-    for name in names:
-        if name not in EXPERIMENTS:
-            raise unknown_name("experiment", name, ["all", *EXPERIMENTS])
+    names = arguments.chosen()
     for source in arguments.mask_sources:
         if source not in SOURCES:
             raise unknown_name("--mask_sources", source, SOURCES)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_robustvit.commands.settings import SETTINGS_FILES, exit_on_user_error, flags_of_source, parse_settings
-from hf_robustvit.errors import unknown_name
 from hf_robustvit.flags.app import DemoArguments
 from hf_robustvit.flags.evaluate import EvaluationArguments
-from hf_robustvit.flags.experiment import EXPERIMENTS, ExperimentArguments
+from hf_robustvit.flags.experiment import ExperimentArguments
 from hf_robustvit.flags.finetune import FinetuneArguments, MethodSettings
 from hf_robustvit.flags.masks import OPTIONS, MaskArguments, MaskReading, QualityGate
 from hf_robustvit.models.files import read_model_config
@@ -34,18 +33,13 @@ class Command:
 
     def parse(self, arguments: list[str] | None = None, prog: str | None = None) -> tuple[Any, ...]:
         """The settings that a command line asks for; see `parse_settings`."""
-        settings = self._parse_at_once(arguments, prog)
-        if MethodSettings not in self.settings:
-            return settings
-        from hf_robustvit.config import RobustViTConfig
-
-        whole = (RobustViTConfig if kind is MethodSettings else kind for kind in self.settings)
-        return parse_settings(*whole, arguments=arguments, prog=prog)
+        return self._complete(self._parse_at_once(arguments, prog), arguments, prog)
 
     def start(self, arguments: list[str] | None = None, prog: str | None = None) -> None:
         """Run the command by a command line; models and experiments that there are not are refused at once."""
-        _check_names(self._parse_at_once(arguments, prog)[0])
-        self.run(*self.parse(arguments, prog))
+        settings = self._parse_at_once(arguments, prog)
+        _check_names(settings[0])
+        self.run(*self._complete(settings, arguments, prog))
 
     def _parse_at_once(self, arguments: list[str] | None, prog: str | None) -> tuple[Any, ...]:
         """What `parse` gives, but for `TrainingArguments`, whose import takes seconds: those flags are known alone."""
@@ -54,6 +48,15 @@ class Command:
         if MethodSettings in self.settings:
             known = flags_of_source("transformers.training_args", "TrainingArguments")
         return parse_settings(*self.settings, arguments=arguments, prog=prog, description=self.help, also=known)
+
+    def _complete(self, settings: tuple[Any, ...], arguments: list[str] | None, prog: str | None) -> tuple[Any, ...]:
+        """These settings, parsed once more where `TrainingArguments` belong to them."""
+        if MethodSettings not in self.settings:
+            return settings
+        from hf_robustvit.config import RobustViTConfig
+
+        whole = (RobustViTConfig if kind is MethodSettings else kind for kind in self.settings)
+        return parse_settings(*whole, arguments=arguments, prog=prog)
 
     def run(self, *settings: Any) -> None:
         """Import the command and run it."""
@@ -65,9 +68,8 @@ def _check_names(arguments: Any) -> None:
     for flag, revision in (("model", "revision"), ("baseline", "baseline_revision")):
         if name := getattr(arguments, flag, None):
             read_model_config(name, getattr(arguments, revision, None))
-    for name in getattr(arguments, "names", ()):
-        if name not in ("all", *EXPERIMENTS):
-            raise unknown_name("experiment", name, ("all", *EXPERIMENTS))
+    if isinstance(arguments, ExperimentArguments):
+        arguments.chosen()
 
 
 def as_flags(arguments: list[str]) -> list[str]:

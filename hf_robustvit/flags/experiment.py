@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transformers.hf_argparser import HfArg
 
+from hf_robustvit.errors import unknown_name
 from hf_robustvit.flags.masks import MADE_MASKS
 
 
@@ -50,3 +51,15 @@ class ExperimentArguments:
     )
     run: int | None = HfArg(default=None, help="Make one run only; what --print_jobs prints.")
     helper: bool = HfArg(default=False, help="Make runs only; what --processes starts.")
+
+    def chosen(self) -> list[str]:
+        """The names of the experiments.
+
+        Raises:
+            UserError: There is no experiment of a name.
+        """
+        names = list(EXPERIMENTS) if self.names == ["all"] else self.names
+        for name in names:
+            if name not in EXPERIMENTS:
+                raise unknown_name("experiment", name, ["all", *EXPERIMENTS])
+        return names
