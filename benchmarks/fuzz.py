@@ -1,4 +1,4 @@
-"""What readers make of broken files: `python -m benchmarks.fuzz [--seconds 600] [--targets boxes record ...]`.
+"""What readers make of broken files: `python -m benchmarks.fuzz [--seconds 600] [--targets boxes ...] [--seed 0]`.
 
 Each target makes valid files; hypothesis damages one of them (values of other types, missing keys, lies in headers,
 wrong encodings, flipped bits, cut ends) and shrinks what fails. A reader may give a value or a UserError of one
@@ -672,9 +672,9 @@ def hunt(target: Target, number: int, known: set[str], seconds: float, connectio
             connection.send(("round", (number, known, time.process_time())))
 
 
-def fuzz(target: Target, seconds: float) -> Tally:
+def fuzz(target: Target, seconds: float, number: int) -> Tally:
     """Hunt for a number of seconds of processor time; a process that dies or hangs is followed by another one."""
-    tally, known, last, number, log = Tally(), set(), ("", b""), 0, tempfile.TemporaryFile("w+")
+    tally, known, last, log = Tally(), set(), ("", b""), tempfile.TemporaryFile("w+")
     while tally.seconds < seconds:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         how = number, known, seconds - tally.seconds, theirs, log.fileno()
@@ -711,11 +711,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600, help="Processor time in all, shared by the targets.")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS), help="Default: all.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the inputs; a round of them adds 1.")
     parser.add_argument("--keep", type=Path, help="Folder for the inputs that failed.")
     arguments = parser.parse_args()
     for name in arguments.targets:
-        tally = fuzz(TARGETS[name], arguments.seconds / len(arguments.targets))
-        print(f"| {name} | {tally.seconds:.0f} | {tally.inputs} | {len(tally.findings)} |")
+        tally = fuzz(TARGETS[name], arguments.seconds / len(arguments.targets), arguments.seed)
+        print(f"| {name} | {tally.seconds:.0f} | {tally.inputs} | {len(tally.findings)} |", flush=True)
         for number, (place, found) in enumerate(tally.findings.items()):
             print(
                 f"  {place}, {found.name} of {len(found.content)} bytes: {found.said}\n    {found.content[:300]!r}",
