@@ -6,10 +6,29 @@ from collections.abc import Iterable
 
 # Of more names than these only the first few are listed, which show what the names look like.
 MOST_LISTED, EXAMPLES = 30, 5
+# Of a message of more letters than these, which files can bring about, the middle is left out.
+LONGEST = 1000
 
 
 class UserError(Exception):
-    """Something the user gave does not fit: its message names the flag or file, what was found and what to do."""
+    """Something the user gave does not fit: its message names the flag or file, what was found and what to do.
+
+    Args:
+        message: It is put on one line and, if need be, cut short: what it quotes may have many lines.
+    """
+
+    def __init__(self, message: str) -> None:
+        # What a worker of a DataLoader raises, torch raises anew with the worker's whole trace before the message.
+        message = message.rpartition(f"{UserError.__module__}.UserError: ")[2]
+        message = " ".join(line.strip() for line in message.strip().splitlines())
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+        super().__init__(message)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, without the explanations on further lines."""
+    return str(error).strip().partition("\n")[0].rstrip(".:")
 
 
 def first_few(names: Iterable[str]) -> str:

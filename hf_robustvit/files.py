@@ -51,14 +51,21 @@ def read_yaml(path: str | os.PathLike) -> tuple[Any, yaml.Node | None]:
     """
     text = Path(path).read_text(encoding="utf-8")
     try:
-        for event in yaml.parse(text):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"line {event.start_mark.line + 1}: write the value itself instead of an alias")
-        return yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+        loader = _LoaderWithoutAliases(text)
+        node = loader.get_single_node()
+        return (loader.construct_document(node) if node else None), node
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"line {error.problem_mark.line + 1}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(str(error)) from error
+
+
+class _LoaderWithoutAliases(yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1
+            raise ValueError(f"line {line}: write the value itself instead of an alias")
+        return super().compose_node(parent, index)
 
 
 def refuse_other_types(content: Any, kind: type) -> None:

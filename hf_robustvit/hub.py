@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, first_line
 from hf_robustvit.files import CARD, EVAL_RESULTS, RESULTS
 from hf_robustvit.record import TRAINING_RECORD
 from hf_robustvit.terminal import command_line
@@ -173,7 +173,7 @@ class HubRepository:
             return "HF_HUB_OFFLINE forbids asking the Hub"
         if isinstance(error, JSONDecodeError):
             return "the Hub sent an unexpected answer"
-        detail = str(error).strip().partition("\n")[0].rstrip(".")
+        detail = first_line(error)
         if isinstance(error, HTTPError) and status is None:
             return f"the Hub cannot be reached, or the connection broke ({detail})"
         return detail
@@ -211,6 +211,6 @@ def _persistently(call: Callable[..., Any], *args, **kwargs) -> Any:
         except (HTTPError, JSONDecodeError) as error:  # the latter when the client takes an error page for an answer
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
-            logger.warning("Asking the Hub failed (%s); trying again.", str(error).partition("\n")[0])
+            logger.warning("Asking the Hub failed (%s); trying again.", first_line(error))
             time.sleep(wait)
     return call(*args, **kwargs)

@@ -51,7 +51,7 @@ class ObjectNetConfig(ClassFolderConfig):
                 if label in imagenet_labels
             }
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            problem = f"one lacks {str(error):.100}" if isinstance(error, KeyError) else error
+            problem = f"one lacks {error}" if isinstance(error, KeyError) else error
             raise UserError(
                 f"--dataset objectnet: the tables in {self.root}/mappings do not match: {problem}; "
                 "unpack objectnet-1.0.zip again."

@@ -21,7 +21,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from hf_robustvit.data import MaskReading, read_row
 from hf_robustvit.data.pairs import turn_back, undecoded
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, first_line
 from hf_robustvit.files import read_json, replacing
 
 
@@ -156,8 +156,7 @@ class ParquetData:
 
 def _unreadable(name: str, error: Exception) -> UserError:
     kind = "folder of Parquet files" if Path(name).is_dir() else "data set of the Hub"
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
-    return UserError(f"--dataset {name} cannot be read as a {kind} ({reason}): is the name right?")
+    return UserError(f"--dataset {name} cannot be read as a {kind} ({first_line(error)}): is the name right?")
 
 
 def with_plain_masks(rows: datasets.Dataset, reading: MaskReading) -> datasets.Dataset:

@@ -60,7 +60,7 @@ def parse_settings(
     try:
         *settings, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except ValueError as error:
-        raise UserError(f"The settings do not go together: {' '.join(str(error).split())}") from error
+        raise UserError(f"The settings do not go together: {error}") from error
     if rest:
         raise unknown_name("flags", rest[0], known + further)
     return tuple(settings[: len(dataclass_types)])

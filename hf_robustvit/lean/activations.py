@@ -10,6 +10,8 @@ import torch
 from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.nn import functional as F
 
+from hf_robustvit.errors import first_line
+
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +72,9 @@ def _graph_is_as_expected() -> bool:
                     raise RuntimeError(f"unknown node {result.grad_fn.name()}")
                 torch.testing.assert_close(_unpack(packed), result.detach().view(3, 4))
         except (AttributeError, TypeError, RuntimeError, AssertionError) as error:
-            reason = str(error).partition("\n")[0]
             logger.warning(
-                f"torch {torch.__version__} keeps other things for the backward pass than expected ({reason}): "
-                "activations are kept instead of recomputed, which takes more memory."
+                f"torch {torch.__version__} keeps other things for the backward pass than expected "
+                f"({first_line(error)}): activations are kept instead of recomputed, which takes more memory."
             )
             return False
     return True

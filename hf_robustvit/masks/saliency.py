@@ -123,5 +123,4 @@ def open_session(path: str, device: torch.device) -> "InferenceSession":
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"--saliency_model {path} is no ONNX file that onnxruntime can run ({reason}).") from error
+        raise UserError(f"--saliency_model {path} is no ONNX file that onnxruntime can run ({error}).") from error

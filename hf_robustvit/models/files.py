@@ -28,7 +28,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.errors import UserError, first_line, unknown_name
 from hf_robustvit.files import read_json
 from hf_robustvit.paper import MODELS
 
@@ -157,7 +157,7 @@ def _not_downloaded(
     name: str, filename: str, cause: BaseException | None, known: Sequence[str] = KNOWN_MODELS
 ) -> UserError:
     if isinstance(cause, HfHubHTTPError):  # the Hub answered
-        return UserError(f"--model: the Hub did not give {filename} of {name!r}: {_first_line(cause)}")
+        return UserError(f"--model: the Hub did not give {filename} of {name!r}: {first_line(cause)}")
     offline = "HF_HUB_OFFLINE forbids asking the Hub" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
     reason = f"there is no such folder, its {filename} is not in the local cache, and {offline}"
     if name in known:
@@ -183,12 +183,8 @@ def reading_model(name: str) -> Iterator[None]:
     except UserError:
         raise
     except ImportError as error:  # SigLIP's tokenizer: "SiglipTokenizer requires the SentencePiece library but ..."
-        wanted = _first_line(error).partition(".")[0]
+        wanted = first_line(error).partition(".")[0]
         raise UserError(f"--model: {name!r} needs a package that is missing here: {wanted}.") from error
     except Exception as error:  # on broken files transformers and tokenizers raise almost anything
         kind = f"{type(error).__name__}: " if isinstance(error, (LookupError, TypeError, AttributeError)) else ""
-        raise UserError(f"--model: {name!r} cannot be read: {kind}{_first_line(error).rstrip(':')}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise UserError(f"--model: {name!r} cannot be read: {kind}{first_line(error)}") from error

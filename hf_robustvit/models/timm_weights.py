@@ -80,9 +80,8 @@ def check_timm_config(config: dict[str, Any], name: str) -> None:
         UserError: Naming the architecture or setting that has no counterpart.
     """
     if not _PLAIN_ARCHITECTURE.fullmatch(config["architecture"]):
-        architecture = " ".join(config["architecture"].split())
         raise UserError(
-            f"--model: {name!r} is timm's {architecture}, and only timm's plain ViT and DeiT are converted, "
+            f"--model: {name!r} is timm's {config['architecture']}, and only timm's plain ViT and DeiT are converted, "
             "for example timm/vit_base_patch16_224.augreg_in21k_ft_in1k."
         )
     model_args = config.get("model_args", {})

@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_robustvit.data import MADE_MASKS, MASK_CONTROLS
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, first_line
 from hf_robustvit.evaluation.comparison import Difference, adjust
 from hf_robustvit.evaluation.figures import FIGURES
 from hf_robustvit.evaluation.per_class import Confusion
@@ -157,8 +157,7 @@ def base_licence(name: str, revision: str | None = None) -> dict[str, str]:
         path = find_model_file(name, CARD, revision)
         metadata = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict() if path else {}
     except (UserError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        reason = str(error).partition("\n")[0]
-        logger.warning("The licence of %s is unknown: its card cannot be read (%s).", name, reason)
+        logger.warning("The licence of %s is unknown: its card cannot be read (%s).", name, first_line(error))
         return {}
     licence = {key: metadata.get(key) for key in ("license", "license_name", "license_link")}
     return {key: value for key, value in licence.items() if isinstance(value, str)}
@@ -375,8 +374,9 @@ def _load_card(path: Path, model_id: str) -> ModelCard:
     try:
         return ModelCard.load(path)
     except (ValueError, TypeError, yaml.YAMLError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"The metadata at the top of {path} cannot be read ({reason}): repair it.") from error
+        raise UserError(
+            f"The metadata at the top of {path} cannot be read ({first_line(error)}): repair it."
+        ) from error
 
 
 def _licence_text(licence: Mapping[str, str], base: str) -> str:

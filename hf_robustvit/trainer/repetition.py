@@ -123,7 +123,7 @@ def refuse_another_run(checkpoint: str | os.PathLike, record: TrainingRecord) ->
     if not stored.versions and then.get("lr_scheduler_type") == "constant":
         then["lr_scheduler_type"] = STEP_DECAY
     differences = [
-        "{:.100} was {}, now it is {}".format(name, *_shown(then.get(name, _LEFT_OUT), now.get(name, _LEFT_OUT)))
+        "{} was {}, now it is {}".format(name, *_shown(then.get(name, _LEFT_OUT), now.get(name, _LEFT_OUT)))
         for name in names
         if then.get(name, _LEFT_OUT) != now.get(name, _LEFT_OUT)
     ]

@@ -85,7 +85,7 @@ def test_tables_that_cannot_be_read_or_do_not_fit(root, load):
     with pytest.raises(UserError, match="do not match: one lacks 'a class that ImageNet has not'"):
         load(root)
     save_json(path, {"Mug": "[" * 5000})
-    with pytest.raises(UserError, match=r"do not match: one lacks '\[{99}; unpack"):
+    with pytest.raises(UserError, match=r"do not match: one lacks '\[+ \.\.\. \[+'; unpack"):
         load(root)
     save_json(path, {"Mag": "class 504"})
     with pytest.raises(UserError, match="images has no image of its classes. Expected objectnet-1.0/images/"):
