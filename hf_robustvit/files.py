@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import os
 import reprlib
 from collections.abc import Iterator
@@ -34,12 +35,18 @@ def read_json(path: str | os.PathLike) -> Any:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not JSON in UTF-8.
+        ValueError: It is not JSON in UTF-8, or has a whole number that is larger than any float.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_int=_whole_number)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _whole_number(digits: str) -> int:
+    if math.isinf(float(digits)):
+        raise ValueError(f"{reprlib.repr(digits)} is too large a number")
+    return int(digits)
 
 
 def read_yaml(path: str | os.PathLike) -> tuple[Any, yaml.Node | None]:

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _FIELDS = [*FIGURES, *(f"{name}_ci95" for name, figure in FIGURES.items() if figure.has_interval)]
 _Number = float | int
+_PARTS = {"top1", "top5", "n"}  # the figures of a part of the images
 _Figures = make_dataclass(
     "_Figures",
     [
@@ -130,8 +131,10 @@ def read_result(folder: Path, dataset: str) -> BenchmarkResult | None:
         stored.setdefault("predictions")
         result = BenchmarkResult(**{item.name: stored[item.name] for item in fields(BenchmarkResult)})
         bounds = [value for name, value in stored.items() if name.endswith("_ci95") and value is not None]
-        if result.dataset != dataset or any(len(pair) != 2 for pair in bounds):
-            raise ValueError("it is another data set's, or an interval has not two ends")
+        parts = [*result.per_class.values(), *result.per_group.values(), result.train_classes, result.held_out_classes]
+        whole = all(len(pair) == 2 for pair in bounds) and all(part.keys() == _PARTS for part in parts if part)
+        if result.dataset != dataset or not whole:
+            raise ValueError("it is another data set's, or a figure is not whole")
     except (ValueError, KeyError) as error:
         raise UserError(
             f"{json_path} is not a result of this version; remove it, or give another --output_dir."

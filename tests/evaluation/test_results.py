@@ -69,7 +69,8 @@ def test_replacing_keeps_the_old_file_when_interrupted(tmp_path):
             (
                 {"dataset": "set"},
                 *(asdict(RESULT) | wrong for wrong in ({"top1": "50"}, {"per_class": {"a": 1}}, {"dataset": ""})),
-                asdict(RESULT) | {"top1_ci95": [50.0]},
+                *(asdict(RESULT) | wrong for wrong in ({"top1_ci95": [50.0]}, {"per_class": {"a": {"top1": 1.0}}})),
+                asdict(RESULT) | {"top1": 10**400},
             ),
         ),
     ],
