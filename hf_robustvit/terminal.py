@@ -1,5 +1,6 @@
 """What a person reads while a command runs and when it ends: how far it is, and what to type next."""
 
+import contextlib
 import logging
 import shlex
 import shutil
@@ -54,6 +55,16 @@ def progress(items: Iterable[Any], what: str, unit: str, shown: bool = True) -> 
     for done, item in enumerate(items, start=1):
         yield item
         log_tenth(f"{what}: {unit}", done, len(items), began)
+
+
+@contextlib.contextmanager
+def only_warnings() -> Iterator[None]:
+    """Log nothing less than warnings inside the block, which tries what nobody waits to read about."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def command_line(name: str, *arguments: Any) -> str:

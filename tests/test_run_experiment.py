@@ -144,6 +144,7 @@ def test_jobs_are_one_command_a_run_and_make_what_one_command_makes(tmp_path, mo
     assert [command[-2:] for command in commands] == [["--run", str(number)] for number in range(1, len(lines) + 1)]
     assert all(command[:-2] == ["python", "run_experiment.py", *flags] for command in commands)
     assert len(commands) > 2 and not (tmp_path / "out" / "runs").exists()
+    assert len({line.partition("#")[2] for line in lines}) == len(lines)  # each says what it is
 
     for command in reversed(commands):  # in any order
         run_experiment.main(arguments(*command[2:]))

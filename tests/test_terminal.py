@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hf_robustvit import terminal
-from hf_robustvit.terminal import command_line, progress
+from hf_robustvit.terminal import command_line, only_warnings, progress
 
 
 @pytest.fixture
@@ -79,3 +79,13 @@ def test_the_command_that_is_printed_runs(tmp_path):
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     done = subprocess.run(shlex.split(told), cwd=root, capture_output=True, text=True)
     assert done.stdout.startswith("usage: hf-robustvit push")
+
+
+def test_a_trial_that_fails_does_not_silence_what_follows(caplog):
+    caplog.set_level(logging.INFO)
+    with pytest.raises(ValueError), only_warnings():
+        logging.info("tried")
+        logging.warning("look")
+        raise ValueError
+    logging.info("made")
+    assert caplog.messages == ["look", "made"]

@@ -1,7 +1,6 @@
 """What a fine-tuning run will take, measured before it starts."""
 
 import copy
-import logging
 import math
 import re
 import sys
@@ -15,6 +14,7 @@ import psutil
 import torch
 from transformers import DefaultFlowCallback, TrainerCallback, TrainingArguments
 
+from hf_robustvit.terminal import only_warnings
 from hf_robustvit.trainer.checkpoints import checkpoint_bytes
 from hf_robustvit.trainer.trainer import RobustViTTrainer
 
@@ -54,11 +54,10 @@ def dry_run(trainer: RobustViTTrainer, pairs: datasets.Dataset, chosen: int) -> 
         trainer.args.save_strategy = trainer.args.eval_strategy = trainer.args.logging_strategy = "no"
         trainer.args.load_best_model_at_end = False
         trainer.callback_handler.callbacks = [DefaultFlowCallback(), times]
-        logging.disable(logging.INFO)
-        trainer.train()
-        few = validation.select(range(min(len(validation), STEPS * config.eval_batch_size)))
-        evaluation = trainer.evaluate(few)["eval_runtime"] * len(validation) / len(few)
-        logging.disable(logging.NOTSET)
+        with only_warnings():
+            trainer.train()
+            few = validation.select(range(min(len(validation), STEPS * config.eval_batch_size)))
+            evaluation = trainer.evaluate(few)["eval_runtime"] * len(validation) / len(few)
     seconds = times.ends[1] - times.ends[0]  # the first also warms up
     every = config.eval_steps or 1
     between = {"epoch": math.ceil(epochs), "steps": steps // (every if every >= 1 else math.ceil(steps * every))}

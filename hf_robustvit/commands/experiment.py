@@ -138,10 +138,14 @@ def finetune_with(
 
 
 def print_jobs(parts: Sequence[Mapping[Run, Sequence[str]]]) -> list[Path]:
-    """Print the command that makes each part of the runs, and what they are; no pages."""
+    """Print the command that makes each part of the runs, and what tells its first run from the others; no pages."""
     command = [word for word in sys.orig_argv if word != "--print_jobs"]
-    for number, part in enumerate(parts, start=1):
-        print(shlex.join([*command, "--run", str(number)]), " # " + next(iter(part)).title, sep=" ")
+    runs = [next(iter(part)) for part in parts]
+    trained = [run.settings for run in runs if not run.is_original]
+    shared = set(trained[0]).intersection(*trained) if trained else set()
+    for number, run in enumerate(runs, start=1):
+        own = [f"{name}={value}" for name, value in run.settings if name != "method" and (name, value) not in shared]
+        print(shlex.join([*command, "--run", str(number)]), " #", run.title, *own)
     return []
 
 

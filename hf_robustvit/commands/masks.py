@@ -1,6 +1,5 @@
 """Masks for a folder of images, by a network or from boxes: made, judged and shown on a contact sheet."""
 
-import logging
 import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
@@ -26,6 +25,7 @@ from hf_robustvit.masks.folder import Masker, summary
 from hf_robustvit.masks.prompts import Prompts, read_overrides
 from hf_robustvit.masks.text_models import OUTLINING
 from hf_robustvit.models.files import read_model_config, weights_to_download
+from hf_robustvit.terminal import only_warnings
 
 
 BOXES = "boxes"  # the source that is no network, and needs a file instead
@@ -105,15 +105,13 @@ def _trial(
     device: torch.device,
 ) -> list[str]:
     """Make the masks of the first two batches, and say what `count` of them would take."""
-    logging.disable(logging.INFO)
-    with tempfile.TemporaryDirectory() as place:
+    with only_warnings(), tempfile.TemporaryDirectory() as place:
         folder, seconds = MaskFolder(place, masker.settings, gate), 0.0
         for _ in range(2):  # the first also warms up
             before = dict(folder.made)
             records = folder.fill(rows, masker, batch_size, reading, limit=batch_size)
             if made := folder.made["images"] - before["images"]:
                 seconds = (folder.made["seconds"] - before["seconds"]) / made
-    logging.disable(logging.NOTSET)
     accepted = sum(record["accepted"] for record in records.values())
     return [
         f"images: {len(rows)} found",
