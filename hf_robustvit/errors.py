@@ -27,8 +27,8 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, without the explanations on further lines."""
-    return str(error).strip().partition("\n")[0].rstrip(".:")
+    """What an error of another library says, without explanations on further lines; its type if it says nothing."""
+    return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
 
 
 def first_few(names: Iterable[str]) -> str:

@@ -51,3 +51,4 @@ def test_a_message_comes_out_of_a_worker_without_its_trace():
 
 def test_the_first_line_of_what_a_library_says():
     assert first_line(ValueError("\nno such key:\n  in line 3")) == "no such key"
+    assert first_line(AssertionError()) == "AssertionError"

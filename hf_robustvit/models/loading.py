@@ -197,9 +197,7 @@ def read_checkpoint(
                 )
             config, weights = CONFIG_MAPPING[config_dict["model_type"]].from_dict(config_dict), None
             image_processor = _image_processor(name, config, revision)
-        for key in ("image_size", "patch_size"):
-            if type(size := getattr(image_config(config), key)) is not int and [*map(type, size or ())] != [int, int]:
-                raise UserError(f"--model: the config.json of {name!r} says {key} {size!r}: give one or two numbers.")
+        _check_numbers(config, name)
         image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")  # which shows values that do not fit
     num_channels = image_config(config).num_channels
     if num_channels != 3:
@@ -210,12 +208,23 @@ def read_checkpoint(
     return config, weights, image_processor
 
 
+def _check_numbers(config: PreTrainedConfig, name: str) -> None:
+    """Refuse sizes and counts that transformers would take for numbers until it computes with them."""
+    for key in ("image_size", "patch_size"):
+        if type(size := getattr(image_config(config), key)) is not int and [*map(type, size or ())] != [int, int]:
+            raise UserError(f"--model: the config.json of {name!r} says {key} {size!r}: give one or two numbers.")
+    for part in (image_config(config), getattr(config, "text_config", None)):
+        for key in ("hidden_size", "num_attention_heads", "num_hidden_layers"):
+            if part and getattr(part, key) < 1:
+                raise UserError(
+                    f"--model: the config.json of {name!r} says {key} {getattr(part, key)}: give a number above 0."
+                )
+
+
 def _check_size(image_processor: BaseImageProcessor, config: PreTrainedConfig, name: str) -> None:
     """Refuse an image processor whose images are not of the size that the position embeddings are for."""
-    if family_of(config).takes_any_size:
-        return
     made, needed = _made_size(image_processor), pair_of(image_config(config).image_size)
-    if made and made != needed:
+    if made and made != needed and not (family_of(config).takes_any_size and min(made) > 0):
         raise UserError(
             f"--model: the preprocessor_config.json of {name!r} makes images of {made[0]}x{made[1]} pixels, but its "
             f"config.json says image_size {needed[0]}x{needed[1]}: correct the one that is wrong."
@@ -229,7 +238,7 @@ def _made_size(image_processor: BaseImageProcessor) -> tuple[int, int] | None:
         made = image_processor.crop_size
     elif image_processor.do_resize:
         made = image_processor.size
-    return (made["height"], made["width"]) if made and made.get("height") and made.get("width") else None
+    return (made["height"], made["width"]) if made and None not in (made.get("height"), made.get("width")) else None
 
 
 def _image_processor(name: str, config: PreTrainedConfig, revision: str | None) -> BaseImageProcessor:

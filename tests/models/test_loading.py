@@ -270,6 +270,14 @@ def test_a_size_that_is_none(tmp_path, size):
         load_classifier(folder, class_names=["ant"])
 
 
+def test_images_of_no_size(tmp_path):
+    folder = save_clip(tmp_path / "clip")
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"crop_size": 0}))
+    with pytest.raises(UserError, match="makes images of 0x0 pixels, but its config.json says image_size 32x32"):
+        load_classifier(folder, class_names=["ant"])
+
+
 def test_without_preprocessor_the_images_are_resized_to_the_models_size(folder, caplog):
     (folder / "preprocessor_config.json").unlink()
     _, image_processor = load_classifier(folder)
@@ -291,6 +299,7 @@ def test_without_preprocessor_the_images_are_resized_to_the_models_size(folder, 
             {"image_size": 48},
             "makes images of 32x32 pixels, but its config.json says image_size 48x48: correct",
         ),
+        ({"num_attention_heads": -1}, "says num_attention_heads -1: give a number above 0."),
     ],
 )
 def test_settings_that_no_map_can_be_made_with(folder, settings, sentence):
