@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from hf_robustvit import __version__
-from hf_robustvit.commands.settings import exit_on_user_error
+from hf_robustvit.commands.settings import exit_on_user_error, start_log
 from hf_robustvit.commands.start import COMMANDS
 from hf_robustvit.flags import RelevanceMethod
 from hf_robustvit.terminal import PROGRAM
@@ -61,6 +61,7 @@ def explain(
     """Explain one image; what is printed then."""
     from hf_robustvit.commands.explain import explain_image
 
+    start_log()
     path = Path(output or ".")
     if os.path.isdir(path):
         path /= f"{Path(image).stem}_relevance.png"

@@ -100,6 +100,11 @@ def test_the_token_is_in_no_file_and_no_log(pushed):
     assert not any(TOKEN in done.stdout + done.stderr for done in (trained, evaluated))
 
 
+def test_requests_are_not_logged(pushed):
+    *_, trained, evaluated, _ = pushed
+    assert not any("HTTP Request" in done.stdout + done.stderr for done in (trained, evaluated))
+
+
 def test_an_evaluation_adds_to_the_card_and_its_metadata(pushed):
     folder, first, final, *_ = pushed
     assert final.keys() == MODEL_FILES | {"results/photos.json", "results/comparison.json"}

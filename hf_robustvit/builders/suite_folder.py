@@ -130,7 +130,7 @@ def _judged_good(folder: str) -> set[str]:
     try:
         table = pd.read_csv(path)
         kept = set(table["image"][table["kept"].astype(int) == 1])
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OverflowError, OSError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {str(error).strip()}): expected the columns image, as "
             "<class>/<file>, and kept, 1 or 0."

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel
 
+from hf_robustvit.commands.settings import start_log
 from hf_robustvit.cutouts import CLASS_NAMES, render
 from hf_robustvit.data.labels import distinct_class_names
 from hf_robustvit.data.pairs import read_pair
@@ -387,4 +388,5 @@ def _import_gradio():
 
 def main(arguments: DemoArguments) -> None:
     """Serve the page until it is interrupted."""
+    start_log()
     launch(arguments)

@@ -129,6 +129,8 @@ def start_log(speaks: bool = True) -> None:
         speaks: Off in all processes but one, which log errors alone.
     """
     logging.basicConfig(level=logging.INFO if speaks else logging.ERROR, format="%(message)s")
+    for library in ("httpx", "httpx2"):  # they log every request to the Hub
+        logging.getLogger(library).setLevel(logging.WARNING)
     if not has_terminal():
         import datasets
         import transformers

@@ -74,6 +74,7 @@ def test_photos_whose_mask_is_missing_or_empty_have_no_masks(folder):
         ("image,kept\nant/0.png,0\n", "masks.csv keeps no mask at all"),
         ("file,good\n", "masks.csv cannot be read"),
         ("image,kept\nant/0.png,yes\n", "masks.csv cannot be"),
+        (f"image,kept\nant/0.png,{10**400}\n", "masks.csv cannot be"),
         ("image,kept\na,1\nb,1,2,3\n", r"masks.csv cannot be read \(ParserError: .*saw 4\): expected the columns"),
     ],
 )
