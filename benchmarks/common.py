@@ -105,7 +105,9 @@ class Step:
 
     def __call__(self, model: PreTrainedModel, batch: Batch) -> None:
         model.set_attn_implementation(self.attention)
-        (model.activation_checkpointing_enable if self.checkpointing else model.activation_checkpointing_disable)()
+        # Before transformers 5.23 it has but the older name.
+        name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+        getattr(model, f"{name}_checkpointing_{'enable' if self.checkpointing else 'disable'}")()
         model.zero_grad()
         with torch.autocast(DEVICE, self.dtype, enabled=self.dtype != torch.float32):
             loss = self.loss(model, batch)

@@ -160,7 +160,9 @@ class RobustViTConfig(MethodSettings, TrainingArguments):
                 f"--relevance_method is {self.relevance_method}, but --method {self.method} looks at no map: leave "
                 "one of the two out."
             )
-        if self.relevance_method == "libra" and (self.activation_checkpointing or self.gradient_checkpointing):
+        # transformers before 5.23 has but the older name.
+        checkpoints = getattr(self, "activation_checkpointing", None) or self.gradient_checkpointing
+        if self.relevance_method == "libra" and checkpoints:
             raise UserError(
                 "--relevance_method is libra, which needs the activations that --activation_checkpointing throws "
                 "away: leave one of the two out."

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from tiny_models import CHECKPOINTING
 from transformers import HfArgumentParser
 
 from hf_robustvit.config import RobustViTConfig
@@ -112,7 +113,7 @@ def test_mistakes_are_named():
         (["--fp16_full_eval", "--use_cpu"], "would leave the trained weights in float16"),
         (["--use_liger_kernel"], "no kernels for these classifiers"),
         (["--deepspeed", "zero3.json"], "have not been tried under it"),
-        (["--relevance_method", "libra", "--activation_checkpointing"], "needs the activations that --activation_ch"),
+        (["--relevance_method", "libra", f"--{CHECKPOINTING}"], "needs the activations that --activation_ch"),
         (["--relevance_method", "libra", "--gradient_checkpointing"], "needs the activations that --activation_ch"),
         (["--torch_compile"], "--method robustvit takes gradients inside the model"),
         (["--torch_compile_backend", "eager", "--method", "rrr"], "--method rrr takes gradients inside the model"),

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from planted_benchmarks import box_masks, dataset_of, photographs, vit
-from tiny_models import tiny_model
+from tiny_models import rerun_layers, tiny_model
 from tiny_pairs import collate, make_trainer, pairs
 
 from hf_robustvit import explain
@@ -73,7 +73,7 @@ def test_a_batch_leaves_no_tensor(name, gradients, attention, checkpointing):
     model = tiny_model("vit").train()
     model.set_attn_implementation(attention)
     if checkpointing:
-        model.activation_checkpointing_enable()
+        rerun_layers(model)
 
     def call():
         with gradients():
@@ -88,7 +88,7 @@ def test_an_exception_leaves_no_tensor_and_the_model_as_it_was(attention, place,
     model = tiny_model("vit").train()
     model.set_attn_implementation(attention)
     if checkpointing:
-        model.activation_checkpointing_enable()
+        rerun_layers(model)
     wanted = explain(model, IMAGES).relevance
 
     def fail(*args):

@@ -5,7 +5,7 @@ Use them with `from tiny_models import FAMILIES, tiny_model`.
 
 import torch
 from tiny_tokenizer import TEXT, tiny_tokenizer
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 
 from hf_robustvit.models import families
 
@@ -17,8 +17,17 @@ _CLASSES = {
     for family in families.FAMILIES
 }
 FAMILIES = tuple(_CLASSES)
+# The flag, and what begins the methods' names; transformers before 5.23 has but the older one.
+CHECKPOINTING = (
+    f"{'activation' if hasattr(TrainingArguments, 'activation_checkpointing') else 'gradient'}_checkpointing"
+)
 # Their classes in transformers take square images and patches only.
 SQUARE = ("beit", "clip", "clip_zero_shot", "metaclip_2", "metaclip_2_zero_shot", "siglip", "siglip_zero_shot")
+
+
+def rerun_layers(model: PreTrainedModel, **kwargs) -> None:
+    """Switch on activation checkpointing."""
+    getattr(model, f"{CHECKPOINTING}_enable")(kwargs or None)
 
 
 def tiny_model(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_model
+from tiny_models import FAMILIES, rerun_layers, tiny_model
 
 from hf_robustvit.models.families import attention_of, layers_of
 from hf_robustvit.relevance import explain
@@ -41,7 +41,7 @@ def test_it_runs_for_what_the_head_reads(family, attention):
 
 def test_not_where_the_layer_is_run_again():
     model, pixel_values = tiny_model("vit").train(), torch.randn(2, 3, 32, 32)
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    rerun_layers(model, use_reentrant=False)
     seen = tokens_seen(model)
     explain(model, pixel_values)
     assert set(seen) == {17}

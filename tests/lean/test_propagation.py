@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from tiny_models import FAMILIES, SQUARE, tiny_model
+from tiny_models import FAMILIES, SQUARE, rerun_layers, tiny_model
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_robustvit import load_classifier
@@ -170,9 +170,9 @@ def test_frozen_layers():
 def test_gradient_checkpointing(attention, family):
     wanted = gradients(model_with(attention, family).train())
     model = model_with(attention, family).train()
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    rerun_layers(model, use_reentrant=False)
     assert_same_gradients(gradients(model), wanted)
-    model.activation_checkpointing_enable({"use_reentrant": True})
+    rerun_layers(model, use_reentrant=True)
     with pytest.raises(UserError, match="use_reentrant=False"):
         explain(model, batch()[0])
 

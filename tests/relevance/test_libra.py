@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from plain_read_out import read_rows
-from tiny_models import FAMILIES, tiny_model
+from tiny_models import FAMILIES, rerun_layers, tiny_model
 from torch import nn
 from torch.nn import functional
 
@@ -213,10 +213,10 @@ def test_the_length_in_a_cosine_is_held():
 
 def test_checkpointed_activations_and_unknown_attention_are_refused():
     model = tiny_model("vit").train()
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    rerun_layers(model, use_reentrant=False)
     with pytest.raises(UserError, match="libra needs the activations that gradient checkpointing throws away"):
         explain(model, images(), method="libra")
-    model.activation_checkpointing_disable()
+    model = tiny_model("vit")
     with pytest.raises(UserError, match="libra finds no attention or no LayerNorm"):
         with libra_rules(model.vit.layernorm(images()).sum()):
             pass

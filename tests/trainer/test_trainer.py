@@ -14,7 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 from golden_numbers import relative_error
 from safetensors.torch import load_file
-from tiny_models import FAMILIES, tiny_model
+from tiny_models import CHECKPOINTING, FAMILIES, tiny_model
 from tiny_pairs import collate, make_trainer, pairs, train_once
 from transformers import EarlyStoppingCallback, TrainerCallback, default_data_collator
 
@@ -422,9 +422,9 @@ def test_activation_checkpointing_changes_nothing(attention, settings, tmp_path)
         make_trainer(
             tmp_path / str(checkpointing),
             model=model,
-            activation_checkpointing=checkpointing,
             optim="sgd",
             num_train_epochs=1,
+            **{CHECKPOINTING: checkpointing},
             **settings,
         ).train()
         found.append(weights(model))
