@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and names that several rooms know."""
 
 import contextlib
+import errno
 import functools
 import json
 import math
@@ -28,6 +29,11 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error means a full disk or quota; each library that writes has its own kind."""
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from hf_robustvit.builders import benchmark_names, load_benchmark_rows
 from hf_robustvit.builders.suite_folder import load_audited
+from hf_robustvit.claims import sole_run
 from hf_robustvit.commands.audit import audit
 from hf_robustvit.commands.checkpoints import load_checkpoints, name_classes
 from hf_robustvit.commands.guidance import after_evaluation
@@ -60,7 +61,8 @@ def main(
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
         found = [load(name, arguments.data_dir, reading, pictures, arguments.streaming) for name in names]
     what = arguments, checkpoints, found, accelerator
-    summary = audit(*what, gate, mask_options) if arguments.audit else evaluate(*what)
+    with sole_run(arguments.output_dir, accelerator.is_main_process):
+        summary = audit(*what, gate, mask_options) if arguments.audit else evaluate(*what)
     if accelerator.is_main_process:
         print(f"{summary}\n\n{after_evaluation(arguments)}")
     accelerator.end_training()  # several processes part before they exit

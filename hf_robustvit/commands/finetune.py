@@ -13,6 +13,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.builders.parquet import ParquetData
+from hf_robustvit.claims import sole_run
 from hf_robustvit.commands.dry_run import dry_run
 from hf_robustvit.commands.guidance import after_finetuning
 from hf_robustvit.commands.mask_flags import refuse_unused
@@ -135,7 +136,8 @@ def finetune(
     """
     prepared = prepare(arguments, config, pairs, mask_options, gate, reading, validation_pairs, fetch)
     trainer = prepared.trainer
-    before, after = train(trainer, prepared.checkpoint, prepared.original, arguments.finetuned_share)
+    with sole_run(config.output_dir, trainer.is_world_process_zero()):
+        before, after = train(trainer, prepared.checkpoint, prepared.original, arguments.finetuned_share)
     if trainer.is_world_process_zero():
         write_card(config.output_dir, config.hub_model_id or Path(config.output_dir).resolve().name)
         if prepared.repository:

@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 
 from hf_robustvit.builders.image_mask_folder import load_images
+from hf_robustvit.claims import sole_run
 from hf_robustvit.commands.dry_run import peak_bytes
 from hf_robustvit.commands.guidance import after_masks
 from hf_robustvit.commands.settings import check_output_dir, start_log
@@ -38,7 +39,8 @@ def main(arguments: MaskArguments, gate: QualityGate, reading: MaskReading, *mas
     check_output_dir(arguments.output_dir)
     with state.main_process_first():
         rows = load_images(arguments.images)
-    summary = make_masks(arguments, rows, state, mask_options, gate, reading)
+    with sole_run(arguments.output_dir, state.is_main_process and not arguments.dry_run):
+        summary = make_masks(arguments, rows, state, mask_options, gate, reading)
     if state.is_main_process:
         print(summary)
     state.destroy_process_group()  # several processes part before they exit

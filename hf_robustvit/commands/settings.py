@@ -16,7 +16,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from hf_robustvit.errors import UserError, unknown_name
-from hf_robustvit.files import read_yaml
+from hf_robustvit.files import is_full, read_yaml
 from hf_robustvit.terminal import has_terminal
 
 
@@ -145,15 +145,7 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        import datasets
-
-        cache = str(datasets.config.HF_DATASETS_CACHE)
-        if not str(error.filename).startswith(cache):
-            raise
-        sys.stderr.write(
-            f"error: The cache of datasets, {cache}, cannot be written to ({error.strerror}): set HF_DATASETS_CACHE "
-            "to a folder that can.\n"
-        )
+        sys.stderr.write(f"error: {_what_cannot_be_written(error)}\n")
         raise SystemExit(2) from error
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -161,3 +153,21 @@ def exit_on_user_error() -> Iterator[None]:
     except KeyboardInterrupt as interruption:
         sys.stderr.write(f"\n{str(interruption) or 'Stopped.'}\n")
         raise SystemExit(getattr(interruption, "exit_status", 130)) from interruption
+
+
+def _what_cannot_be_written(error: OSError) -> str:
+    """The sentence for a folder that is full, or for a cache that cannot be written to; other errors are raised."""
+    import datasets
+
+    cache = str(datasets.config.HF_DATASETS_CACHE)
+    if str(error.filename).startswith(cache):
+        return (
+            f"The cache of datasets, {cache}, cannot be written to ({error.strerror}): set HF_DATASETS_CACHE to a "
+            "folder that can."
+        )
+    if is_full(error):
+        return (
+            f"{error.filename or 'A file'} could not be written ({error.strerror or error}): make room, and start the "
+            "same command again, which keeps what was finished."
+        )
+    raise error

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from hf_robustvit.experiments.book import Book, Experiment
-from hf_robustvit.experiments.results import tidy_results
+from hf_robustvit.experiments.results import COLUMNS, tidy_results
 from hf_robustvit.experiments.runs import Run, Workshop
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.tables import maps_or_model
@@ -53,8 +53,9 @@ def show_experiments(experiments: Mapping[str, Experiment], workshop: Workshop) 
             results.to_parquet(path, index=False)
         yield _write_page(Book(name, experiment, workshop, results))
     parts = [pd.read_parquet(path) for path in sorted(workshop.root.glob("*/results.parquet"))]
+    parts = [part.dropna(axis="columns", how="all") for part in parts]  # empty columns would decide types
     with replacing(workshop.root / "results.parquet") as path:
-        pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
+        pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS).to_parquet(path, index=False)
 
 
 def _write_page(book: Book) -> Path:

@@ -17,6 +17,7 @@ import datasets
 import pandas as pd
 from accelerate import Accelerator
 
+from hf_robustvit.claims import claim
 from hf_robustvit.data import MADE_MASKS, text_classes
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.content import content_digest
@@ -26,7 +27,6 @@ from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, read_predictions, read_result
 from hf_robustvit.evaluation.run import BenchmarkData
-from hf_robustvit.experiments.claims import claim
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.wise_ft import interpolate_weights
 from hf_robustvit.files import replacing

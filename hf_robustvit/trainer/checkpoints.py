@@ -1,6 +1,5 @@
 """Checkpoints that can be resumed from: which of a folder's are whole, and whether there is room for more."""
 
-import errno
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import is_full
 from hf_robustvit.record import TRAINING_RECORD, TrainingRecord
 
 
@@ -97,7 +97,7 @@ def check_room(config: TrainingArguments, model: nn.Module) -> None:
         with tempfile.TemporaryFile(dir=config.output_dir):
             free = shutil.disk_usage(config.output_dir).free
     except OSError as error:
-        advice = "make room, or" if _is_full(error) else "make it writable, or"
+        advice = "make room, or" if is_full(error) else "make it writable, or"
         raise UserError(
             f"--output_dir {config.output_dir} cannot take the run's checkpoints ({error.strerror}): {advice} name "
             "another folder."
@@ -120,20 +120,15 @@ def raise_if_full(config: TrainingArguments, model: nn.Module, error: Exception)
     Raises:
         UserError: The disk or the quota is full, or the folder cannot be written to for another reason.
     """
-    if _is_full(error) or shutil.disk_usage(config.output_dir).free < checkpoint_bytes(model):
-        advice = "Make room"
+    if is_full(error) or shutil.disk_usage(config.output_dir).free < checkpoint_bytes(model):
+        reason, advice = "the disk or the quota is full", "Make room"
     elif isinstance(error, OSError):
-        advice = "Mend that"
+        reason, advice = error, "Mend that"
     else:
         return
     last = last_whole_checkpoint(config.output_dir)
     kept = f"the last whole checkpoint is {last}" if last else "there is no complete checkpoint yet"
     raise UserError(
-        f"--output_dir {config.output_dir}: a checkpoint could not be written ({error}), and {kept}. {advice} and "
+        f"--output_dir {config.output_dir}: a checkpoint could not be written ({reason}), and {kept}. {advice} and "
         "start the same command with --resume_from_checkpoint true."
     ) from error
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether an error means a full disk or quota; each library that writes has its own kind."""
-    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))

@@ -1,6 +1,8 @@
 """Settings from flags and files."""
 
+import errno
 import json
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -83,6 +85,19 @@ def test_an_interruption_becomes_a_sentence_and_status_130(capsys, reason, sente
         raise KeyboardInterrupt(*reason)
     assert stopped.value.code == 130
     assert capsys.readouterr().err == f"\n{sentence}\n"
+
+
+@pytest.mark.parametrize("path, named", [("out/results.json", "out/results.json"), (None, "A file")])
+def test_a_full_disk_is_told_in_a_sentence(path, named, capsys):
+    with pytest.raises(SystemExit) as stopped, exit_on_user_error():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {named} could not be written (No space left on device): make")
+
+
+def test_other_errors_of_files_keep_their_trace():
+    with pytest.raises(PermissionError), exit_on_user_error():
+        raise PermissionError(errno.EACCES, "Permission denied", "out/results.json")
 
 
 def test_checking_an_output_folder_leaves_nothing(tmp_path):

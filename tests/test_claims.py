@@ -3,14 +3,17 @@
 import subprocess
 import sys
 
-from hf_robustvit.experiments.claims import CLAIM, claim
+import pytest
+
+from hf_robustvit.claims import CLAIM, claim, sole_run
+from hf_robustvit.errors import UserError
 
 
 # Claims a folder as fast as it can, and counts how often it owned it and how often it was not alone in that.
 RACE = """
 import contextlib, os, sys, time
 from pathlib import Path
-from hf_robustvit.experiments.claims import claim
+from hf_robustvit.claims import claim
 folder, owned, shared = Path(sys.argv[1]), 0, 0
 print("ready", flush=True)
 sys.stdin.readline()
@@ -32,7 +35,7 @@ print(owned, shared)
 HOLD = """
 import sys, time
 from pathlib import Path
-from hf_robustvit.experiments.claims import claim
+from hf_robustvit.claims import claim
 with claim(Path(sys.argv[1])) as is_ours:
     print(is_ours, flush=True)
     time.sleep(60)
@@ -90,3 +93,14 @@ def test_an_error_in_the_block_frees_the_run(tmp_path):
         pass
     with claim(tmp_path) as is_ours:
         assert is_ours
+
+
+def test_a_second_run_into_an_output_folder_is_refused(tmp_path):
+    with sole_run(tmp_path / "out", True):
+        with pytest.raises(UserError, match="out: another run is writing there now: wait until it has ended"):
+            with sole_run(tmp_path / "out", True):
+                pass
+        with sole_run(tmp_path / "out", False):  # another process of the same run
+            pass
+    with sole_run(str(tmp_path / "out"), True):
+        pass

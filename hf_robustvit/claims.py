@@ -1,10 +1,12 @@
-"""One run, one process: claims in a shared folder, for processes on one machine or on many."""
+"""One folder, one run: claims in it, for processes on one machine or on many."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from hf_robustvit.errors import UserError
 
 
 CLAIM = "claim.lock"
@@ -33,3 +35,22 @@ def claim(folder: Path) -> Iterator[bool]:
         yield lock.is_locked
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def sole_run(output_dir: str | Path, is_main_process: bool) -> Iterator[None]:
+    """Claim an output folder while the block runs, in the main process for all of the run's.
+
+    Raises:
+        UserError: Another run writes there.
+    """
+    if not is_main_process:
+        yield
+        return
+    with claim(Path(output_dir)) as is_ours:
+        if not is_ours:
+            raise UserError(
+                f"--output_dir {output_dir}: another run is writing there now: wait until it has ended, or name "
+                "another folder."
+            )
+        yield
