@@ -113,7 +113,7 @@ def test_both_halves_of_the_score_are_in_the_map(family):
     owed = (gradient * outputs.attentions[-1])[0].clamp(min=0).mean(dim=0)  # (tokens, tokens)
     prefix = patch_layout(model.config).num_prefix_tokens
     for rows in (slice(0, 1), slice(prefix, None)):
-        assert owed[rows].sum() > 0.2 * owed.sum()
+        assert owed[rows].sum() > 0.1 * owed.sum()
     found = explain(model, images(1), target, start_layer=2).patch_relevance.flatten()
     torch.testing.assert_close(17 * found - 1, owed.sum(dim=0)[prefix:], rtol=1e-4, atol=1e-5)
 
