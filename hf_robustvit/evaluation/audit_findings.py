@@ -65,7 +65,8 @@ def find(answers: pd.DataFrame) -> dict[str, Any]:
         stand on it than where they do not; the interval of each; `detectable_reliance`, the smallest that so many
         photos would show to be above the limit with a power of 80 %, None where they would show none; `fewest`, the
         photos that verdicts take; `figures`, accuracies by kind of picture; `differences` between these; `classes` and
-        `photos`, those that rely on their background most first.
+        `photos`, those that rely on their background most first; a class has no reliance, None, where no photo of it
+        is right on its own background, mirrored.
     """
     groups = object_groups(answers)
     photos = answers.assign(group=np.arange(len(answers)) if groups is None else groups, **outcomes(answers))
@@ -164,13 +165,16 @@ def _columns(rows: pd.DataFrame, *kinds: str) -> tuple[list[np.ndarray], dict[st
 
 
 def _classes(swaps: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each class's accuracies and reliance, the most reliant first."""
+    """Each class's accuracies and reliance, the most reliant first, and last those that have nothing to lose."""
     by_class = swaps.groupby("class_name")
     classes = 100 * by_class[["top1", "own", "elsewhere"]].mean().astype(float)
     means = by_class[["own_probability", "elsewhere_probability"]].mean()
-    classes["reliance"] = 100 * (1 - means["elsewhere_probability"] / means["own_probability"])
+    reliance = 100 * (1 - means["elsewhere_probability"] / means["own_probability"])
+    # A share of the little probability that a class has where no photo of it is right may be -2000 %.
+    classes["reliance"] = reliance.where(classes["own"] > 0)
     classes.insert(0, "n", by_class["image_id"].nunique())
-    return classes.sort_values("reliance", ascending=False, kind="stable").reset_index().to_dict("records")
+    classes = classes.sort_values("reliance", ascending=False, kind="stable").reset_index()
+    return classes.astype(object).where(classes.notna(), None).to_dict("records")
 
 
 def _leaning(swaps: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 from hf_robustvit.evaluation.accuracy import outcomes
-from hf_robustvit.evaluation.comparison import FEWEST_FOR_INTERVAL, Difference, pair_predictions
+from hf_robustvit.evaluation.comparison import Difference, is_significant, pair_predictions
 from hf_robustvit.evaluation.results import BenchmarkResult, read_predictions, write_result
 from hf_robustvit.evaluation.statistics import (
     accuracy_interval,
@@ -54,11 +54,13 @@ class Estimate(NamedTuple):
         value: The figure.
         bounds: Its 95 % interval.
         paired: Whether that is from resampling what all the data sets have in common: photographs, or classes.
+        num_changed: Of a change, how many of these changed.
     """
 
     value: float
     bounds: tuple[float, float]
     paired: bool
+    num_changed: int
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class WeightedSum:
             below, above = np.sqrt(np.sum(np.square(reaches), axis=0))
             low, high = float(value - below), float(value + above)
         constant = 0.0 if baselines else self.constant
-        return Estimate(constant + value, (constant + low, constant + high), paired)
+        changed = set().union(*(frame["object"][values[name] != 0] for name, frame in frames.items()))
+        return Estimate(constant + value, (constant + low, constant + high), paired, len(changed))
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ class SpuriousScore:
         scores = self.by_class(frames)
         if baselines:
             scores = scores - self.by_class(baselines)
-        return Estimate(float(scores.mean()), bootstrap_interval(np.mean, scores.to_numpy()), True)
+        bounds = bootstrap_interval(np.mean, scores.to_numpy())
+        return Estimate(float(scores.mean()), bounds, True, np.count_nonzero(scores))
 
     def by_class(self, frames: Frames) -> pd.Series:
         """The average precision of every class that both data sets have, in [0, 1]."""
@@ -188,7 +192,7 @@ def combine(folder: Path, results: Sequence[BenchmarkResult]) -> list[BenchmarkR
     results_of: dict[str, BenchmarkResult] = {}
     by_name = {result.dataset: result for result in results}
     for combined in (each for each in COMBINED if by_name.keys() >= set(each.names)):
-        value, bounds, paired = combined.estimate({name: _read(folder, name) for name in combined.names})
+        value, bounds, paired, _ = combined.estimate({name: _read(folder, name) for name in combined.names})
         parts = [by_name[name] for name in combined.names]
         planned = BenchmarkResult(
             dataset=combined.group,
@@ -223,19 +227,18 @@ def compare_combined(baseline_folder: Path, folder: Path, names: Sequence[str]) 
             both = (_read(each, name) for each in (baseline_folder, folder))
             baselines[name], frames[name] = pair_predictions(name, *both)
         after = combined.estimate(frames).value
-        change, (low, high), paired = combined.estimate(frames, baselines)
-        count = sum(map(len, frames.values()))
+        change, bounds, paired, num_changed = combined.estimate(frames, baselines)
         differences.append(
             Difference(
                 dataset=combined.group,
                 figure=combined.figure,
                 classes="all",
-                n=count,
+                n=sum(map(len, frames.values())),
                 before=100 * (after - change),
                 after=100 * after,
                 difference=100 * change,
-                interval95=(100 * low, 100 * high),
-                significant=count >= FEWEST_FOR_INTERVAL and bool(low > 0 or high < 0),
+                interval95=tuple(100 * bound for bound in bounds),
+                significant=is_significant(bounds, num_changed),
                 interval="group bootstrap" if paired else "score",
             )
         )

@@ -27,7 +27,8 @@ from hf_robustvit.metrics.relevance_segmentation import COUNTS
 
 
 SIGNIFICANCE = 0.05
-FEWEST_FOR_INTERVAL = 6  # images or objects; with fewer, all move the same way by chance more often than that
+# Images or objects. With fewer no two-sided sign test rejects: 2 * 0.5**6 = 0.031, but 2 * 0.5**5 = 0.0625.
+FEWEST_CHANGED = 6
 
 
 @dataclass
@@ -44,8 +45,7 @@ class Difference:
         interval95: Interval of the difference, see `interval`.
         p: Of `test`; None where images are not simply right or wrong: the segmentation test, faithfulness.
         p_holm: The same after Holm's adjustment over the data sets, within one figure and choice of classes.
-        significant: `p_holm` is below 0.05; where there is none, the interval excludes 0 and comes from six images
-            or objects or more.
+        significant: `p_holm` is below 0.05; where there is none, see `is_significant`.
         interval: The paired "group bootstrap" of whole objects where images show the same object. Elsewhere Tango's
             paired "score" interval where images are simply right or wrong, and the paired "bootstrap" for other
             figures, and in all that earlier versions stored.
@@ -115,7 +115,7 @@ def compare(dataset: str, before: pd.DataFrame, after: pd.DataFrame) -> list[Dif
     for figure, summary_of in SUMMARIES.items():
         summaries = summary_of(before), summary_of(after)
         if None not in summaries:
-            differences.append(_summary_difference(dataset, figure, *summaries, len(after), groups))
+            differences.append(_summary_difference(dataset, figure, *summaries, groups))
     return differences
 
 
@@ -129,6 +129,17 @@ def adjust(differences: list[Difference]) -> None:
         for difference, p_holm in zip(family, holm([member.p for member in family]), strict=True):
             difference.p_holm = p_holm
             difference.significant = p_holm < SIGNIFICANCE
+
+
+def is_significant(bounds: tuple[float, float], num_changed: int) -> bool:
+    """Whether a figure without a test changed: its interval excludes 0, and six images or objects or more changed.
+
+    Args:
+        bounds: The interval.
+        num_changed: How many independent images that the figure depends on changed in it.
+    """
+    low, high = bounds
+    return num_changed >= FEWEST_CHANGED and bool(low > 0 or high < 0)
 
 
 def _class_groups(after: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
@@ -175,39 +186,42 @@ def _resampled_difference(
         return score(sample[:, 1]) - score(sample[:, 0])
 
     scores = (float(score(pairs[:, model])) for model in (0, 1))
-    return _bootstrapped(dataset, figure, len(pairs), *scores, bootstrap_interval(change, pairs, groups), groups)
+    changed = np.array([change(pair[None]) != 0 for pair in pairs])
+    return _bootstrapped(dataset, figure, changed, *scores, bootstrap_interval(change, pairs, groups), groups)
 
 
 def _summary_difference(
-    dataset: str, figure: str, before: Summary, after: Summary, count: int, groups: np.ndarray | None
+    dataset: str, figure: str, before: Summary, after: Summary, groups: np.ndarray | None
 ) -> Difference:
     """A difference with the paired interval of `corrected_bootstrap_interval`."""
+    changed = after.changed_from(before)
+    count = len(changed)
     bounds = corrected_bootstrap_interval(lambda weights: after(weights) - before(weights), count, groups)
     scores = (float(summary(np.ones(count))) for summary in (before, after))
-    return _bootstrapped(dataset, figure, count, *scores, bounds, groups)
+    return _bootstrapped(dataset, figure, changed, *scores, bounds, groups)
 
 
 def _bootstrapped(
     dataset: str,
     figure: str,
-    n: int,
+    changed: np.ndarray,
     before: float,
     after: float,
     bounds: tuple[float, float],
     groups: np.ndarray | None,
 ) -> Difference:
-    """A difference without a test, significant by its interval."""
+    """A difference without a test; `changed`, (images,) bool, says in which images it lies."""
     low, high = bounds
-    count = n if groups is None else len(np.unique(groups))
+    num_changed = int(changed.sum()) if groups is None else len(np.unique(groups[changed]))
     return Difference(
         dataset=dataset,
         figure=figure,
         classes="all",
-        n=n,
+        n=len(changed),
         before=100 * before,
         after=100 * after,
         difference=100 * (after - before),
         interval95=(100 * low, 100 * high),
-        significant=count >= FEWEST_FOR_INTERVAL and bool(low > 0 or high < 0),
+        significant=is_significant(bounds, num_changed),
         interval="bootstrap" if groups is None else "group bootstrap",
     )

@@ -1,10 +1,10 @@
 """Figures that are no mean over the images: calibration, shape bias, the worst classes and groups, and the like.
 
-Each function of `SUMMARIES` takes the rows of a result, and gives the figure as a function of the rows' weights, which
-the bootstrap draws; None where the rows do not tell it.
+Each function of `SUMMARIES` takes the rows of a result and gives a `Summary`, None where the rows do not tell it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,6 @@ from hf_robustvit.evaluation.calibration import NUM_BINS, bins_of, predictions_o
 from hf_robustvit.evaluation.statistics import corrected_bootstrap_interval, object_groups
 
 
-# From (images,) weights to the figure.
-Summary = Callable[[np.ndarray], float]
-
 # A class of fewer images is left out: the worst of many such is worst by chance.
 FEWEST_IMAGES = 10
 WORST_SHARE = 0.1
@@ -25,13 +22,40 @@ WORST_SHARE = 0.1
 OFFICIAL = ("shape_bias", "worst_group_top1", "adjusted_top1")
 
 
+@dataclass(frozen=True)
+class Summary:
+    """A figure as a function of the images' weights, which the bootstrap draws.
+
+    Attributes:
+        figure: From (images,) weights to the figure.
+        read: Columns, (images,) each: what it reads of an image.
+        decisive: (images,) bool, the images that it depends on; True for all.
+    """
+
+    figure: Callable[[np.ndarray], float]
+    read: tuple[np.ndarray, ...]
+    decisive: np.ndarray | bool = True
+
+    def __call__(self, weights: np.ndarray) -> float:
+        """The figure of images that were drawn so often."""
+        return self.figure(weights)
+
+    def changed_from(self, before: "Summary") -> np.ndarray:
+        """(images,) bool: what is read of them differs, and one of the two depends on it."""
+        differs = np.any([new != old for new, old in zip(self.read, before.read, strict=True)], axis=0)
+        return differs & (self.decisive | before.decisive)
+
+
 def calibration_error(frame: pd.DataFrame) -> Summary | None:
     """The expected calibration error in [0, 1], as `calibrate` gives it."""
     if "top5_probabilities" not in frame:
         return None
     confidence, correct = predictions_of(frame)
     bins, excess = bins_of(confidence), correct - confidence
-    return lambda weights: np.abs(np.bincount(bins, weights * excess, NUM_BINS)).sum() / weights.sum()
+    return Summary(
+        lambda weights: np.abs(np.bincount(bins, weights * excess, NUM_BINS)).sum() / weights.sum(),
+        read=(confidence, correct),
+    )
 
 
 def worst_classes(frame: pd.DataFrame) -> Summary | None:
@@ -44,12 +68,17 @@ def worst_classes(frame: pd.DataFrame) -> Summary | None:
         return None
     correct, count = outcomes(frame)["top1"].to_numpy(), max(1, round(WORST_SHARE * len(large)))
 
-    def lowest(weights: np.ndarray) -> float:
+    def accuracies(weights: np.ndarray) -> np.ndarray:
         hits, totals = (np.bincount(codes, values, len(names))[large] for values in (weights * correct, weights))
         with np.errstate(invalid="ignore"):  # a class that was not drawn is nan, and sorted last
-            return float(np.sort(hits / totals)[:count].mean())
+            return hits / totals
 
-    return lowest
+    lowest = large[np.argsort(accuracies(np.ones(len(frame))), kind="stable")[:count]]
+    return Summary(
+        lambda weights: float(np.sort(accuracies(weights))[:count].mean()),
+        read=(correct,),
+        decisive=np.isin(codes, lowest),
+    )
 
 
 def shape_bias(frame: pd.DataFrame) -> Summary | None:
@@ -60,29 +89,36 @@ def shape_bias(frame: pd.DataFrame) -> Summary | None:
     if "texture" not in frame:
         return None
     is_conflict = frame["class_name"] != frame["texture"]
-    shape, texture = ((is_conflict & (frame["predicted"] == frame[cue])) for cue in ("class_name", "texture"))
-    decided = (shape | texture).to_numpy()
+    cues = ("class_name", "texture")
+    shape, texture = ((is_conflict & (frame["predicted"] == frame[cue])).to_numpy() for cue in cues)
+    decided = shape | texture
     if not decided.any():
         return None
 
     def share(weights: np.ndarray) -> float:
         total = weights @ decided
-        return float(weights @ shape.to_numpy() / total) if total else float("nan")
+        return float(weights @ shape / total) if total else float("nan")
 
-    return share
+    return Summary(share, read=(shape, texture))
 
 
 def worst_group(frame: pd.DataFrame) -> Summary | None:
     """The accuracy of the group where it is lowest (Sagawa et al., ICLR 2020)."""
-    if (accuracies := _accuracies_of_groups(frame)) is None:
+    if "group" not in frame:
         return None
-    return lambda weights: float(np.nanmin(accuracies(weights)))
+    accuracies, codes, correct = _accuracies_of_groups(frame)
+    return Summary(
+        lambda weights: float(np.nanmin(accuracies(weights))),
+        read=(correct,),
+        decisive=codes == np.argmin(accuracies(np.ones(len(frame)))),
+    )
 
 
 def adjusted_average(frame: pd.DataFrame) -> Summary | None:
     """The mean of the groups' accuracies, weighted by their training images (Sagawa et al., ICLR 2020)."""
-    if (accuracies := _accuracies_of_groups(frame)) is None:
+    if "group" not in frame:
         return None
+    accuracies, _, correct = _accuracies_of_groups(frame)
     sizes = frame.groupby("group")["group_weight"].first().to_numpy()
 
     def average(weights: np.ndarray) -> float:
@@ -90,20 +126,20 @@ def adjusted_average(frame: pd.DataFrame) -> Summary | None:
         drawn = ~np.isnan(each)
         return float(np.average(each[drawn], weights=sizes[drawn]))
 
-    return average
+    return Summary(average, read=(correct,))
 
 
-def _accuracies_of_groups(frame: pd.DataFrame) -> Callable[[np.ndarray], np.ndarray] | None:
-    """From weights to the accuracy of each group, in the order of their names; nan for one that was not drawn."""
-    if "group" not in frame:
-        return None
+def _accuracies_of_groups(
+    frame: pd.DataFrame,
+) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, np.ndarray]:
+    """From weights to the accuracy of each group, nan if not drawn; each image's group, and whether it is right."""
     codes, correct = pd.factorize(frame["group"], sort=True)[0], outcomes(frame)["top1"].to_numpy()
 
     def accuracies(weights: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             return np.bincount(codes, weights * correct) / np.bincount(codes, weights)
 
-    return accuracies
+    return accuracies, codes, correct
 
 
 def foreground_sensitivity(frame: pd.DataFrame) -> Summary | None:
@@ -123,7 +159,7 @@ def foreground_sensitivity(frame: pd.DataFrame) -> Summary | None:
         room = 2 * min(mean, 1 - mean)
         return float((under_background - under_foreground) / room) if room > 1e-9 else 0.0
 
-    return sensitivity
+    return Summary(sensitivity, read=(foreground, background))
 
 
 SUMMARIES: dict[str, Callable[[pd.DataFrame], Summary | None]] = {

@@ -51,7 +51,7 @@ def segmentation_table(book: Book) -> str:
     cells = accuracy_cells(book.results, {"": suite.segmentation}, [*SEGMENTATION_FIGURES])
     caption = (
         f"{book.experiment.title}, percent. A star: the paired-bootstrap interval of the difference, of whole objects "
-        "where images show the same one, excludes 0, of six images or objects at least."
+        "where images show the same one, excludes 0, and at least six images or objects changed."
     )
     return write_table(book.folder / book.name, cells, caption)
 

@@ -86,7 +86,11 @@ def verdict_sentence(findings: Mapping[str, Any]) -> str:
         else f"with {count} photos, only a loss of {seen:.0f} % or more would be shown to be above it in four of five "
         "audits"
     )
-    absence = f" To say that it does not takes at least {fewest['object']} photos." if few else ""
+    absence = (
+        f" At least {fewest['object']} photos are needed to say that the model does not lean on the background."
+        if few
+        else ""
+    )
     return (
         f"These {count} photos{few} cannot tell whether the model leans on the background: {evidence}. The limit is "
         f"{findings['limit']:.0f} %; {power}.{absence}"

@@ -188,7 +188,7 @@ def statistics_note(differences: Iterable[Difference]) -> str:
     )
     significant = (
         "An accuracy changed significantly where p, adjusted by Holm over the data sets, is below 0.05; another "
-        "figure where its interval excludes 0 and is from six independent images or more."
+        "figure where its interval excludes 0 and at least six of the independent images that it depends on changed."
     )
     return f"{_by_image_or_object(list(differences), by_image, by_object)} {significant}"
 

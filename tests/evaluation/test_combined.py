@@ -74,6 +74,29 @@ def test_a_change_of_the_gap(tmp_path):
     assert compare_combined(tmp_path / "before", tmp_path / "after", [SAME]) == []
 
 
+@pytest.mark.parametrize("count, significant", [(5, False), (6, True)])
+def test_a_star_takes_six_photographs_that_changed(tmp_path, count, significant):
+    changes, photos = np.arange(20) < count, [f"p{number}" for number in range(20)]
+    for folder, same in (("before", np.zeros(20, bool)), ("after", changes)):
+        write(tmp_path / folder, SAME, same, photos)
+        write(tmp_path / folder, RAND, ~same, photos)  # the same photographs change: twice as many images
+    (change,) = compare_combined(tmp_path / "before", tmp_path / "after", [SAME, RAND])
+    assert change.interval95[0] > 0 and change.significant == significant
+
+
+@pytest.mark.parametrize("count, significant", [(5, False), (6, True)])
+def test_a_star_of_the_spurious_score_takes_six_classes_that_changed(tmp_path, count, significant):
+    names = np.repeat([f"n{number:08d}" for number in range(20)], 3)
+    changes = np.arange(60) < 3 * count
+    for folder, shown in (("before", np.full(60, 0.4)), ("after", np.where(changes, 0.6, 0.4))):
+        for dataset, probability in (("spurious-imagenet", 0.5), ("imagenet-val", shown)):
+            ids = [f"{number}" for number in range(60)]
+            frame = pd.DataFrame({"image_id": ids, "class_name": names, "class_probability": probability})
+            write_result(tmp_path / folder, BenchmarkResult(dataset, "m", None, 60, {}, "w", "d"), frame)
+    (change,) = compare_combined(tmp_path / "before", tmp_path / "after", ["spurious-imagenet", "imagenet-val"])
+    assert change.interval95[0] > 0 and change.significant == significant
+
+
 def test_alexnet_itself_has_a_mean_corruption_error_of_100(tmp_path):
     results = []
     photos = [f"p{number % 1000}" for number in range(5000)]

@@ -120,6 +120,20 @@ def test_five_images_or_objects_that_move_alike_are_not_called_significant(count
     assert insertion.significant == significant
 
 
+@pytest.mark.parametrize("count, significant", [(5, False), (6, True)])
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_a_star_takes_six_images_or_objects_that_changed(count, significant, repeats):
+    rows = np.repeat(np.arange(20), repeats)
+    counts = pd.DataFrame(40.0, index=range(len(rows)), columns=list(COUNTS)).assign(average_precision=0.5)
+    before = predictions(rows < 10, object=rows, insertion=0.5, **counts)
+    more = counts.assign(pixels_correct=40.0 - 20 * (rows < count), average_precision=0.6)
+    after = predictions(rows < 10, object=rows, insertion=0.5 + 0.3 * (rows < count), **more)
+    by_figure = {item.figure: item for item in compare("set", *paired(before, after))}
+    assert by_figure["insertion"].interval95[0] > 0 > by_figure["pixel_accuracy"].interval95[1]
+    assert by_figure["insertion"].significant == by_figure["pixel_accuracy"].significant == significant
+    assert by_figure["mean_average_precision"].significant, "which changed in every image"
+
+
 def test_objects_that_repeat_are_kept_whole_in_every_figure():
     rng = np.random.default_rng(0)
     objects = np.repeat([f"object {number}" for number in range(20)], 5)

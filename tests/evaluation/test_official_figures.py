@@ -63,6 +63,26 @@ def test_a_change_of_shape_bias_is_paired():
     assert "worst_group_top1" not in by_figure
 
 
+@pytest.mark.parametrize("count, significant", [(5, False), (6, True)])
+def test_a_star_takes_six_decisions_that_changed(count, significant):
+    before = cue_conflicts("s" * 4 + "t" * 16 + "n" * 20)
+    after = cue_conflicts("s" * (4 + count) + "t" * (16 - count) + "b" * 20)  # right now, and no decision
+    by_figure = {item.figure: item for item in compare("cue-conflict", *pair_predictions("c", before, after))}
+    assert by_figure["shape_bias"].interval95[0] > 0 and by_figure["shape_bias"].significant == significant
+
+
+@pytest.mark.parametrize("count, significant", [(5, False), (6, True)])
+def test_a_star_takes_six_images_that_changed_in_the_worst_group_of_either_model(count, significant):
+    weights = {"a": 3.0, "b": 1.0}
+    before, after = (
+        grouped({"a": (right, 60), "b": (each, 40)}, weights) for right, each in ((40, 4), (45, 4 + count))
+    )
+    by_figure = {item.figure: item for item in compare("waterbirds", *pair_predictions("w", before, after))}
+    worst, adjusted = by_figure["worst_group_top1"], by_figure["adjusted_top1"]
+    assert worst.difference == pytest.approx(100 * count / 40) and worst.interval95[0] > 0
+    assert worst.significant == significant and adjusted.significant
+
+
 def test_the_worst_group_and_the_adjusted_average():
     weights = {"a": 3498.0, "b": 184.0, "c": 56.0, "d": 1057.0}
     frame = grouped({"a": (90, 100), "b": (30, 60), "c": (8, 20), "d": (20, 40)}, weights)

@@ -55,6 +55,39 @@ def test_the_worst_tenth_of_the_classes_of_ten_images():
     assert "worst_classes_top1" not in summary_figures(few[:15])
 
 
+@pytest.mark.parametrize("count, significant", [(5, False), (6, True)])
+def test_a_star_takes_six_images_that_changed_in_the_worst_classes_of_either_model(count, significant):
+    classes, hits = np.repeat([f"c{number:02d}" for number in range(20)], 30), np.tile(np.arange(30) < 24, 20)
+    hits[:60] = np.tile(np.arange(30) < 12, 2)  # c00 and c01 are the worst
+    after = hits.copy()
+    after[[0, 1, 2, 30, 31, 32][:count]] = False
+    after[300:330] = True  # another class: thirty images that say nothing of the worst ones
+    before, after = predictions(hits, classes=classes), predictions(after, classes=classes)
+    by_figure = {item.figure: item for item in compare("set", *pair_predictions("set", before, after))}
+    worst = by_figure["worst_classes_top1"]
+    assert worst.difference == pytest.approx(-100 * count / 60) and worst.interval95[1] < 0
+    assert worst.significant == significant
+
+
+def changed_rows(name, before, after):
+    return np.flatnonzero(SUMMARIES[name](after).changed_from(SUMMARIES[name](before))).tolist()
+
+
+def test_images_that_changed_in_a_figure():
+    classes = np.repeat(["a", "b", "c"], 10)
+    hits, others = np.arange(30) % 10 < np.repeat([2, 5, 8], 10), np.arange(30) % 10 < np.repeat([6, 5, 8], 10)
+    others[29] = True
+    before, after = predictions(hits, classes=classes), predictions(others, classes=classes)
+    # a was the worst and b is now: of a four changed, of b none, and c, of which one did, does not count.
+    assert changed_rows("worst_classes_top1", before, after) == [2, 3, 4, 5]
+    assert changed_rows("ece", before, after) == [2, 3, 4, 5, 29]
+    surer = predictions(hits, confidence=np.where(np.arange(30) < 2, 0.6, 0.5), classes=classes)
+    assert changed_rows("ece", before, surer) == [0, 1] and changed_rows("worst_classes_top1", before, surer) == []
+    noise = before.assign(foreground_noise=0.5, background_noise=0.5)
+    other = noise.assign(background_noise=np.where(np.arange(30) == 3, 1, 0.5))
+    assert changed_rows("foreground_sensitivity", noise, other) == [3]
+
+
 @pytest.mark.parametrize(
     ("foreground", "background", "wanted"),
     [(0.2, 0.6, 0.4 / (2 * 0.4)), (0.9, 0.7, -0.2 / (2 * 0.2)), (0.0, 0.5, 1), (1, 0.5, -1), (1, 1, 0), (0, 0, 0)],

@@ -26,7 +26,7 @@ def test_a_wide_interval_has_no_impossible_bound():
     sentence = sentence_of(own, elsewhere, [0, 1, 2, 3, 4, 5])
     assert re.search(r"objects lose \d+ % \[below 0, \d+\] of the probability of their class", sentence)
     assert "no loss, however large, could reliably be shown with 6 photos as varied as these" in sentence
-    assert "To say that it does not takes at least 30 photos." in sentence
+    assert "At least 30 photos are needed to say that the model does not lean on the background." in sentence
 
 
 def test_a_power_is_told_where_there_is_one():
