@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from hf_robustvit.errors import UserError
 
 
-CLAIM = "claim.lock"
+CLAIM = ".claim.lock"
 
 
 @contextlib.contextmanager

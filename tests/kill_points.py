@@ -28,7 +28,7 @@ from hf_robustvit.experiments.recipes import ORIGINAL, OURS, OURS_UNANNOTATED
 
 
 # The lock, and the Trainer's log and pickle of where and when it ran; keys of JSON files that tell how long it took.
-PASSING = ("claim.lock", "trainer_state.json", "training_args.bin")
+PASSING = (".claim.lock", "trainer_state.json", "training_args.bin")
 TIMES = r"made|.*_(runtime|time|per_second)"
 
 

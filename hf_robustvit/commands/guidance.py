@@ -1,7 +1,7 @@
 """What is printed when a long command is done: where everything is, and what to type next."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hf_robustvit.builders.parquet import official_name
@@ -22,13 +22,24 @@ OWN_TEST = "TEST_PHOTOS"
 ADVISED_MODEL = "google/vit-base-patch16-224"
 
 
-def after_masks(arguments: MaskArguments, has_classes: bool) -> str:
-    """Where the masks are, and, if the images are in folders by class, the command that trains with them."""
+def after_masks(arguments: MaskArguments, accepted: Mapping[int, int]) -> str:
+    """Where the masks are, and, if the images are in folders by class, the command that trains with them.
+
+    Args:
+        arguments: What was made, and where it is.
+        accepted: Class -> how many of its images have an accepted mask, for classes that have any.
+    """
     out = Path(arguments.output_dir)
     told = f"The masks are in {out / 'masks'}; look at {out / 'contact_sheet.png'} before training with them."
-    if not has_classes:
+    if not accepted:
         return told
+    usual = FinetuneArguments.__dataclass_fields__["samples_per_class"].default
+    # As many as every class has, and in one of them another one to validate on.
+    samples = min(usual, *accepted.values(), max(accepted.values()) - 1)
+    if samples < 1:
+        return f"{told}\nTo train, one class at least needs two images with accepted masks: add images."
     flags = ["--model", ADVISED_MODEL, "--dataset", arguments.images, "--masks", out / "masks"]
+    flags += ["--samples_per_class", samples] if samples < usual else []
     return f"{told}\nThen train with: {command_line('finetune', *flags, '--output_dir', f'{out}-model')}"
 
 

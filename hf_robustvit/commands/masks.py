@@ -1,6 +1,7 @@
 """Masks for a folder of images, by a network or from boxes: made, judged and shown on a contact sheet."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -177,7 +178,8 @@ def make_masks(
     if state.is_main_process:
         contact_sheet(sheet, rows, records, arguments.output_dir)
     if any(record["accepted"] for record in records.values()):
-        place = after_masks(arguments, "label" in rows.column_names)
+        labels = zip(rows["image_id"][:], rows["label"][:], strict=True) if "label" in rows.column_names else ()
+        place = after_masks(arguments, Counter(label for name, label in labels if records[name]["accepted"]))
     elif any("area" in record for record in records.values()):
         place = "No mask was accepted, so there is nothing to train with yet: do as the sentences above say."
     else:

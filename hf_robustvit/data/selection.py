@@ -62,7 +62,9 @@ def choose_training_images(
     rows_of_class = _rows_by_class(labels, image_ids, len(class_names))
     available = list(rows_of_class)
     if num_classes > len(available):
-        raise UserError(f"--num_classes {num_classes}: the data set has images of only {len(available)} classes.")
+        raise UserError(
+            f"--num_classes {num_classes}: the data set has images of only {len(available)} classes: lower it."
+        )
     chosen = available[:num_classes]
     if class_seed is not None:
         generator = np.random.default_rng(class_seed)
@@ -74,7 +76,7 @@ def choose_training_images(
         fewest = min(short, key=lambda label: len(rows_of_class[label]))
         raise UserError(
             f"--samples_per_class {samples_per_class}: {len(short)} of the {num_classes} training classes have fewer "
-            f"images; {class_names[fewest]!r} has {len(rows_of_class[fewest])}."
+            f"images; {class_names[fewest]!r} has {len(rows_of_class[fewest])}: lower it, or add images with masks."
         )
     held_out = [label for label in available if label not in chosen]
     validation = [rows_of_class[label][0] for label in held_out]
@@ -83,9 +85,11 @@ def choose_training_images(
             row for label in chosen for row in rows_of_class[label][samples_per_class : samples_per_class + 1]
         ]
     if not validation:
+        flags = {"--num_classes": num_classes, "--samples_per_class": samples_per_class}
+        lower = [f"lower {flag}" for flag, value in flags.items() if value > 1]
         raise UserError(
             f"--num_classes {num_classes} takes every class and --samples_per_class {samples_per_class} every image, "
-            "so that none is left for validation: lower one of them."
+            f"so that none is left for validation: {' or '.join([*lower, 'add images with masks'])}."
         )
     return Selection(
         training_classes=tuple(class_names[label] for label in chosen),

@@ -45,11 +45,18 @@ def test_data_sets_of_the_package_need_no_photos():
     assert (arguments.dataset, arguments.baseline) == (["cutouts"], "cutouts-vit") and "TEST_PHOTOS" not in told
 
 
-@pytest.mark.parametrize("has_classes", [True, False])
-def test_masks_are_trained_with_where_there_are_classes(has_classes):
-    told = guidance.after_masks(MaskArguments(images="my photos", output_dir="out"), has_classes)
+@pytest.mark.parametrize(
+    "accepted, samples", [({}, None), ({0: 1, 1: 1}, None), ({0: 4, 1: 3}, 3), ({0: 3, 1: 3}, 2), ({0: 1, 1: 9}, 1)]
+)
+def test_masks_are_trained_with_where_there_are_enough(accepted, samples):
+    told = guidance.after_masks(MaskArguments(images="my photos", output_dir="out"), accepted)
     assert told.startswith("The masks are in out/masks; look at out/contact_sheet.png")
-    assert ("Then train with: " in told) == has_classes
+    assert ("Then train with: " in told) == bool(samples)
+    assert ("one class at least needs two images" in told) == (accepted == {0: 1, 1: 1})
+    if samples:
+        command, *flags = told_command(told, "Then train with: ")
+        arguments, *_ = COMMANDS[command].parse(flags)
+        assert arguments.samples_per_class == samples
 
 
 def test_an_evaluated_model_is_pushed_under_a_name_that_the_hub_takes(tmp_path):

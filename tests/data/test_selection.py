@@ -82,18 +82,25 @@ def test_all_classes_leave_further_images_for_validation(class_seed):
 @pytest.mark.parametrize(
     ("images_per_class", "arguments", "message"),
     [
-        ([2] * 5, (6, 1), "--num_classes 6: the data set has images of only 5 classes."),
-        ([2, 0, 2, 0, 2], (4, 1), "--num_classes 4: the data set has images of only 3 classes."),
+        ([2] * 5, (6, 1), "--num_classes 6: the data set has images of only 5 classes: lower it."),
+        ([2, 0, 2, 0, 2], (4, 1), "--num_classes 4: the data set has images of only 3 classes: lower it."),
         (
             [3, 2, 1, 3, 3],
             (4, 3),
-            "--samples_per_class 3: 2 of the 4 training classes have fewer images; 'cat' has 1.",
+            "--samples_per_class 3: 2 of the 4 training classes have fewer images; 'cat' has 1: lower it, or "
+            "add images with masks.",
         ),
         (
             [2] * 5,
             (5, 2),
             "--num_classes 5 takes every class and --samples_per_class 2 every image, so that none is left for "
-            "validation: lower one of them.",
+            "validation: lower --num_classes or lower --samples_per_class or add images with masks.",
+        ),
+        (
+            [1],
+            (1, 1),
+            "--num_classes 1 takes every class and --samples_per_class 1 every image, so that none is left for "
+            "validation: add images with masks.",
         ),
         (
             [2] * 5,

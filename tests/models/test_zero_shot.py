@@ -73,7 +73,7 @@ def test_the_scores_are_those_of_transformers(tmp_path, family, attention, templ
     image = Image.effect_noise((40, 50), 200).convert("RGB")
     found = own_scores(model, image_processor, image)
     assert found == pytest.approx(pipeline_scores(folder, image, NAMED, template), abs=1e-5)
-    assert max(found) - min(found) > 0.01
+    assert max(found) - min(found) > 0.005
 
     padding = {"padding": "max_length", "max_length": 64} if family == "siglip" else {"padding": True}
     text = tiny_tokenizer()([template.format(name) for name in NAMED], **padding, return_tensors="pt")
