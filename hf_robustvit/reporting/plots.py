@@ -194,9 +194,6 @@ def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
     if len(models) > 1:
         axes.legend(frameon=False)
     _finish(axes, title, FACTOR_LABELS[factor], "top-1 accuracy (%)")
-    ticks = np.unique(curve[factor])
-    if len(ticks) <= MOST_TICKS:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     return figure
 
 
