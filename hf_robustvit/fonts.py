@@ -50,8 +50,9 @@ def caption_font(size: float, text: str = "") -> ImageFont.FreeTypeFont:
 
 @functools.cache
 def _fallbacks() -> list[str]:
-    """The installed families that have what DejaVu Sans lacks."""
-    return [*filter(_OF_OTHER_SCRIPTS.match, sorted(font_manager.get_font_names()))]
+    """The installed families that have what DejaVu Sans lacks; matplotlib's list may also have some that are gone."""
+    fonts = [font for font in font_manager.fontManager.ttflist if _OF_OTHER_SCRIPTS.match(font.name)]
+    return sorted({font.name for font in fonts if Path(font.fname).is_file()})
 
 
 @functools.cache
