@@ -18,11 +18,11 @@ from tiny_text_models import save_text_model
 
 import run_masks
 from hf_robustvit.builders.image_mask_folder import load_image_mask_folder
-from hf_robustvit.claims import CLAIM
 from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.commands.start import COMMANDS
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import CLAIM
 from hf_robustvit.masks import OPTIONS, SOURCES, Source
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.quality import QualityGate

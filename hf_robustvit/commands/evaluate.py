@@ -8,7 +8,6 @@ from accelerate import Accelerator
 
 from hf_robustvit.builders import benchmark_names, load_benchmark_rows
 from hf_robustvit.builders.suite_folder import load_audited
-from hf_robustvit.claims import sole_run
 from hf_robustvit.commands.audit import audit
 from hf_robustvit.commands.checkpoints import load_checkpoints, name_classes
 from hf_robustvit.commands.guidance import after_evaluation
@@ -26,6 +25,7 @@ from hf_robustvit.evaluation.loop import LoopOptions
 from hf_robustvit.evaluation.pictures import EvaluatedModel, explain_examples, explain_rows, spread
 from hf_robustvit.evaluation.results import read_predictions
 from hf_robustvit.evaluation.run import BenchmarkData
+from hf_robustvit.files import sole_run
 from hf_robustvit.flags.evaluate import EvaluationArguments
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import OPTIONS, QualityGate

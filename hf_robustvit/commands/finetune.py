@@ -13,7 +13,6 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_robustvit.builders import load_training_pairs
 from hf_robustvit.builders.parquet import ParquetData
-from hf_robustvit.claims import sole_run
 from hf_robustvit.commands.dry_run import dry_run
 from hf_robustvit.commands.guidance import after_finetuning
 from hf_robustvit.commands.mask_flags import refuse_unused
@@ -40,6 +39,7 @@ from hf_robustvit.data import (
 from hf_robustvit.errors import UserError
 from hf_robustvit.evaluation.pictures import NUM_SHOWN, ExplainedImages, denormalize, explain_batch
 from hf_robustvit.experiments.wise_ft import interpolate_weights
+from hf_robustvit.files import sole_run
 from hf_robustvit.flags.finetune import FinetuneArguments
 from hf_robustvit.hub import HubRepository
 from hf_robustvit.masks import SOURCES, QualityGate, options_of

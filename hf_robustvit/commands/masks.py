@@ -12,7 +12,6 @@ import torch
 from accelerate import PartialState
 
 from hf_robustvit.builders.image_mask_folder import load_images
-from hf_robustvit.claims import sole_run
 from hf_robustvit.commands.dry_run import peak_bytes
 from hf_robustvit.commands.guidance import after_masks
 from hf_robustvit.commands.settings import check_output_dir, start_log
@@ -20,6 +19,7 @@ from hf_robustvit.data import NO_FLAGS, MaskReading
 from hf_robustvit.data.mask_folder import find_masks
 from hf_robustvit.data.pairs import refuse_unclear
 from hf_robustvit.errors import UserError, unknown_name
+from hf_robustvit.files import sole_run
 from hf_robustvit.flags.masks import MaskArguments
 from hf_robustvit.masks import SOURCES, BoxMasks, MaskFolder, QualityGate, options_of
 from hf_robustvit.masks.contact_sheet import contact_sheet

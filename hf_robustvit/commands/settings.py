@@ -51,6 +51,7 @@ def parse_settings(
     needed = [field.name for field in flags if field.default is field.default_factory is dataclasses.MISSING]
     usage = " ".join(["%(prog)s [FLAGS.yaml]", *(f"--{name} {name.upper()}" for name in needed), "[FLAGS]"])
     parser = HfArgumentParser(dataclass_types, prog=prog, usage=usage, description=description)
+    parser.set_defaults(**dict.fromkeys(needed, SUPPRESS))  # or --help gives them the default None
     known = [f"--{field.name}" for field in flags]
     further = [f"--{name}" for name in also if f"--{name}" not in known]
     group = parser.add_argument_group("more of transformers' TrainingArguments") if further else None

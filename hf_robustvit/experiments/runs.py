@@ -17,7 +17,6 @@ import datasets
 import pandas as pd
 from accelerate import Accelerator
 
-from hf_robustvit.claims import claim
 from hf_robustvit.data import MADE_MASKS, text_classes
 from hf_robustvit.data.benchmark_rows import BenchmarkRows
 from hf_robustvit.data.content import content_digest
@@ -29,7 +28,7 @@ from hf_robustvit.evaluation.results import BenchmarkResult, finished_result, re
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.experiments.suites import Suite
 from hf_robustvit.experiments.wise_ft import interpolate_weights
-from hf_robustvit.files import replacing
+from hf_robustvit.files import claim, replacing
 from hf_robustvit.models.families import family_of
 from hf_robustvit.models.loading import classifier_config
 from hf_robustvit.record import TrainingRecord

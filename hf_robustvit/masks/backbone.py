@@ -14,8 +14,9 @@ from hf_robustvit.data.transforms import normalization
 from hf_robustvit.errors import UserError
 from hf_robustvit.flags.masks import TokenCutOptions
 from hf_robustvit.models.families import family_of, image_config
-from hf_robustvit.models.files import commit_of, model_source, reading_model
+from hf_robustvit.models.files import commit_of
 from hf_robustvit.models.loading import is_head, read_checkpoint
+from hf_robustvit.models.weights import check_whole, load_model
 
 
 logger = logging.getLogger(__name__)
@@ -90,16 +91,15 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
                 f"--model: {name!r} is of the model type {config.model_type}, whose image tower transformers does not "
                 "load without the text tower: give a ViT, for example facebook/dino-vitb16."
             )
-        with reading_model(name):
-            model, report = MODEL_MAPPING[type(image_tower)].from_pretrained(
-                model_source(name) if weights is None else None,
-                config=image_tower,
-                state_dict=weights,
-                revision=revision,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **family.backbone_arguments,
-            )
+        model, report = load_model(
+            MODEL_MAPPING[type(image_tower)],
+            name,
+            weights,
+            config=image_tower,
+            revision=revision,
+            dtype=torch.float32,
+            **family.backbone_arguments,
+        )
     except UserError as error:
         raise UserError(str(error).replace("--model:", "--backbone:", 1)) from error
     if any(map(is_head, report["unexpected_keys"])):
@@ -108,10 +108,7 @@ def load_backbone(name: str, revision: str | None = None, device: torch.device |
             "(facebook/dino-vitb16, for example); with a model trained on labels it mostly finds nothing.",
             name,
         )
-    # The mask token is not used here; any other missing weight would be random, and so would the masks.
-    missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
-    if missing:
-        raise UserError(f"--backbone: {name!r} lacks {len(missing)} weights (first: {missing[0]}): save it whole.")
+    check_whole("backbone", name, report)
     mean, std = (values.flatten().tolist() for values in normalization(processor))
     return Backbone(
         model=model.eval().to(device),

@@ -7,12 +7,12 @@ from typing import Any
 
 import datasets
 import numpy as np
-from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from hf_robustvit.data import PairError, read_pair
 from hf_robustvit.data.mask_folder import mask_path
 from hf_robustvit.data.pairs import undecoded
+from hf_robustvit.fonts import caption_font
 
 
 COLUMNS = 6
@@ -71,16 +71,11 @@ def _tile(row: dict, record: dict[str, Any], root: Path) -> Image.Image:
         image = Image.composite(image, image.point(lambda value: value // 4), mask)
     tile.paste(image, (3, 3))
     colour = GREEN if record["accepted"] else RED
-    drawing, font = ImageDraw.Draw(tile), caption_font(9)
+    drawing, font = ImageDraw.Draw(tile), caption_font(9, row["image_id"])
     verdict = textwrap.wrap(record["reason"] or "accepted", CHARACTERS, max_lines=3, placeholder=" ...")
     for line, text in enumerate([shortened(row["image_id"], font, THUMBNAIL - 6), *verdict]):
         drawing.text((3, THUMBNAIL + 13 * line), text, fill=colour, font=font)
     return tile
-
-
-def caption_font(size: float) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has accents and other alphabets; Pillow's own font has neither."""
-    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def shortened(name: str, font: ImageFont.FreeTypeFont, width: float) -> str:

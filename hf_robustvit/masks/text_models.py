@@ -30,6 +30,7 @@ from transformers import (
 from hf_robustvit.errors import UserError
 from hf_robustvit.flags.masks import Dtype, TextOptions
 from hf_robustvit.models.files import commit_of, model_source, read_model_config, reading_model
+from hf_robustvit.models.weights import check_whole, load_model
 
 
 # What --detector and --segmenter take, by the model_type of their config.json.
@@ -102,14 +103,10 @@ class _Model:
             with reading_model(name):
                 access = {"revision": revision, "trust_remote_code": False}
                 self.processor = _processor(processor_class, model_source(name), access)
-                self.model, report = model_class.from_pretrained(
-                    model_source(name), dtype=torch.float32, output_loading_info=True, **access
-                )
+            self.model, report = load_model(model_class, name, dtype=torch.float32, **access)
         except UserError as error:
             raise UserError(str(error).replace("--model:", f"--{flag}:", 1)) from error
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise UserError(f"--{flag}: {name!r} lacks {len(missing)} weights (first: {missing[0]}): save it whole.")
+        check_whole(flag, name, report)
         self.model.eval().to(self.device)
         self.revision = commit_of(name, revision)
 

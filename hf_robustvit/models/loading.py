@@ -29,6 +29,7 @@ from hf_robustvit.models.files import KNOWN_MODELS, find_model_file, model_sourc
 from hf_robustvit.models.patches import pair_of, patch_layout
 from hf_robustvit.models.resizing import check_image_size, resize_classifier
 from hf_robustvit.models.timm_weights import is_timm_config, read_timm_model
+from hf_robustvit.models.weights import load_model
 from hf_robustvit.models.zero_shot import PROMPT_TEMPLATE, saved_class_names
 
 
@@ -269,15 +270,7 @@ def _load_weights(
         config.label2id = {label: index for index, label in config.id2label.items()}
     if not config.id2label:
         raise UserError(f"--model: {name!r} has no classes (num_labels is 0): {_HEAD_NEEDED}.")
-    with reading_model(name):
-        model, report = family_of(config).classifier.from_pretrained(
-            model_source(name) if weights is None else None,
-            config=config,
-            state_dict=weights,
-            ignore_mismatched_sizes=True,  # so that they are in the report
-            output_loading_info=True,
-            **from_pretrained,
-        )
+    model, report = load_model(family_of(config).classifier, name, weights, config=config, **from_pretrained)
     new_labels = id2label is not None and config.id2label != own_labels
     has_head = _check_loaded(name, report, new_labels, may_lack_head=id2label is not None)
     if new_labels or not has_head:
@@ -306,10 +299,8 @@ def _load_zero_shot(
             "(load_classifier(..., class_names=[...]))."
         )
     prompt_template = prompt_template or getattr(config, "prompt_template", PROMPT_TEMPLATE)
+    model, report = load_model(family_of(config).classifier, name, config=config, revision=revision, **from_pretrained)
     with reading_model(name):
-        model, report = family_of(config).classifier.from_pretrained(
-            model_source(name), config=config, revision=revision, output_loading_info=True, **from_pretrained
-        )
         tokenizer = AutoTokenizer.from_pretrained(model_source(name), revision=revision, trust_remote_code=False)
         _check_loaded(name, report, new_labels=False, may_lack_head=True)
         model.set_classes(class_names, prompt_template, tokenizer)

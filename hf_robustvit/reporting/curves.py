@@ -12,7 +12,8 @@ from hf_robustvit.evaluation.curves import accuracy_curve
 from hf_robustvit.evaluation.examples import evenly_spaced
 from hf_robustvit.evaluation.run import BenchmarkData
 from hf_robustvit.files import replacing
-from hf_robustvit.masks.contact_sheet import caption_font, shortened
+from hf_robustvit.fonts import caption_font
+from hf_robustvit.masks.contact_sheet import shortened
 from hf_robustvit.reporting.plots import plot_factor, save_figure
 
 
@@ -54,7 +55,7 @@ def composite_sheet(path: Path, data: BenchmarkData, size: tuple[int, int]) -> N
     for position, name in enumerate(data.rows["object"]):
         if name in positions:
             positions[name].append(position)
-    rows, font = undecoded(data.rows.with_format(None)), caption_font(9)
+    rows, font = undecoded(data.rows.with_format(None)), caption_font(9, "".join(shown))
     height = TILE + 2 * LINE
     sheet = Image.new("RGB", (TILE * max(map(len, positions.values())), height * len(shown)), "white")
     drawing = ImageDraw.Draw(sheet)

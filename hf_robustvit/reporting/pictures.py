@@ -20,6 +20,8 @@ def overlay_grid(shown: ExplainedImages, *paths: str | Path) -> None:
     """
     from matplotlib.figure import Figure  # takes a second to import
 
+    from hf_robustvit.fonts import write_figure
+
     titles = ["image", *(["mask"] if shown.masks is not None else []), *shown.explained]
     rows = []  # of (picture, caption)
     for row, (image, label) in enumerate(zip(shown.images, shown.labels, strict=True)):
@@ -46,7 +48,7 @@ def overlay_grid(shown: ExplainedImages, *paths: str | Path) -> None:
         axis.set_title(wrapped(title, 20), fontsize=11)
     for path in map(Path, paths):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=100)
+        write_figure(figure, path, dpi=100)
 
 
 def heat_overlay(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:

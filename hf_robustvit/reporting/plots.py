@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_robustvit.files import replacing
+from hf_robustvit.fonts import write_figure
 from hf_robustvit.reporting.pictures import wrapped
 
 
@@ -25,7 +26,7 @@ def save_figure(figure: Figure, stem: Path, *endings: str) -> None:
     """Write `<stem>.png` and `<stem>.pdf`, or the endings that are given."""
     for ending in endings or (".png", ".pdf"):
         with replacing(stem.with_name(stem.name + ending)) as path:
-            figure.savefig(path, dpi=150, format=ending[1:])
+            write_figure(figure, path, dpi=150, format=ending[1:])
 
 
 def plot_class_changes(improved: pd.DataFrame, harmed: pd.DataFrame, title: str) -> Figure:
@@ -193,9 +194,6 @@ def plot_factor(curve: pd.DataFrame, title: str) -> Figure:
     if len(models) > 1:
         axes.legend(frameon=False)
     _finish(axes, title, FACTOR_LABELS[factor], "top-1 accuracy (%)")
-    ticks = np.unique(curve[factor])
-    if len(ticks) <= MOST_TICKS:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     return figure
 
 

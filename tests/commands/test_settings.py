@@ -40,6 +40,17 @@ def test_a_file_of_flags_and_flags_that_win_over_it(tmp_path, ending):
     assert parse(path, "--rate", "5", "--quick", "false") == Settings("some/model", 5.0, ["a b", "c"], False)
 
 
+def test_help_gives_a_default_to_flags_that_have_one(capsys):
+    with pytest.raises(SystemExit):
+        parse_settings(EvaluationArguments, arguments=["--help"])
+    required, others = capsys.readouterr().out.split("--model MODEL ")[-1].split("--baseline", 1)
+    assert "--output_dir" in required and "default" not in required and "SUPPRESS" not in required
+    assert "(default: None)" in others and "(default: False)" in others
+    with pytest.raises(SystemExit):
+        parse("--rate", "5")
+    assert "the following arguments are required: --model" in capsys.readouterr().err
+
+
 def test_an_unknown_flag_gets_the_nearest_name(tmp_path):
     with pytest.raises(UserError, match="flags: there is no '--modle'. Did you mean --model"):
         parse("--model", "m", "--modle", "x")

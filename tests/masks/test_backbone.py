@@ -120,3 +120,6 @@ def test_missing_weights_are_refused(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks 1 weights \(first: .*layernorm_before.weight\): save it whole"):
         load_backbone(str(tmp_path))
+    save_file(weights | {key: torch.ones(7)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"^--backbone: .* config.json \(.*before.weight is \(7,\) instead of \(32,\)"):
+        load_backbone(str(tmp_path))

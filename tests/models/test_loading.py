@@ -226,6 +226,21 @@ def test_a_backbone_has_no_head(tmp_path, caplog):
     assert torch.equal(model.vit.layers[0].mlp.fc1.weight, backbone.layers[0].mlp.fc1.weight)
 
 
+def test_of_weights_that_are_left_over_or_new_our_sentence_alone_is_said(folder, capfd, caplog):
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.enable_propagation()
+    try:
+        change_weights(folder, {"vit.pooler.dense.bias": torch.zeros(32)})
+        load_classifier(folder, id2label={0: "ant", 1: "bee"})
+        assert transformers.logging.get_verbosity() == transformers.logging.WARNING
+    finally:
+        transformers.logging.disable_propagation()
+        transformers.logging.set_verbosity(verbosity)
+    sentence = f"{folder} has a head for 5 classes: it gets a new one for 2 classes, random until trained."
+    assert caplog.messages == [sentence] and "REPORT" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "without", "problem"),
     [

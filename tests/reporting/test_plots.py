@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -68,3 +70,11 @@ def test_a_factor_is_a_line_for_each_model_and_a_place_a_map():
     written = {text.get_position(): text.get_text() for text in axes.texts}
     assert written == {(0.25, 0.25): "10.0", (0.75, 0.25): "20.0", (0.25, 0.75): "30.0", (0.75, 0.75): "40.0"}
     assert axes.yaxis_inverted()  # the top of the image is the top of the map
+
+
+def test_the_labels_of_a_factors_axis_are_apart():
+    areas = [round((side / 64) ** 2, 4) for side in range(10, 65, 5)]  # as cutouts-size has them
+    figure = plot_factor(curve_of(model="model", area=areas, top1=[50.0] * len(areas)), "set")
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert len(boxes) > 3 and all(left.x1 + 5 < right.x0 for left, right in itertools.pairwise(boxes))

@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from hf_robustvit.claims import CLAIM, claim, sole_run
 from hf_robustvit.errors import UserError
+from hf_robustvit.files import CLAIM, claim, sole_run
 
 
 # Claims a folder as fast as it can, and counts how often it owned it and how often it was not alone in that.
 RACE = """
 import contextlib, os, sys, time
 from pathlib import Path
-from hf_robustvit.claims import claim
+from hf_robustvit.files import claim
 folder, owned, shared = Path(sys.argv[1]), 0, 0
 print("ready", flush=True)
 sys.stdin.readline()
@@ -35,7 +35,7 @@ print(owned, shared)
 HOLD = """
 import sys, time
 from pathlib import Path
-from hf_robustvit.claims import claim
+from hf_robustvit.files import claim
 with claim(Path(sys.argv[1])) as is_ours:
     print(is_ours, flush=True)
     time.sleep(60)
