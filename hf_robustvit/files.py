@@ -156,10 +156,18 @@ def sole_run(output_dir: str | Path, is_main_process: bool) -> Iterator[None]:
     if not is_main_process:
         yield
         return
-    with claim(Path(output_dir)) as is_ours:
+    folder = Path(output_dir)
+    is_new = not folder.exists()
+    with claim(folder) as is_ours:
         if not is_ours:
             raise UserError(
                 f"--output_dir {output_dir}: another run is writing there now: wait until it has ended, or name "
                 "another folder."
             )
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # on Windows, a file that is open stays
+                (folder / CLAIM).unlink()
+                if is_new:  # and empty, after a mistake
+                    folder.rmdir()

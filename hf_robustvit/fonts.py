@@ -13,6 +13,8 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from PIL import ImageFont
 
+from hf_robustvit.files import replacing
+
 
 # The first are Linux's, then come Windows' and macOS'.
 _OF_OTHER_SCRIPTS = re.compile(
@@ -22,7 +24,7 @@ _OF_OTHER_SCRIPTS = re.compile(
 
 
 def write_figure(figure: Figure, path: Path, **how: Any) -> None:
-    """`figure.savefig`; a character that no font has is an empty box, and nothing is said of it.
+    """`figure.savefig`, whole or not at all; a character that no font has is an empty box, and nothing is said of it.
 
     Args:
         figure: Its texts fall back to this machine's fonts from here on.
@@ -33,7 +35,8 @@ def write_figure(figure: Figure, path: Path, **how: Any) -> None:
         text.set_fontfamily([*dict.fromkeys([*text.get_fontfamily(), *_fallbacks()])])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support", UserWarning)
-        figure.savefig(path, **how)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, **how)
 
 
 def caption_font(size: float, text: str = "") -> ImageFont.FreeTypeFont:

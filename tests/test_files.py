@@ -103,4 +103,5 @@ def test_a_second_run_into_an_output_folder_is_refused(tmp_path):
         with sole_run(tmp_path / "out", False):  # another process of the same run
             pass
     with sole_run(str(tmp_path / "out"), True):
-        pass
+        (tmp_path / "out" / "results").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results"]

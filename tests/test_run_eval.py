@@ -56,6 +56,17 @@ def test_one_model_on_a_folder(workshop, tmp_path, capsys):
     assert files == {"pets.json", "pets.predictions.parquet", "results.md", "overlays/pets.png"}
 
 
+def test_photos_that_the_model_was_trained_on_are_told(workshop, tmp_path, caplog):
+    model = shutil.copytree(workshop / "after", tmp_path / "after")
+    names = [str(path.relative_to(workshop / "pets" / "images")) for path in (workshop / "pets").rglob("*.png")]
+    for training_set, told in (("elsewhere/pets", True), ("elsewhere/train", False)):
+        record = {"dataset": training_set, "training_images": [*names[:9], "c2/other.png"]}
+        (model / "robustvit.json").write_text(json.dumps(record))
+        caplog.clear()
+        evaluate(workshop, tmp_path / "out", "--model", model, "--dataset", workshop / "pets")
+        assert ("--dataset pets: the model was trained on 9 of its 60 images, by their names" in caplog.text) == told
+
+
 def test_rule_and_size_are_told(workshop, tmp_path):
     folder = with_masks(workshop, tmp_path / "masked")
     evaluate(workshop, tmp_path / "usual", "--dataset", folder)

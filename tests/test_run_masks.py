@@ -22,7 +22,6 @@ from hf_robustvit.commands.settings import parse_settings
 from hf_robustvit.commands.start import COMMANDS
 from hf_robustvit.data import MaskReading
 from hf_robustvit.errors import UserError
-from hf_robustvit.files import CLAIM
 from hf_robustvit.masks import OPTIONS, SOURCES, Source
 from hf_robustvit.masks.backbone import Backbone
 from hf_robustvit.masks.quality import QualityGate
@@ -358,7 +357,7 @@ def test_two_processes_leave_what_one_leaves(photos, backbone, tmp_path, source)
     assert reports[0]["images"].keys() == reports[1]["images"].keys() and len(reports[0]["images"]) == 6
     assert sum("area" in record for record in reports[0]["images"].values()) >= 4
     assert files(out) == files(alone)
-    for name in files(out) - {"masks.json", "contact_sheet.png", CLAIM}:
+    for name in files(out) - {"masks.json", "contact_sheet.png"}:
         np.testing.assert_array_equal(Image.open(out / name), Image.open(alone / name))
 
 

@@ -1,5 +1,6 @@
 """Evaluation from beginning to end: load the models, score them on every benchmark, compare, and show their maps."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ from hf_robustvit.reporting.pictures import overlay_grid
 from hf_robustvit.reporting.report import write_html_report
 
 
+logger = logging.getLogger(__name__)
+
+
 def main(
     arguments: EvaluationArguments,
     reading: MaskReading = NO_FLAGS,
@@ -60,6 +64,12 @@ def main(
     with accelerator.main_process_first():
         names = benchmark_names(arguments.dataset, for_imagenet=checkpoints[-1].knows_imagenet)
         found = [load(name, arguments.data_dir, reading, pictures, arguments.streaming) for name in names]
+    for rows in (one for one in found if one.is_own_folder):
+        if seen := checkpoints[-1].images_trained_on(rows.name, rows.rows["image_id"]):
+            logger.warning(
+                f"--dataset {rows.name}: the model was trained on {len(seen)} of its {len(rows.rows)} images, by "
+                "their names; what it gets right there says little about new photos."
+            )
     what = arguments, checkpoints, found, accelerator
     with sole_run(arguments.output_dir, accelerator.is_main_process):
         summary = audit(*what, gate, mask_options) if arguments.audit else evaluate(*what)

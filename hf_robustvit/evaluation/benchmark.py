@@ -145,6 +145,6 @@ def _finished(output_dir: Path, planned: BenchmarkResult, run: BenchmarkRun) -> 
         logger.info("%s has no %s in %s and is run again", planned.dataset, " and no ".join(missing), output_dir)
         return None
     logger.warning(
-        "%s in %s was made by another model, data set or protocol and is run again", planned.dataset, output_dir
+        "%s in %s is of another model, data set or protocol: it is run again and replaced", planned.dataset, output_dir
     )
     return None

@@ -3,7 +3,9 @@
 import functools
 import hashlib
 import logging
+import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +35,7 @@ class Checkpoint:
         training_class_indices: Which of the model's classes these are, where it records that too.
         input_size: Height and width of its input, where that is not the checkpoint's own.
         takes_classes: Whether it is a CLIP-type model that brings no class names, and has ImageNet's meanwhile.
+        training_set, training_images: The data set it was fine-tuned on, as it was named then, and the images' ids.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Checkpoint:
     training_class_indices: frozenset[int] | None = None
     input_size: int | None = None
     takes_classes: bool = False
+    training_set: str = ""
+    training_images: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, name: str, revision: str | None = None, input_size: int | None = None, **head: Any) -> "Checkpoint":
@@ -68,7 +73,8 @@ class Checkpoint:
                     name,
                     " and ".join(map(repr, shared)),
                 )
-        return cls(name, commit_of(name, revision), model, image_processor, names, indices)
+        images = {"training_set": record.dataset or "", "training_images": frozenset(record.training_images or ())}
+        return cls(name, commit_of(name, revision), model, image_processor, names, indices, **images)
 
     @property
     def knows_imagenet(self) -> bool:
@@ -89,6 +95,11 @@ class Checkpoint:
         if self.training_class_indices is not None:
             return class_index in self.training_class_indices
         return self.model.config.id2label[class_index] in self.training_classes
+
+    def images_trained_on(self, folder_name: str, image_ids: Iterable[str]) -> frozenset[str]:
+        """Those of a folder's images that are called as training images are, if these came from a folder so named."""
+        is_same = os.path.basename(os.path.abspath(self.training_set)) == folder_name
+        return self.training_images.intersection(image_ids) if is_same else frozenset()
 
 
 def _training_record(name: str, revision: str | None) -> TrainingRecord:

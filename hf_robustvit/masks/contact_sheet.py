@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hf_robustvit.data import PairError, read_pair
 from hf_robustvit.data.mask_folder import mask_path
 from hf_robustvit.data.pairs import undecoded
+from hf_robustvit.files import replacing
 from hf_robustvit.fonts import caption_font
 
 
@@ -52,7 +53,8 @@ def contact_sheet(
         ImageDraw.Draw(sheet).text((3, 3), title, fill="black", font=caption_font(12))
     for index, tile in enumerate(tiles):
         sheet.paste(tile, (index % COLUMNS * THUMBNAIL, top + index // COLUMNS * (THUMBNAIL + CAPTION)))
-    sheet.save(path)
+    with replacing(Path(path)) as temporary:
+        sheet.save(temporary)
 
 
 def _tile(row: dict, record: dict[str, Any], root: Path) -> Image.Image:

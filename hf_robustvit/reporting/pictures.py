@@ -47,7 +47,6 @@ def overlay_grid(shown: ExplainedImages, *paths: str | Path) -> None:
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(wrapped(title, 20), fontsize=11)
     for path in map(Path, paths):
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_figure(figure, path, dpi=100)
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hf_robustvit.files import replacing
 from hf_robustvit.fonts import write_figure
 from hf_robustvit.reporting.pictures import wrapped
 
@@ -25,8 +24,7 @@ MOST_TICKS = 12  # on an axis
 def save_figure(figure: Figure, stem: Path, *endings: str) -> None:
     """Write `<stem>.png` and `<stem>.pdf`, or the endings that are given."""
     for ending in endings or (".png", ".pdf"):
-        with replacing(stem.with_name(stem.name + ending)) as path:
-            write_figure(figure, path, dpi=150, format=ending[1:])
+        write_figure(figure, stem.with_name(stem.name + ending), dpi=150)
 
 
 def plot_class_changes(improved: pd.DataFrame, harmed: pd.DataFrame, title: str) -> Figure:

@@ -38,7 +38,7 @@ def test_captions_stay_in_their_columns(tmp_path, monkeypatch):
     images = np.random.default_rng(0).random((2, 32, 32, 3))
     explained = ExplainedBatch(np.zeros((2, 32, 32)), [name, "A" * 60], [0.5, 0.25], torch.tensor([[0.5], [0.25]]))
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.touch()))
     shown = ExplainedImages(images, [name, "X" * 90], {"before": explained, "after": explained})
     overlay_grid(shown, tmp_path / "grid.png")
     drawn[0].draw_without_rendering()
