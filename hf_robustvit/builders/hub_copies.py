@@ -13,7 +13,7 @@ from hf_robustvit.builders.imagenet_9 import ImageNet9
 from hf_robustvit.builders.imagenet_c import ImageNetC
 from hf_robustvit.builders.imagenet_d import ImageNetD
 from hf_robustvit.builders.si_score import SIScore
-from hf_robustvit.errors import UserError
+from hf_robustvit.errors import UserError, first_line
 
 
 logger = logging.getLogger(__name__)
@@ -94,8 +94,8 @@ def load_from_hub(name: str, cache_dir: str | None = None) -> datasets.Dataset:
     # No connection, no access, a broken download: errors of the HTTP client, of huggingface_hub and of datasets.
     except Exception as error:
         raise UserError(
-            f"--dataset {name} without --data_dir is read from the Hub ({copy.repository}), and that failed: {error}. "
-            "Try again, or download the data set and name its folder with --data_dir."
+            f"--dataset {name} without --data_dir is read from the Hub ({copy.repository}), and that failed: "
+            f"{first_line(error)}. Try again, or download the data set and name its folder with --data_dir."
         ) from error
     (wnids,) = [config.wnids for config in ImageNet.BUILDER_CONFIGS if config.name == name]
     logger.info(

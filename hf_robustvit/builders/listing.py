@@ -84,6 +84,8 @@ def class_root(own_folder: str | None, data_dir: str | None, name: str) -> str:
     if folder is None:
         raise UserError(f"There is no folder to read {name} from: give --data_dir.")
     folder = os.path.abspath(folder)
+    if os.path.isfile(folder):
+        raise UserError(f"{folder}, which should hold the {name}, is a file: name a folder.")
     if not os.path.isdir(folder):
         raise UserError(f"The folder {folder}, which should hold the {name}, does not exist: was it moved or renamed?")
     inner = os.path.join(folder, name)

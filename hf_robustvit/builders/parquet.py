@@ -15,6 +15,8 @@ from typing import Any
 
 import datasets
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets.table import embed_table_storage
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
@@ -155,6 +157,12 @@ class ParquetData:
 
 
 def _unreadable(name: str, error: Exception) -> UserError:
+    for path in sorted(Path(name).rglob("*.parquet")):
+        try:
+            pq.read_metadata(path)
+        except (pa.ArrowInvalid, OSError) as damage:
+            reason = f"is damaged ({first_line(damage)}): copy or convert the data set again"
+            return UserError(f"--dataset {name}: {path.relative_to(name)} {reason}.")
     kind = "folder of Parquet files" if Path(name).is_dir() else "data set of the Hub"
     return UserError(f"--dataset {name} cannot be read as a {kind} ({first_line(error)}): is the name right?")
 

@@ -51,7 +51,7 @@ def convert(
     if not arguments.output and not arguments.push_to_hub:
         raise UserError("Nothing says where the Parquet files go: name a folder with --output, or --push_to_hub.")
     if arguments.output:
-        check_output_dir(arguments.output)
+        check_output_dir(arguments.output, "output")
     if write_all and arguments.dataset is None:
         if arguments.split:
             raise UserError("--split chooses from one data set, and without --dataset all are written: leave it out.")

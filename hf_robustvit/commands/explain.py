@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
-from hf_robustvit.data import class_named, classes_by_name, read_pair
+from hf_robustvit.data import PairError, class_named, classes_by_name, read_pair
 from hf_robustvit.errors import UserError, unknown_name
 from hf_robustvit.evaluation.pictures import explain_picture
 from hf_robustvit.flags.text_head import read_class_names
@@ -46,7 +46,10 @@ def explain_image(
         UserError: The model or the image cannot be read, the file cannot be written, or the model has no such class.
     """
     _check_output(Path(output))
-    picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
+    try:
+        picture, _ = read_pair({"image": {"path": image, "bytes": None}, "image_id": image})
+    except PairError as error:
+        raise UserError(f"{error}: name a picture that can be opened.") from error
     names = read_class_names(class_names) if class_names else None
     model, image_processor = load_classifier(model_name, revision, class_names=names, prompt_template=prompt_template)
     index = None if target is None else class_index(target, model.config)

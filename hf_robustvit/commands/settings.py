@@ -106,8 +106,12 @@ def _flags_of_file(path: Path) -> list[str]:
     return flags
 
 
-def check_output_dir(output_dir: str | Path) -> None:
+def check_output_dir(output_dir: str | Path, flag: str = "output_dir") -> None:
     """Check that files can be written to a folder, or where it would be made; nothing is left there.
+
+    Args:
+        output_dir: The folder.
+        flag: That named it.
 
     Raises:
         UserError: They cannot.
@@ -119,7 +123,7 @@ def check_output_dir(output_dir: str | Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"--output_dir {output_dir} cannot be written to ({error.strerror}): name another folder."
+            f"--{flag} {output_dir} cannot be written to ({error.strerror}): name another folder."
         ) from error
 
 

@@ -148,6 +148,9 @@ def test_a_moved_folder_is_told(folder, load):
         f"The folder {folder}, which should hold the images, does not exist: was it moved or renamed?"
     )
     assert load(moved)[0]["image"].size == (8, 6)
+    folder.write_text("no folder")
+    with pytest.raises(UserError, match=f"{folder}, which should hold the images, is a file: name a folder"):
+        load(folder)
 
 
 def test_stray_entries_are_named_and_counted(folder, load, caplog):

@@ -1,6 +1,7 @@
 """Data sets in Parquet: written by the scripts, read by plain `load_dataset`, by --dataset, and from a Hub."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,15 @@ def converted(photos, tmp_path_factory):
     told = convert([OWN_FOLDER], arguments, MaskReading(mask_orientation="displayed"))
     assert told.startswith("15 rows (image, label, image_id, mask) are the split train")
     return folder
+
+
+def test_a_damaged_file_is_named(converted, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(converted, folder)
+    (path,) = folder.rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=rf"--dataset {folder}: {path.relative_to(folder)} is damaged \(Parquet magic"):
+        ParquetData.find(str(folder), "training").rows()
 
 
 def test_plain_load_dataset_reads_it(photos, converted):

@@ -118,6 +118,8 @@ def test_checking_an_output_folder_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--output_dir .*file/new cannot be written to .*: name another folder"):
         check_output_dir(tmp_path / "file" / "new")
+    with pytest.raises(UserError, match="--output .*file/new cannot be written to"):
+        check_output_dir(tmp_path / "file" / "new", "output")
 
 
 @pytest.mark.parametrize(
