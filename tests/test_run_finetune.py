@@ -384,7 +384,7 @@ def test_a_cache_that_cannot_be_written_to_is_one_sentence(folder, model_dir, tm
 
 
 def test_trimaps_train_by_their_flags_and_the_record_tells_them(folder, model_dir, tmp_path, monkeypatch):
-    common = ("--model", model_dir, "--dataset", folder)
+    common = ("--model", model_dir, "--dataset", folder, "--max_steps", 8)
     finetune(monkeypatch, *common, "--output_dir", tmp_path / "white")
     write_trimaps(folder)
     flags = ("--mask_foreground", 1, "--mask_ignore", 3)
