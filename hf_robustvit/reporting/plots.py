@@ -43,6 +43,7 @@ def plot_class_changes(improved: pd.DataFrame, harmed: pd.DataFrame, title: str)
     panels = ((improved, IMPROVED, "improved", (0, limit)), (harmed, HARMED, "harmed", (-limit, 0)))
     for axes, (changes, colour, kind, limits) in zip(figure.subplots(1, 2), panels, strict=True):
         names = [f"{name} (n={n})" for name, n in zip(changes["class_name"], changes["n"], strict=True)]
+        names = [name.replace("$", r"\$") for name in names]  # matplotlib would read a formula into two of them
         axes.barh(range(len(changes)), changes["difference"], color=colour)
         axes.set_yticks(range(len(changes)), names, fontsize=8)
         axes.set_xlim(limits)

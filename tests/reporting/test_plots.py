@@ -41,6 +41,12 @@ def test_fifty_rows_get_a_taller_figure_and_none_is_fine(tmp_path):
     assert pixels_of(tmp_path / "many.png", HARMED) == 0
 
 
+def test_names_are_no_formulas(tmp_path):
+    figure = plot_class_changes(changes(5).assign(class_name=r"$\nosuch$"), changes(), "one")
+    save_figure(figure, tmp_path / "one", ".png")  # matplotlib refuses a formula that it cannot read
+    assert figure.axes[0].get_yticklabels()[0].get_text() == r"\$\nosuch\$ (n=10)"
+
+
 def test_a_change_twice_as_large_is_a_bar_twice_as_long(tmp_path):
     changes = pd.DataFrame({"dataset": "set", "classes": ["training", "held-out"], "change": [8.0, 4.0]})
     changes = changes.assign(low=changes["change"] - 1, high=changes["change"] + 1)
