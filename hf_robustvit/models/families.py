@@ -169,8 +169,7 @@ def check_model_type(model_type: str | None, name: str, architectures: Sequence[
     *titles, last = dict.fromkeys(family.title for family in FAMILIES)
     reason = reasons[0] if reasons else "it is not known how it reads its class score from the attended tokens"
     raise UserError(
-        f"--model: there is no support for {name!r} (model type {model_type}): {reason}. "
-        "Supported are "
+        f"--model: there is no support for {name!r} (model type {model_type}): {reason}. Supported are "
         f"{', '.join(titles)} and {last} (model types {', '.join(MODEL_TYPES)}) and timm's plain ViT and DeiT."
     )
 

@@ -68,4 +68,9 @@ def wrapped(text: str, width: int = 22) -> str:
     """A caption in lines of `width` characters; one that is longer than two lines loses its middle."""
     if len(text) > 2 * width:
         text = f"{text[: width - 1]}…{text[1 - width :]}"
-    return "\n".join(textwrap.wrap(text, width)).replace("$", r"\$")  # matplotlib would read a formula into a name
+    return without_formulas("\n".join(textwrap.wrap(text, width)))
+
+
+def without_formulas(text: str) -> str:
+    """A name as matplotlib must be given it, which would read a formula between two dollar signs."""
+    return text.replace("$", r"\$")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_robustvit.fonts import write_figure
-from hf_robustvit.reporting.pictures import wrapped
+from hf_robustvit.reporting.pictures import without_formulas, wrapped
 
 
 # Okabe and Ito's colours, which any colour vision tells apart; a wine red for their yellow, too pale for a line.
@@ -42,8 +42,8 @@ def plot_class_changes(improved: pd.DataFrame, harmed: pd.DataFrame, title: str)
     limit = 1.05 * max([1.0, *improved["difference"].abs(), *harmed["difference"].abs()])
     panels = ((improved, IMPROVED, "improved", (0, limit)), (harmed, HARMED, "harmed", (-limit, 0)))
     for axes, (changes, colour, kind, limits) in zip(figure.subplots(1, 2), panels, strict=True):
-        names = [f"{name} (n={n})" for name, n in zip(changes["class_name"], changes["n"], strict=True)]
-        names = [name.replace("$", r"\$") for name in names]  # matplotlib would read a formula into two of them
+        counted = zip(changes["class_name"].map(without_formulas), changes["n"], strict=True)
+        names = [f"{name} (n={n})" for name, n in counted]
         axes.barh(range(len(changes)), changes["difference"], color=colour)
         axes.set_yticks(range(len(changes)), names, fontsize=8)
         axes.set_xlim(limits)
